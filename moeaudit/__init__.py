@@ -1,0 +1,69 @@
+"""moeaudit: causal audits of Mixture-of-Experts language models.
+
+The names below are the public interface. Each is imported from its room on first use, so
+`import moeaudit` loads neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .capture import Trace as Trace
+    from .capture import capture as capture
+    from .capture import expert_metrics as expert_metrics
+    from .causal import Effects as Effects
+    from .causal import Zero as Zero
+    from .causal import ablate as ablate
+    from .causal import verify as verify
+    from .models import Model as Model
+    from .models import bundled_models as bundled_models
+    from .models import load as load
+    from .runs import Run as Run
+    from .runs import audit as audit
+    from .stats import contrast as contrast
+    from .text import Corpus as Corpus
+    from .text import Document as Document
+    from .text import corpus as corpus
+    from .text import documents as documents
+
+from .errors import MoeAuditError as MoeAuditError
+
+__version__ = "0.1.0"
+
+_ROOM_OF = {
+    "Trace": "capture",
+    "capture": "capture",
+    "expert_metrics": "capture",
+    "Effects": "causal",
+    "Zero": "causal",
+    "ablate": "causal",
+    "verify": "causal",
+    "Model": "models",
+    "bundled_models": "models",
+    "load": "models",
+    "Run": "runs",
+    "audit": "runs",
+    "contrast": "stats",
+    "Corpus": "text",
+    "Document": "text",
+    "corpus": "text",
+    "documents": "text",
+}
+
+__all__ = ["MoeAuditError", "__version__", *_ROOM_OF]
+
+
+def __getattr__(name: str) -> Any:
+    room = _ROOM_OF.get(name)
+    if room is None:
+        raise AttributeError(f"module 'moeaudit' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{room}", __name__), name)
+    # `capture` names both a room and a function: the function wins, as documented.
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
