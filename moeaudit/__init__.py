@@ -10,9 +10,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .capture import Trace as Trace
-    from .capture import capture as capture
-    from .capture import expert_metrics as expert_metrics
+    from .observe import Trace as Trace
+    from .observe import capture as capture
+    from .observe import expert_metrics as expert_metrics
     from .causal import Effects as Effects
     from .causal import Zero as Zero
     from .causal import ablate as ablate
@@ -33,9 +33,9 @@ from .errors import MoeAuditError as MoeAuditError
 __version__ = "0.1.0"
 
 _ROOM_OF = {
-    "Trace": "capture",
-    "capture": "capture",
-    "expert_metrics": "capture",
+    "Trace": "observe",
+    "capture": "observe",
+    "expert_metrics": "observe",
     "Effects": "causal",
     "Zero": "causal",
     "ablate": "causal",
@@ -60,7 +60,6 @@ def __getattr__(name: str) -> Any:
     if room is None:
         raise AttributeError(f"module 'moeaudit' has no attribute {name!r}")
     value = getattr(importlib.import_module(f".{room}", __name__), name)
-    # `capture` names both a room and a function: the function wins, as documented.
     globals()[name] = value
     return value
 
