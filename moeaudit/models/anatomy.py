@@ -1,0 +1,77 @@
+"""Where a model's experts are: plain data, found by `find.py`, checked by `contract.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class MoELayer:
+    """One decoder layer that holds routed experts.
+
+    `index` is the decoder layer's own index (DeepSeek-V2-Lite's first MoE layer is 1), never an
+    ordinal among MoE layers. `experts` is called as `experts(hidden, top_k_index, top_k_weights)`
+    with shapes `"tokens d_model"`, `"tokens top_k"`, `"tokens top_k"`.
+    """
+
+    index: int
+    path: str
+    experts_path: str
+    experts: nn.Module = field(repr=False, compare=False)
+    router_path: str | None
+    router: nn.Module | None = field(repr=False, compare=False)
+    num_experts: int
+    top_k: int
+    weights_sum_to_one: bool
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """The MoE layers of a model, and the stack of decoder layers they sit in."""
+
+    architecture: str
+    layers_path: str
+    decoder_layers: tuple[nn.Module, ...] = field(repr=False, compare=False)
+    layers: tuple[MoELayer, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def n_layers(self) -> int:
+        """Number of decoder layers, dense ones included."""
+        return len(self.decoder_layers)
+
+    @property
+    def indices(self) -> list[int]:
+        """Decoder-layer indices of the MoE layers, ascending."""
+        return [layer.index for layer in self.layers]
+
+    def __getitem__(self, index: int) -> MoELayer:
+        for layer in self.layers:
+            if layer.index == index:
+                return layer
+        kind = (
+            f"is a dense layer of this {self.architecture}"
+            if 0 <= index < self.n_layers
+            else f"does not exist in this {self.architecture} of {self.n_layers} decoder layers"
+        )
+        raise InputError(
+            f"Layer {index} {kind}. Its MoE layers, numbered as the decoder numbers them, are "
+            f"{self.indices}; name one of those."
+        )
+
+    def select(self, layers: list[int] | None) -> list[MoELayer]:
+        """The MoE layers asked for, ascending; all of them for None. Raises InputError."""
+        if layers is None:
+            return list(self.layers)
+        if not layers:
+            raise InputError(
+                f"No layer was named. The MoE layers of this {self.architecture} are "
+                f"{self.indices}; leave `layers` out to take all of them."
+            )
+        return [self[index] for index in sorted(set(layers))]

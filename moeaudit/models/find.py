@@ -1,0 +1,210 @@
+"""Find a model's MoE layers by the router contract, and refuse, by name, what does not keep it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from ..errors import ContractError, ModelError
+from .anatomy import Anatomy, MoELayer
+from .contract import check_call, declared_moe_layers, routed_sum_error
+from .probe import ExpertsCall, Probe, run_probe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_FIRST_NUMBER = re.compile(r"^(?P<stack>.*?)\.(?P<index>\d+)(?:\.|$)")
+_EXPERT_COUNTS = ("num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts")
+
+
+def looks_like_experts(module: nn.Module) -> bool:
+    """A container of several experts, whatever it is called with."""
+    if isinstance(module, nn.ModuleList):
+        return False
+    stacked = [p for p in module.parameters(recurse=False) if p.dim() == 3 and p.shape[0] > 1]
+    return (
+        hasattr(module, "_apply_gate")
+        or bool(stacked)
+        and "expert" in type(module).__name__.lower()
+    )
+
+
+def split_path(path: str) -> tuple[str, int] | None:
+    """`"model.layers.3.mlp.experts"` -> `("model.layers", 3)`."""
+    match = _FIRST_NUMBER.match(path)
+    return (match["stack"], int(match["index"])) if match else None
+
+
+def find_anatomy(model: PreTrainedModel) -> Anatomy:
+    """Find and verify the MoE layers of `model` with one short forward pass.
+
+    Raises ModelError for a model without experts and ContractError for a MoE whose experts are
+    not called as `experts(hidden, top_k_index, top_k_weights)`, or whose slot contributions do
+    not sum to the routed output, or that declares MoE layers which were not seen.
+    """
+    architecture = type(model).__name__
+    probe = run_probe(model)
+    modules = dict(model.named_modules())
+    suspects = {path: m for path, m in modules.items() if path and looks_like_experts(m)}
+    if not probe.calls:
+        _refuse_without_calls(model, architecture, suspects, probe, modules)
+
+    stack = split_path(probe.calls[0].path)
+    decoder = modules.get(stack[0]) if stack else None
+    if stack is None or not isinstance(decoder, nn.ModuleList):
+        raise ContractError(
+            f"{architecture}: the experts at '{probe.calls[0].path}' do not sit in a list of decoder "
+            "layers (a path such as 'model.layers.3.mlp.experts' was expected), so there is no "
+            "layer to name. This model cannot be audited."
+        )
+
+    layers: dict[int, MoELayer] = {}
+    for call in probe.calls:
+        place = split_path(call.path)
+        if place is None or place[0] != stack[0]:
+            raise ContractError(
+                f"{architecture}: experts were called at '{call.path}' and at "
+                f"'{probe.calls[0].path}', which are not layers of one decoder. Only models with a "
+                "single stack of decoder layers can be audited."
+            )
+        if place[1] in layers:
+            raise ContractError(
+                f"{architecture}: layer {place[1]} calls two groups of routed experts "
+                f"('{layers[place[1]].experts_path}' and '{call.path}'). One group a layer was "
+                "expected, so that (layer, expert) names one thing."
+            )
+        check_call(architecture, place[1], call, probe)
+        layers[place[1]] = _layer(model, place, call, probe, modules)
+
+    notes = _coverage(model, architecture, stack[0], layers, suspects, probe)
+    ordered = tuple(layers[index] for index in sorted(layers))
+    return Anatomy(architecture, stack[0], tuple(decoder), ordered, tuple(notes))
+
+
+def _layer(
+    model: PreTrainedModel,
+    place: tuple[str, int],
+    call: ExpertsCall,
+    probe: Probe,
+    modules: dict[str, nn.Module],
+) -> MoELayer:
+    path = f"{place[0]}.{place[1]}"
+    count = getattr(call.module, "num_experts", None)
+    if not isinstance(count, int):
+        stacked = [p.shape[0] for p in call.module.parameters() if p.dim() == 3]
+        count = stacked[0] if stacked else int(call.index.max()) + 1
+    router_path = _router(path, call, probe, count)
+    total = call.weight.float().sum(-1)
+    return MoELayer(
+        index=place[1],
+        path=path,
+        experts_path=call.path,
+        experts=call.module,
+        router_path=router_path,
+        router=modules[router_path] if router_path else None,
+        num_experts=count,
+        top_k=call.index.shape[1],
+        weights_sum_to_one=bool((total - 1).abs().max() < 1e-3),
+    )
+
+
+def _router(layer_path: str, call: ExpertsCall, probe: Probe, count: int) -> str | None:
+    """The module of this layer whose output scores every expert for every token."""
+    prefix = layer_path + "."
+    scored = [
+        path
+        for path, tensors in probe.outputs.items()
+        if path.startswith(prefix)
+        and path != call.path
+        and not path.startswith(call.path + ".")
+        and any(t.numel() == probe.n_tokens * count and t.shape[-1] == count for t in tensors)
+    ]
+
+    # The contract's router returns the very index that the experts get; prefer it, then the
+    # outermost module.
+    def rank(path: str) -> tuple[bool, int]:
+        given = any(
+            t is call.index or t.data_ptr() == call.index.data_ptr() for t in probe.outputs[path]
+        )
+        return (not given, path.count("."))
+
+    return min(scored, key=rank) if scored else None
+
+
+def _coverage(
+    model: PreTrainedModel,
+    architecture: str,
+    stack: str,
+    layers: dict[int, MoELayer],
+    suspects: dict[str, nn.Module],
+    probe: Probe,
+) -> list[str]:
+    notes = []
+    seen = {layer.experts_path for layer in layers.values()}
+    for path, module in suspects.items():
+        if path in seen:
+            continue
+        place = split_path(path)
+        inside = place is not None and place[0] == stack
+        if inside and place is not None and place[1] not in layers:
+            how = "was called with other arguments" if path in probe.called else "was never called"
+            raise ContractError(
+                f"{architecture}, layer {place[1]}: {type(module).__name__} at '{path}' {how}; "
+                "experts(hidden, top_k_index, top_k_weights) was expected. The layer would be left "
+                "out of the audit without a word, so the model is refused."
+            )
+        notes.append(
+            f"{type(module).__name__} at '{path}' takes no part in reading text; not audited"
+        )
+    declared = declared_moe_layers(model.config.get_text_config(), len(model.get_submodule(stack)))  # type: ignore[arg-type]
+    missing = sorted(set(declared or []) - set(layers))
+    if missing:
+        raise ContractError(
+            f"{architecture}: the configuration declares MoE layers {sorted(declared or [])}, but layers "
+            f"{missing} called no experts(hidden, top_k_index, top_k_weights). Every declared layer must "
+            "be covered; this model is refused."
+        )
+    return notes
+
+
+def _refuse_without_calls(
+    model: PreTrainedModel,
+    architecture: str,
+    suspects: dict[str, nn.Module],
+    probe: Probe,
+    modules: dict[str, nn.Module],
+) -> Any:
+    lists = {
+        path: module
+        for path, module in modules.items()
+        if isinstance(module, nn.ModuleList)
+        and path.split(".")[-1] == "experts"
+        and len(module) > 1
+    }
+    for path, module in (suspects | lists).items():
+        place = split_path(path)
+        where = f"layer {place[1]}" if place else f"'{path}'"
+        raise ContractError(
+            f"{architecture}, {where}: {type(module).__name__} at '{path}' is not called as "
+            "experts(hidden, top_k_index, top_k_weights) with shapes (tokens, d), (tokens, k), "
+            "(tokens, k). Models that route in another way (a list of expert modules, dense "
+            "dispatch, expert choice) cannot be audited; a version of this architecture in "
+            "transformers >= 5.6 may keep the contract."
+        )
+    config = model.config.get_text_config()
+    declared = [name for name in _EXPERT_COUNTS if (getattr(config, name, 0) or 0) > 1]
+    if declared:
+        raise ContractError(
+            f"{architecture}: the configuration declares {declared[0]} = {getattr(config, declared[0])}, but no "
+            "module was called as experts(hidden, top_k_index, top_k_weights). This model is refused."
+        )
+    raise ModelError(
+        f"{architecture} is not a Mixture-of-Experts model: none of its {len(modules)} modules was "
+        "called with routed experts. Give a MoE such as OLMoE, Qwen2-MoE or DeepSeek-V2; "
+        "`moeaudit models` lists the bundled ones."
+    )
+
+
+__all__ = ["find_anatomy", "looks_like_experts", "routed_sum_error", "split_path"]

@@ -1,0 +1,66 @@
+"""The audited model: a transformers model, its tokenizer, its anatomy, and where it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from .anatomy import Anatomy
+
+
+@dataclass(eq=False)
+class Model:
+    """A verified MoE language model in evaluation mode.
+
+    `provenance` holds `source`, `revision`, `weights_sha256`, `dtype`, `experts_implementation`.
+    Rooms above keep what they find out about the model (which engine is exact) in `findings`.
+    """
+
+    name: str
+    hf: PreTrainedModel = field(repr=False)
+    tokenizer: PreTrainedTokenizerBase | None = field(repr=False)
+    anatomy: Anatomy = field(repr=False)
+    provenance: dict[str, Any] = field(repr=False)
+    findings: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.hf.get_input_embeddings().weight.device  # type: ignore[return-value]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.hf.dtype
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding: the token ids the model can read are below it."""
+        return int(self.hf.get_input_embeddings().weight.shape[0])  # type: ignore[arg-type]
+
+    @property
+    def max_length(self) -> int:
+        """The longest document, in tokens, that the model reads in one piece."""
+        limits = [getattr(self.hf.config.get_text_config(), "max_position_embeddings", None)]
+        limits.append(getattr(self.tokenizer, "model_max_length", None))
+        known = [int(n) for n in limits if isinstance(n, int) and 0 < n < 10**9]
+        return min(known, default=2048)
+
+    @property
+    def experts_implementation(self) -> str:
+        """Which of transformers' experts functions runs: `eager`, `batched_mm`, `grouped_mm` ..."""
+        return str(
+            getattr(self.anatomy.layers[0].experts.config, "_experts_implementation", "eager")
+        )
+
+    def __repr__(self) -> str:
+        layers = self.anatomy.layers
+        first = layers[0]
+        return (
+            f"{self.name}: {self.anatomy.architecture}, {self.anatomy.n_layers} decoder layers, "
+            f"{len(layers)} of them MoE (layers {layers[0].index} to {layers[-1].index}), "
+            f"{first.num_experts} experts, top-{first.top_k}, {self.hf.num_parameters():,} parameters, "
+            f"{str(self.dtype).removeprefix('torch.')} on {self.device}"
+        )
