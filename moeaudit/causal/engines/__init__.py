@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ...errors import InputError
 from ...models import Model
 from .base import Engine as Engine

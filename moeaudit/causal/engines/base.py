@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -29,7 +29,9 @@ class Outcome:
     flip: bool
 
 
-def outcome(clean: Float[Tensor, "vocab"], ablated: Float[Tensor, "vocab"], target: int) -> Outcome:
+def outcome(
+    clean: Float[Tensor, " vocab"], ablated: Float[Tensor, " vocab"], target: int
+) -> Outcome:
     """Compare two next-token distributions, given as logits.
 
     Args:
@@ -91,11 +93,11 @@ class Engine(ABC):
     @abstractmethod
     def ablated_logits(
         self, ids: Int64[Tensor, "1 time"], position: int, layer: int, expert: int
-    ) -> Float[Tensor, "vocab"] | None:
+    ) -> Float[Tensor, " vocab"] | None:
         """Logits at `position` with the expert's weight there set to zero; None if not active."""
 
     def effect(
-        self, ids: Int64[np.ndarray, "time"], position: int, layer: int, expert: int
+        self, ids: Int64[np.ndarray, " time"], position: int, layer: int, expert: int
     ) -> Outcome:
         """Effect of removing one expert for one token at one layer, on the next token.
 

@@ -25,7 +25,7 @@ class HooksEngine(Engine):
 
     def ablated_logits(
         self, ids: Int64[Tensor, "1 time"], position: int, layer: int, expert: int
-    ) -> Float[Tensor, "vocab"] | None:
+    ) -> Float[Tensor, " vocab"] | None:
         active = False
 
         def zero_one_weight(_module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:

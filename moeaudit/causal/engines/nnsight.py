@@ -39,7 +39,7 @@ class NNsightEngine(Engine):
 
     def ablated_logits(
         self, ids: Int64[Tensor, "1 time"], position: int, layer: int, expert: int
-    ) -> Float[Tensor, "vocab"] | None:
+    ) -> Float[Tensor, " vocab"] | None:
         wrapped = self.wrapped
         experts = wrapped.get(self.model.anatomy[layer].experts_path)
         with wrapped.trace(input_ids=ids, use_cache=False):

@@ -54,7 +54,7 @@ class TransformerLensEngine(Engine):
 
     def ablated_logits(
         self, ids: Int64[Tensor, "1 time"], position: int, layer: int, expert: int
-    ) -> Float[Tensor, "vocab"] | None:
+    ) -> Float[Tensor, " vocab"] | None:
         active = False
 
         def zero_one_weight(weights: Tensor, hook: Any) -> Tensor:  # noqa: ARG001
