@@ -10,9 +10,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .observe import Trace as Trace
-    from .observe import capture as capture
-    from .observe import expert_metrics as expert_metrics
     from .causal import Effects as Effects
     from .causal import Zero as Zero
     from .causal import ablate as ablate
@@ -20,6 +17,9 @@ if TYPE_CHECKING:
     from .models import Model as Model
     from .models import bundled_models as bundled_models
     from .models import load as load
+    from .observe import Trace as Trace
+    from .observe import capture as capture
+    from .observe import expert_metrics as expert_metrics
     from .runs import Run as Run
     from .runs import audit as audit
     from .stats import contrast as contrast

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NoReturn
 
 from torch import nn
 
 from ..errors import ContractError, ModelError
 from .anatomy import Anatomy, MoELayer
-from .contract import check_call, declared_moe_layers, routed_sum_error
+from .contract import check_call, declared_moe_layers
 from .probe import ExpertsCall, Probe, run_probe
 
 if TYPE_CHECKING:
@@ -46,10 +46,12 @@ def find_anatomy(model: PreTrainedModel) -> Anatomy:
     """
     architecture = type(model).__name__
     probe = run_probe(model)
-    modules = dict(model.named_modules())
-    suspects = {path: m for path, m in modules.items() if path and looks_like_experts(m)}
+    modules: dict[str, nn.Module] = dict(model.named_modules())
+    suspects: dict[str, nn.Module] = {
+        path: m for path, m in modules.items() if path and looks_like_experts(m)
+    }
     if not probe.calls:
-        _refuse_without_calls(model, architecture, suspects, probe, modules)
+        _refuse_without_calls(model, architecture, suspects, modules)
 
     stack = split_path(probe.calls[0].path)
     decoder = modules.get(stack[0]) if stack else None
@@ -76,7 +78,7 @@ def find_anatomy(model: PreTrainedModel) -> Anatomy:
                 "expected, so that (layer, expert) names one thing."
             )
         check_call(architecture, place[1], call, probe)
-        layers[place[1]] = _layer(model, place, call, probe, modules)
+        layers[place[1]] = _layer(place, call, probe, modules)
 
     notes = _coverage(model, architecture, stack[0], layers, suspects, probe)
     ordered = tuple(layers[index] for index in sorted(layers))
@@ -84,7 +86,6 @@ def find_anatomy(model: PreTrainedModel) -> Anatomy:
 
 
 def _layer(
-    model: PreTrainedModel,
     place: tuple[str, int],
     call: ExpertsCall,
     probe: Probe,
@@ -173,9 +174,8 @@ def _refuse_without_calls(
     model: PreTrainedModel,
     architecture: str,
     suspects: dict[str, nn.Module],
-    probe: Probe,
     modules: dict[str, nn.Module],
-) -> Any:
+) -> NoReturn:
     lists = {
         path: module
         for path, module in modules.items()
@@ -205,6 +205,3 @@ def _refuse_without_calls(
         "called with routed experts. Give a MoE such as OLMoE, Qwen2-MoE or DeepSeek-V2; "
         "`moeaudit models` lists the bundled ones."
     )
-
-
-__all__ = ["find_anatomy", "looks_like_experts", "routed_sum_error", "split_path"]

@@ -141,7 +141,8 @@ def _read(
                 if type(config) in AutoModelForCausalLM._model_mapping  # noqa: SLF001
                 else AutoModelForImageTextToText
             )
-            hf, info = auto.from_pretrained(source, **options)
+            loaded: Any = auto.from_pretrained(source, **options)
+            hf, info = loaded
     except ModelError:
         raise
     except Exception as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -39,7 +39,7 @@ class Probe:
 
 def probe_ids(model: PreTrainedModel, n_tokens: int) -> torch.Tensor:
     """Ordinary token ids, spread over the lower vocabulary where no special token usually sits."""
-    vocab = int(model.get_input_embeddings().weight.shape[0])
+    vocab = cast("torch.Tensor", model.get_input_embeddings().weight).shape[0]
     low, high = min(16, vocab // 4), min(vocab, 1000)
     step = max(1, (high - low) // (n_tokens + 1))
     ids = low + (torch.arange(n_tokens) * step * 7 + 3) % max(1, high - low)
@@ -48,7 +48,7 @@ def probe_ids(model: PreTrainedModel, n_tokens: int) -> torch.Tensor:
 
 def as_experts_call(
     args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[torch.Tensor, ...] | None:
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
     """`(hidden, index, weight)` if the arguments are the shared experts call, else None."""
     given = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
     if len(given) != 3:
