@@ -1,0 +1,114 @@
+"""The slower exact path: batched full forwards, for models in which a lone row cannot follow.
+
+State-space layers, linear attention, convolutions over tokens, sparse attention: a counterfactual
+there is one more copy of the whole document with the router's answer edited at one position.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+
+from .births import ExpertsSeen
+from .interventions import Edits, Routing, edited_answer, rank_order
+from .outcomes import Outcomes, compare
+from .wavefront import Walked, WalkPlan
+
+_TOKENS = 1 << 14  # tokens in one batch of copies
+_LOGITS = 1 << 25  # logits of one batch of copies
+
+
+class FullForwards:
+    """Effects of one document, one copy of the document for each counterfactual."""
+
+    def __init__(self, plan: WalkPlan, ids: torch.Tensor, positions: torch.Tensor) -> None:
+        self.plan, self.ids, self.positions = plan, ids, positions
+
+    @torch.no_grad()
+    def run(self) -> Walked:
+        clean, seen = self._clean()
+        answers: list[tuple[Routing, Edits]] = []
+        for moe in self.plan.layers:
+            at = seen[moe.index]
+            index, weight = rank_order(at.index[self.positions], at.weight[self.positions])
+            routing = Routing(moe, index, weight)
+            answers.append((routing, self.plan.intervention.edits(routing)))
+        parts = [self._layer(clean, seen, *answer) for answer in answers]
+        return Walked(
+            positions=self.positions,
+            layer=torch.cat([torch.full((e.rank.shape[1],), r.layer.index) for r, e in answers]),
+            rank=torch.cat([e.rank for _, e in answers], 1),
+            expert=torch.cat([r.index.gather(-1, e.rank) for r, e in answers], 1),
+            weight=torch.cat([r.weight.gather(-1, e.rank) for r, e in answers], 1),
+            outcomes=Outcomes(
+                torch.cat([part.delta_nll for part in parts], 1),
+                torch.cat([part.kl for part in parts], 1),
+                torch.cat([part.flip for part in parts], 1),
+            ),
+        )
+
+    def _clean(self) -> tuple[torch.Tensor, dict[int, ExpertsSeen]]:
+        seen: dict[int, ExpertsSeen] = {}
+
+        def record(index: int):
+            def hook(module: Any, args: tuple, kwargs: dict) -> None:  # noqa: ARG001
+                seen[index] = ExpertsSeen(*[*args, *kwargs.values()][:3])
+
+            return hook
+
+        with ExitStack() as stack:
+            for moe in self.plan.layers:
+                hook = record(moe.index)
+                handle = moe.experts.register_forward_pre_hook(hook, with_kwargs=True)
+                stack.callback(handle.remove)
+            logits = self.plan.model.hf(input_ids=self.ids, use_cache=False).logits[0]
+        return logits, seen
+
+    def _layer(
+        self, clean: torch.Tensor, seen: dict[int, ExpertsSeen], routing: Routing, edits: Edits
+    ) -> Outcomes:
+        p, rows, changes = edits.expert.shape
+        tokens, vocab = self.ids.shape[1], clean.shape[-1]
+        at = self.positions.repeat_interleave(rows)  # (positions * rows,)
+        before = seen[routing.layer.index]
+        # Slots in the model's own order here: the answer is edited, not replaced.
+        index, weight = edited_answer(
+            before.index[at],
+            before.weight[at],
+            edits.expert.reshape(-1, changes),
+            edits.change.reshape(-1, changes),
+        )
+        copies = max(1, min(_TOKENS // tokens, _LOGITS // (tokens * vocab)))
+        picked = [
+            self._copies(routing, index[a : a + copies], weight[a : a + copies], at[a : a + copies])
+            for a in range(0, p * rows, copies)
+        ]
+        edited = torch.cat(picked).view(p, rows, vocab)
+        return compare(clean[self.positions], edited, self.ids[0, self.positions + 1])
+
+    def _copies(
+        self, routing: Routing, index: torch.Tensor, weight: torch.Tensor, at: torch.Tensor
+    ) -> torch.Tensor:
+        """Logits at position `at[c]` of copy c, whose answer there is `index[c]`, `weight[c]`."""
+        count, tokens = len(at), self.ids.shape[1]
+        flat = torch.arange(count, device=at.device) * tokens + at
+
+        def edit(module: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:  # noqa: ARG001
+            hidden, old_index, old_weight = [*args, *kwargs.values()][:3]
+            spare = index.shape[1] - old_index.shape[1]
+            new_index = torch.nn.functional.pad(old_index, (0, spare))
+            new_weight = torch.nn.functional.pad(old_weight, (0, spare))
+            new_index[flat] = index.to(new_index.dtype)
+            new_weight[flat] = weight.to(new_weight.dtype)
+            return (hidden, new_index, new_weight), {}
+
+        handle = routing.layer.experts.register_forward_pre_hook(edit, with_kwargs=True)
+        try:
+            logits = self.plan.model.hf(
+                input_ids=self.ids.expand(count, -1), use_cache=False
+            ).logits
+        finally:
+            handle.remove()
+        return logits[torch.arange(count, device=at.device), at]

@@ -1,0 +1,142 @@
+"""Which engine is exact for a model: the wavefront where its rows can follow, full forwards else.
+
+Nothing is taken on trust. On a short text the wavefront is compared with full forwards, cell by
+cell; a model that passes is replayed, one that fails runs on the slower path and says why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+
+from moeaudit.models import Model, MoELayer
+from moeaudit.models.probe import probe_ids
+
+from .attention import RowsDoNotHold
+from .forwards import FullForwards
+from .interventions import Intervention, Zero
+from .layout import Layout, layer_layout
+from .wavefront import Walked, Wavefront, WalkPlan
+
+_TOKENS = 13
+_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-5, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+
+
+@dataclass(frozen=True)
+class Replay:
+    """The engine chosen for a model, and the evidence.
+
+    `largest_difference` is in nats, between wavefront and full forwards on a short text; None
+    where the wavefront could not run at all. `reason` is None for the wavefront.
+    """
+
+    engine: Literal["wavefront", "full forwards"]
+    reason: str | None
+    largest_difference: float | None
+    layout: Layout
+    residual_scale: dict[int, float | None]
+
+    def __str__(self) -> str:
+        if self.engine == "wavefront":
+            return f"wavefront replay (checked to {self.largest_difference:.1e} nats against full forwards)"
+        return f"batched full forwards, exact and slower, because {self.reason}"
+
+
+def replay_for(model: Model) -> Replay:
+    """The engine for `model`, found once and kept with it."""
+    found = model.findings.get("replay")
+    if found is None:
+        found = model.findings["replay"] = _choose(model)
+    return found
+
+
+def plan_for(model: Model, layers: list[MoELayer], intervention: Intervention) -> WalkPlan:
+    """What a walk over `layers` of `model` needs to know."""
+    replay = replay_for(model)
+    return WalkPlan(model, layers, intervention, replay.layout, replay.residual_scale)
+
+
+def walk(plan: WalkPlan, ids: torch.Tensor, positions: torch.Tensor) -> Walked:
+    """Effects at `positions` of the document `ids`, `"1 tokens"`, by the engine chosen."""
+    model = plan.model
+    replay = replay_for(model)
+    if replay.engine == "wavefront":
+        try:
+            return Wavefront(plan, ids, positions).run()
+        except RowsDoNotHold as surprise:
+            # Some models change their attention only on longer texts (compressed or sparse keys).
+            reason = f"on a text of {ids.shape[1]} tokens {surprise}"
+            model.findings["replay"] = replace(replay, engine="full forwards", reason=reason)
+    return FullForwards(plan, ids, positions).run()
+
+
+@torch.no_grad()
+def _choose(model: Model) -> Replay:
+    everything = list(model.anatomy.layers)
+    ids = probe_ids(model.hf, _TOKENS)
+    positions = torch.arange(_TOKENS - 1, device=ids.device)
+    unknown: dict[int, float | None] = dict.fromkeys(model.anatomy.indices)
+    try:
+        layout = layer_layout(model)
+        scale = _residual_scale(
+            WalkPlan(model, everything, Zero(), layout, unknown), ids, positions
+        )
+        plan = WalkPlan(model, everything, Zero(), layout, scale)
+        rows = Wavefront(plan, ids, positions).run()
+    except RowsDoNotHold as refusal:
+        return Replay("full forwards", str(refusal), None, [], unknown)
+    except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
+        # A layer that cannot even be called with rows; the message is kept for the user.
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = f"its decoder layers do not take lone rows ({type(error).__name__}: {first})"
+        return Replay("full forwards", reason, None, [], unknown)
+    full = FullForwards(plan, ids, positions).run()
+    difference = max(
+        float((rows.outcomes.delta_nll - full.outcomes.delta_nll).abs().max()),
+        float((rows.outcomes.kl - full.outcomes.kl).abs().max()),
+    )
+    # Weights that hardly do anything must not hide a wrong replay: compare with the effects' size.
+    largest = float(full.outcomes.delta_nll.abs().max())
+    allowed = _TOLERANCE.get(model.dtype, 1e-5)
+    if model.dtype in (torch.float32, torch.float64):
+        allowed = max(5e-7, min(allowed, 0.01 * largest))
+    if not difference <= allowed:
+        reason = (
+            "rows and full forwards disagree on a short text (by "
+            f"{difference:.1e} nats): it mixes tokens, or carries state between layers, outside of attention"
+        )
+        return Replay("full forwards", reason, difference, layout, scale)
+    return Replay("wavefront", None, difference, layout, scale)
+
+
+def _residual_scale(
+    plan: WalkPlan, ids: torch.Tensor, positions: torch.Tensor
+) -> dict[int, float | None]:
+    """How the routed output enters each layer's output, measured on a short text.
+
+    1 for a plain residual, Granite's multiplier for Granite; None where a removal does not come
+    out as a multiple of the removed contribution, or where half precision blurs the answer.
+    """
+    if plan.model.dtype not in (torch.float32, torch.float64):
+        return dict(plan.residual_scale)
+    rerun = Wavefront(plan, ids, positions, keep_births=True)
+    rerun.run()
+    ones = replace(plan, residual_scale=dict.fromkeys(plan.residual_scale, 1.0))
+    zeros = replace(plan, residual_scale=dict.fromkeys(plan.residual_scale, 0.0))
+    walks = [Wavefront(p, ids, positions, keep_births=True) for p in (ones, zeros)]
+    try:
+        for each in walks:
+            each.run()
+    except RuntimeError:
+        return dict(plan.residual_scale)  # the routed output is not shaped like the residual
+    scales: dict[int, float | None] = {}
+    for moved, one, still in zip(rerun.births, walks[0].births, walks[1].births):
+        true, added = moved.hidden - still.hidden, one.hidden - still.hidden
+        alpha = float((true * added).sum() / (added * added).sum().clamp_min(1e-30))
+        left = float((true - alpha * added).abs().max())
+        allowed = 1e-4 * float(true.abs().max()) + 1e-6 * float(still.hidden.abs().max())
+        snapped = 1.0 if abs(alpha - 1) < 1e-4 else alpha
+        scales[moved.layer] = snapped if left <= allowed else None
+    return scales
