@@ -63,7 +63,9 @@ def document_tokens(
     domains: Sequence[str] = TRAINING_DOMAINS,
     limit: int | None = None,
 ) -> dict[str, list[TokenizedText]]:
-    """Every document of `split` as tokens, by domain (the first `limit` a domain if given).
+    """Every document of `split` as tokens, by domain, in file order.
+
+    With `limit`, that many a domain, those whose hashes come first: a sample over all sources.
 
     `tokenizer`: a transformers fast tokenizer or a `tokenizers.Tokenizer`, with at most 65,536
     tokens, whose template puts the boundary token first.
@@ -73,7 +75,9 @@ def document_tokens(
         raise InputError("The tokenizer has more than 65,536 tokens: its ids do not fit uint16.")
     result: dict[str, list[TokenizedText]] = {}
     for domain in domains:
-        documents = list(documents_of(corpus, domain, split))[:limit]
+        documents = list(documents_of(corpus, domain, split))
+        if limit is not None:
+            documents = sorted(documents, key=lambda document: document.id)[:limit]
         encodings = fast.encode_batch([document.text for document in documents])
         result[domain] = [
             TokenizedText(

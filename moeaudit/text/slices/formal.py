@@ -57,7 +57,10 @@ def _entry(diag: ElementTree.Element) -> Iterator[str]:
 
 
 def licences(wheel: ZipFile) -> Iterator[Unit]:
-    """Texts of open licences in English, one licence a unit."""
+    """Texts of open licences in English, one licence a unit.
+
+    The source names the category and, where the licence is on SPDX's list, its identifier there.
+    """
     folder = "licensedcode/data/licenses/"
     for name in sorted(wheel.namelist()):
         if not name.startswith(folder) or not name.endswith(".LICENSE"):
@@ -67,7 +70,9 @@ def licences(wheel: ZipFile) -> Iterator[Unit]:
             continue
         documents = tuple(cut(text))
         if documents:
-            yield Unit(f"licensedcode/{head['key']}", documents)
+            listed = head.get("spdx_license_key", "LicenseRef-")
+            known = "" if listed.startswith("LicenseRef-") else f", SPDX {listed}"
+            yield Unit(f"licensedcode/{head['key']} ({head['category']}{known})", documents)
 
 
 def licence(text: str) -> tuple[dict[str, str], str]:
