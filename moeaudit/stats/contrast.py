@@ -1,0 +1,176 @@
+"""The within-token contrast: does the expert a metric ranks highest matter more, for this token?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..errors import InputError
+from .cells import Cell, metric_score, pair
+from .checks import as_frame, metrics_table, outcome_column, outcome_values
+from .controls import CONTROLS, check_controls, control_cell
+from .protocol import (
+    Defects,
+    Protocol,
+    choose_layers,
+    choose_metrics,
+    choose_tokens,
+    get_protocol,
+)
+from .seeds import generator
+from .slots import Slots, layers_of
+from .table import cells_table
+
+KEYS = ["document", "position", "layer", "rank", "expert"]
+
+
+def contrast(
+    effects: Any,
+    metrics: Any,
+    *,
+    outcome: str = "delta_nll",
+    protocol: str | Protocol = "moeaudit",
+    controls: tuple[str, ...] = tuple(CONTROLS),
+    layers: list[int] | None = None,
+    seed: int = 0,
+    sizes: tuple[str, ...] = ("d_z",),
+    **settings: Any,
+) -> pd.DataFrame:
+    """Contrast the highest- with the lowest-metric active expert of every token, layer by layer.
+
+    Parameters
+    ----------
+    effects
+        A census: document, position, layer, rank, expert and the outcome's column (`delta_nll` in
+        nats, `kl` in nats, or `flip`), one row per active expert.
+    metrics
+        Expert metrics from other documents: layer, expert, metric, value.
+    outcome
+        "delta_nll" (harm), "abs_delta_nll" or "kl" or "flip" (disturbance).
+    protocol
+        "moeaudit", "engmann2026", or a `Protocol`.
+    controls
+        Rows to add from "random", "gate_weight", "heldout_causal"; at least one.
+    layers
+        Decoder layer indices; the protocol's choice if None.
+    seed
+        Of bootstrap, flips, folds and the random control. "engmann2026" draws its positions by 42.
+    sizes
+        Effect sizes beside d_z: mean_difference, d_av, d_pooled, g_z, g_av, p_superior.
+    settings
+        Changes to the protocol, such as `sesoi=0.05`, `n_boot=10_000`, `interval="bca"`.
+
+    Returns
+    -------
+    One row per (metric, layer) and per (control, layer). Sizes are of outcome(high removed) -
+    outcome(low removed), so positive means that the metric points at the expert that matters. Null
+    numbers have a `reason`. `p` is the protocol's test of a cell, `p_bonferroni` ... `p_by` correct
+    it over the family, `p_maxt` is step-down max-T, `p_tost` tests |d_z| < sesoi, `p_equivalence`
+    is its correction; `mde` is the effect found with the protocol's power, `n_to_decide` the tokens
+    at which the cell would be decided. Verdicts: see `equivalence.VERDICTS`.
+
+    Raises
+    ------
+    InputError
+        For missing columns, non-finite effects, unknown names, experts that no metric describes.
+    """
+    recipe = get_protocol(protocol).with_(**settings)
+    controls = check_controls(tuple(controls))
+    check_defects(recipe.defects, effects, metrics)
+    table = as_frame(effects, [*KEYS, outcome_column(outcome)], "The effects table")
+    values = outcome_values(table, outcome)
+    scores = metrics_table(metrics)
+    names = choose_metrics(recipe, list(dict.fromkeys(scores["metric"].astype(str))))
+    chosen = layers or choose_layers(recipe, sorted(int(x) for x in table["layer"].unique()))
+    by_layer = {int(k): scores.loc[scores["layer"] == k] for k in scores["layer"].unique()}
+    draw_seed = seed if recipe.seed is None else recipe.seed
+    cells: list[Cell] = []
+    n_documents = 0
+    for slots in layers_of(table, values, chosen):
+        n_documents = slots.n_documents
+        known = by_layer.get(slots.layer)
+        _overlap(slots, known)
+        for name in names:
+            cells.append(_metric_cell(slots, name, known, recipe, draw_seed))
+        for name in controls:
+            cell = control_cell(slots, name, seed=seed, n_folds=recipe.n_folds)
+            cells.append(_sampled(cell, slots, recipe, draw_seed, name))
+    cells.sort(key=lambda c: (c.role == "control", _place(c.metric, names, controls), c.layer))
+    sizes = tuple(dict.fromkeys(("d_z", *sizes)))
+    result = cells_table(cells, n_documents, recipe, seed=seed, sizes=sizes)
+    result.insert(0, "outcome", outcome)
+    result.insert(0, "question", "within-token contrast")
+    result.attrs = {"protocol": recipe.name, "defects": list(recipe.defects.on)}
+    return result
+
+
+def _metric_cell(
+    slots: Slots, name: str, known: pd.DataFrame | None, recipe: Protocol, seed: int
+) -> Cell:
+    expert, value = np.empty(0, np.int64), np.empty(0)
+    if known is not None:
+        rows = known.loc[known["metric"] == name]
+        expert, value = rows["expert"].to_numpy(np.int64), rows["value"].to_numpy(np.float64)
+    cell = pair(slots, metric_score(slots, expert, value), name, "metric")
+    return _sampled(cell, slots, recipe, seed, name)
+
+
+def _sampled(cell: Cell, slots: Slots, recipe: Protocol, seed: int, name: str) -> Cell:
+    """Keep the positions a protocol draws: the same in every layer, and for every metric unless
+    the published defect is switched on. What a draw drops for want of a pair is counted."""
+    if recipe.positions is None or recipe.positions >= len(slots.document):
+        return cell
+    label = name if recipe.defects.own_positions_per_metric else "shared"
+    drawn = choose_tokens(recipe, slots.document, generator(seed, "positions", label))
+    span = int(slots.position.max()) + 1
+    keys = slots.document[drawn] * span + slots.position[drawn]
+    position = cell.position if cell.position is not None else np.empty(0, np.int64)
+    keep = np.isin(cell.document * span + position, keys)
+    return Cell(
+        metric=cell.metric,
+        role=cell.role,
+        layer=cell.layer,
+        document=cell.document[keep],
+        position=position[keep],
+        high=cell.high[keep],
+        low=cell.low[keep],
+        n_offered=len(drawn),
+        n_tied=cell.n_tied,
+        n_all_tied=cell.n_all_tied,
+        n_unscored=cell.n_unscored,
+        n_partial=cell.n_partial,
+        reason=cell.reason,
+    )
+
+
+def _overlap(slots: Slots, known: pd.DataFrame | None) -> None:
+    active = np.unique(slots.expert[slots.present])
+    described = np.empty(0) if known is None else known["expert"].to_numpy()
+    if not np.isin(active, described).any():
+        raise InputError(
+            f"No expert active in layer {slots.layer} of the effects has a metric: the metrics "
+            f"table describes {len(described)} row(s) of that layer. Do both tables come from the "
+            "same model, with `layer` the decoder layer's own index?"
+        )
+
+
+def _place(name: str, names: list[str], controls: tuple[str, ...]) -> int:
+    return [*names, *controls].index(name)
+
+
+def check_defects(defects: Defects, effects: Any, metrics: Any) -> None:
+    """A switch that acts where a table is made is only accepted if the table says it was made so."""
+    for table, what, names in (
+        (effects, "effects", Defects.IN_EFFECTS),
+        (metrics, "metrics", Defects.IN_METRICS),
+    ):
+        said = (getattr(table, "attrs", None) or {}).get("defects", ())
+        for name in names:
+            if getattr(defects, name) and name not in said:
+                raise InputError(
+                    f"The defect {name} acts where the {what} are made, so contrast cannot switch "
+                    f"it on. Make a {what} table that has it, and say so in "
+                    f"{what}.attrs['defects'] = [{name!r}]."
+                )

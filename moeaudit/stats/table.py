@@ -1,0 +1,211 @@
+"""From cells to the table a reader sees: sizes, intervals, tests, corrections, verdicts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from . import equivalence, families, power
+from .bootstrap import bca_limits, document_weights, leave_one_out, percentile_limits
+from .cells import Cell
+from .maxt import MaxT, max_t
+from .moments import MOMENT_STATISTICS, Moments, moments, weighted
+from .paired import cluster_se, cluster_t, design_effect, paired_t, wilcoxon
+from .protocol import Protocol
+
+COUNTS = ["n", "n_documents", "n_dropped", "n_tied", "n_all_tied", "n_unscored", "n_partial"]
+WHOLE = [*COUNTS, "layer", "n_experts", "family_size", "n_to_decide", "n_documents_to_decide"]
+
+
+def cells_table(
+    cells: list[Cell],
+    n_documents: int,
+    protocol: Protocol,
+    *,
+    seed: int = 0,
+    sizes: tuple[str, ...] = ("d_z",),
+) -> pd.DataFrame:
+    """One row per cell. Metrics form one family; each control forms its own over the layers.
+
+    Numbers that cannot be given are null (pd.NA), and `reason` says why; columns are pandas'
+    nullable Float64 and Int64, so that a table never holds NaN.
+    """
+    reduced = [moments(c.document, c.high, c.low, n_documents) for c in cells]
+    shared = max((m.n_documents for m in reduced), default=0)
+    weights = document_weights(n_documents, protocol.n_boot, seed) if shared >= 2 else None
+    rows = [_row(c, m, protocol, weights, sizes) for c, m in zip(cells, reduced)]
+    table = pd.DataFrame(rows)
+    for members in _families(cells):
+        _correct(table, members, [reduced[i] for i in members], protocol, seed)
+    return finish(table)
+
+
+def _families(cells: list[Cell]) -> list[list[int]]:
+    names = ["metric" if c.role == "metric" else f"control {c.metric}" for c in cells]
+    return [[i for i, n in enumerate(names) if n == name] for name in dict.fromkeys(names)]
+
+
+def _row(
+    cell: Cell,
+    m: Moments,
+    protocol: Protocol,
+    weights: np.ndarray | None,
+    sizes: tuple[str, ...],
+) -> dict[str, Any]:
+    difference = cell.difference
+    row: dict[str, Any] = {
+        "metric": cell.metric,
+        "role": cell.role,
+        "layer": cell.layer,
+        "n": m.n,
+        "n_documents": m.n_documents,
+        "n_dropped": cell.n_dropped,
+        "n_tied": cell.n_tied,
+        "n_all_tied": cell.n_all_tied,
+        "n_unscored": cell.n_unscored,
+        "n_partial": cell.n_partial,
+    }
+    by_token, signed, by_document = paired_t(difference), wilcoxon(difference), cluster_t(m)
+    reason = cell.reason or by_token.reason or by_document.reason
+    w = weighted(m)
+    row["mean_difference"] = float(w.difference[0]) if m.n else np.nan
+    for size in sizes:
+        row |= _size(size, m, w, protocol, weights, estimable=reason is None)
+    row["d_z_se"] = cluster_se(m, "d_z") if reason is None else np.nan
+    row["design_effect"] = design_effect(m) if reason is None else np.nan
+    row |= {"p_t": by_token.p, "p_wilcoxon": signed.p, "p_cluster": by_document.p}
+    row["reason"] = reason
+    return row
+
+
+def _size(
+    name: str,
+    m: Moments,
+    w: Any,
+    protocol: Protocol,
+    weights: np.ndarray | None,
+    *,
+    estimable: bool,
+) -> dict[str, float]:
+    statistic = MOMENT_STATISTICS[name]
+    out = {name: np.nan, f"{name}_low": np.nan, f"{name}_high": np.nan}
+    if m.n < 2:
+        return out
+    estimate = float(statistic(w)[0])
+    out[name] = estimate
+    if not estimable or weights is None:
+        return out
+    if protocol.interval == "cluster":
+        reach = stats.t.isf((1 - protocol.level) / 2, m.n_documents - 1) * cluster_se(m, name)
+        low, high = estimate - reach, estimate + reach
+    elif protocol.interval == "token":
+        # The interval published with the recipe: normal, tokens independent.
+        reach = stats.norm.isf((1 - protocol.level) / 2) * np.sqrt(1 / m.n + estimate**2 / 2 / m.n)
+        low, high = estimate - reach, estimate + reach
+    else:
+        replicates = statistic(weighted(m, weights))
+        replicates = replicates[np.isfinite(replicates)]
+        if protocol.interval == "bca":
+            jackknife = statistic(weighted(m, leave_one_out(m.present)))
+            low, high = bca_limits(estimate, replicates, jackknife, protocol.level)
+        else:
+            low, high = percentile_limits(replicates, protocol.level)
+    out[f"{name}_low"], out[f"{name}_high"] = float(low), float(high)
+    return out
+
+
+def _correct(
+    table: pd.DataFrame, members: list[int], reduced: list[Moments], protocol: Protocol, seed: int
+) -> None:
+    """Fill the columns that need the whole family: corrections, equivalence, power, verdicts."""
+    part = table.loc[members]
+    usable = part["reason"].isna().to_numpy()
+    sums = np.stack([m.difference_sums for m in reduced], axis=1)  # (documents, cells)
+    flipped = max_t(
+        np.where(usable, sums, 0.0), n_flips=protocol.n_flips, alpha=protocol.alpha, seed=seed
+    )
+    base = {
+        "sign_flip": flipped.p_flip,
+        "cluster_t": part["p_cluster"].to_numpy(float),
+        "paired_t": part["p_t"].to_numpy(float),
+        "paired_t_and_wilcoxon": part[["p_t", "p_wilcoxon"]].max(axis=1, skipna=False).to_numpy(),
+    }[protocol.test]
+    p = np.where(usable, base, np.nan)
+    columns: dict[str, Any] = {"p_flip": flipped.p_flip, "p": p}
+    columns |= {f"p_{method}": families.adjust(p, method) for method in families.METHODS}
+    columns["p_maxt"] = flipped.p_maxt
+    columns["family_size"] = len(members)
+    columns["sesoi"] = protocol.sesoi
+    columns |= _absence(part, reduced, usable, protocol, flipped)
+    decision = columns[f"p_{protocol.decision}"]
+    columns["verdict"] = [
+        equivalence.verdict(*x, protocol.alpha)
+        for x in zip(decision, columns["p_equivalence"], part["d_z"].to_numpy(float))
+    ]
+    for name, values in columns.items():
+        table.loc[members, name] = values
+
+
+def _absence(
+    part: pd.DataFrame,
+    reduced: list[Moments],
+    usable: np.ndarray,
+    protocol: Protocol,
+    flipped: MaxT,
+) -> dict[str, np.ndarray]:
+    """TOST by document, and what the cell could have found, both on the scale of d_z."""
+    empty = np.full(len(part), np.nan)
+    names = ("p_tost", "alpha_cell", "power_at_sesoi", "mde", "n_documents_to_decide")
+    out = {name: empty.copy() for name in (*names, "n_to_decide")}
+    for i, (m, ok) in enumerate(zip(reduced, usable)):
+        se = float(part["d_z_se"].iloc[i])
+        if not ok or not se > 0:
+            continue
+        estimate, dof = float(part["d_z"].iloc[i]), float(m.n_documents - 1)
+        out["p_tost"][i] = equivalence.tost(estimate, se, dof, protocol.sesoi).p
+        # At no effect d_z varies as the mean does, and only that spread belongs in a plan.
+        by_token = protocol.test.startswith("paired")
+        null_se = np.sqrt((1.0 if by_token else float(part["design_effect"].iloc[i])) / m.n)
+        null_dof = float(m.n - 1) if by_token else dof
+        null_se = float(null_se)
+        level = _cell_level(protocol, flipped, dof, len(part))
+        needed = power.documents_to_decide(
+            null_se,
+            m.n_documents,
+            protocol.sesoi,
+            level,
+            protocol.alpha / len(part),
+            protocol.power,
+        )
+        out["alpha_cell"][i] = level
+        out["power_at_sesoi"][i] = power.power_t(protocol.sesoi, null_se, null_dof, level)
+        out["mde"][i] = power.minimum_detectable(null_se, null_dof, level, protocol.power)
+        out["n_documents_to_decide"][i] = needed
+        out["n_to_decide"][i] = np.ceil(needed * m.n / m.n_documents)
+    corrected = families.adjust(out["p_tost"], protocol.equivalence or "holm")
+    out["p_equivalence"] = corrected if protocol.equivalence else empty
+    return out
+
+
+def _cell_level(protocol: Protocol, flipped: MaxT, dof: float, size: int) -> float:
+    """The level one cell is tested at: what max-T's critical value comes to, or alpha / m."""
+    if protocol.decision != "maxt" or not np.isfinite(flipped.critical):
+        return protocol.alpha / size
+    squared = min(flipped.critical**2, (dof + 1) * (1 - 1e-9))
+    t = np.sqrt(squared * dof / (dof + 1 - squared))
+    return float(np.clip(2 * stats.t.sf(t, dof), 1e-12, protocol.alpha))
+
+
+def finish(table: pd.DataFrame) -> pd.DataFrame:
+    """Nullable columns: whole numbers as Int64, the others as Float64, nothing as NaN."""
+    for name in table.columns:
+        if name in WHOLE:
+            table[name] = table[name].astype("Float64").astype("Int64")
+        elif pd.api.types.is_float_dtype(table[name]):
+            table[name] = pd.array(table[name].to_numpy(), dtype="Float64")
+            table[name] = table[name].mask(np.isnan(table[name].to_numpy(float, na_value=np.nan)))
+    table["reason"] = table["reason"].astype(object).where(table["reason"].notna(), None)
+    return table
