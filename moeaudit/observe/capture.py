@@ -1,0 +1,108 @@
+"""`capture`: the clean pass over documents, as tidy tables of tokens and of routing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ..errors import InputError
+from ..models import Model
+from ..text import TokenizedCorpus, tokenize
+from .clean_pass import clean_pass
+from .tables import routing_frame, tokens_frame
+from .trace import Facts, Trace
+
+
+def capture(model: Model, docs: Any, *, max_length: int | None = None) -> Trace:
+    """Run the model over documents and keep what every token and every MoE layer did.
+
+    Args:
+        model: a loaded model.
+        docs: a corpus, a list of strings, a list of 1-D arrays of token ids, or documents that
+            were tokenised already.
+        max_length: longest chunk in tokens; the model's own limit if None. Longer documents are
+            cut into chunks that do not attend to each other, and the notes say so.
+
+    Returns:
+        A `Trace` with the frames `tokens` (one row per position that has a next token) and
+        `routing` (one row per position, layer and chosen expert). Losses are in nats.
+
+    Raises:
+        InputError: no document has two tokens, or a token id is out of the vocabulary.
+        ContractError: the experts' outputs do not add up to the routed output.
+    """
+    tokenized = as_tokenized(model, docs, max_length)
+    reasons: dict[str, str] = {}
+    pairs = list(capture_documents(model, tokenized, reasons=reasons))
+    tokens = pd.concat([pair[0] for pair in pairs], ignore_index=True)
+    routing = pd.concat([pair[1] for pair in pairs], ignore_index=True)
+    return Trace(tokens, routing, Facts.of(model, tokenized, reasons))
+
+
+def capture_documents(
+    model: Model, tokenized: TokenizedCorpus, *, reasons: dict[str, str] | None = None
+) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+    """The same, one chunk at a time: yields `(tokens, routing)` frames for writing to disk.
+
+    Chunks go through the model one by one without padding, and only one is held at a time. If
+    `reasons` is given, it collects why a column holds nulls: `{"logit": "layer 3: ..."}`.
+    """
+    domains = list(dict.fromkeys(chunk.domain for chunk in tokenized.chunks))
+    pieces = PieceCache(model)
+    for chunk in as_tokenized(model, tokenized, None).chunks:
+        ids = chunk.ids
+        logits, records = clean_pass(model, torch.from_numpy(ids)[None].to(model.device))
+        layers = {index: (model.anatomy[index], record) for index, record in records.items()}
+        tokens = tokens_frame(
+            chunk.document, chunk.domain, chunk.start, ids, pieces.of(ids), logits, domains
+        )
+        routing, found = routing_frame(chunk.document, chunk.start, len(ids) - 1, layers)
+        if reasons is not None:
+            reasons.update({name: why for name, why in found.items() if name not in reasons})
+        del logits, records, layers  # nothing of this chunk is held while the caller works
+        yield tokens, routing
+
+
+def as_tokenized(model: Model, docs: Any, max_length: int | None) -> TokenizedCorpus:
+    """Documents as chunks of token ids; tokenised documents are passed through, once checked."""
+    if not isinstance(docs, TokenizedCorpus):
+        return tokenize(
+            docs, model.tokenizer, max_length or model.max_length, vocabulary=model.vocab_size
+        )
+    for chunk in docs.chunks:
+        low, high = int(np.min(chunk.ids)), int(np.max(chunk.ids))
+        if low < 0 or high >= model.vocab_size:
+            raise InputError(
+                f"Document {chunk.document} holds token id {low if low < 0 else high}, but "
+                f"{model.name} knows the ids 0 to {model.vocab_size - 1}. Tokenise the documents "
+                "with the model's own tokenizer, or pass them as strings."
+            )
+    return docs
+
+
+class PieceCache:
+    """Decoded text of single tokens; each id is decoded once.
+
+    A token that holds part of a multi-byte character decodes to the replacement character. Without
+    a tokenizer the piece is the id in brackets.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.tokenizer = model.tokenizer
+        self.known: dict[int, str] = {}
+
+    def of(self, ids: Iterable[int]) -> list[str]:
+        return [self._piece(int(token)) for token in ids]
+
+    def _piece(self, token: int) -> str:
+        if token not in self.known:
+            if self.tokenizer is None:
+                self.known[token] = f"[{token}]"
+            else:
+                # `decode` is typed for batches too; one list of ids gives one string.
+                self.known[token] = str(self.tokenizer.decode([token]))
+        return self.known[token]

@@ -1,0 +1,121 @@
+"""What each chosen expert puts out, and the router logit it was chosen with."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..errors import ContractError
+from ..models import MoELayer
+from .clean_pass import LayerRecord
+
+_ROWS_TIMES_WIDTH = 2**25  # bounds the memory of one call of the experts
+
+
+def slot_norms(
+    layer: MoELayer, record: LayerRecord, rows: int
+) -> tuple[Float[Tensor, "rows top_k"], float]:
+    r"""L2 norm of every chosen expert's own output \(E_e(x)\), before its routing weight.
+
+    The experts module is linear in the weights, so it is called once with one slot per row and
+    weight 1, which gives \(E_e(x)\) exactly as the model computes it (biases, clamps and norms
+    after the expert included). Dividing a weighted output by its weight would lose digits.
+
+    Returns:
+        The norms of the first `rows` tokens, and the largest difference between the weighted sum
+        of the slots and the routed output of the pass, relative to the largest contribution.
+
+    Raises:
+        ContractError: if that difference exceeds what rounding explains.
+    """
+    top_k, d_model = record.index.shape[1], record.hidden.shape[1]
+    block = max(1, _ROWS_TIMES_WIDTH // (top_k * d_model))
+    norms, worst, scale = [], 0.0, 0.0
+    for start in range(0, rows, block):
+        part = slice(start, min(start + block, rows))
+        index, weight = record.index[part], record.weight[part]
+        with torch.no_grad():
+            slots = layer.experts(
+                record.hidden[part].repeat_interleave(top_k, dim=0),  # [block * top_k, d_model]
+                index.reshape(-1, 1),
+                torch.ones_like(weight).reshape(-1, 1),
+            ).reshape(-1, top_k, d_model)
+        norms.append(slots.float().norm(dim=-1))
+        contributions = slots.float() * weight.float()[..., None]
+        difference = contributions.sum(dim=1) - record.routed[part].float()
+        worst = max(worst, float(difference.abs().max()))
+        scale = max(scale, float(contributions.abs().max()))
+    relative = worst / scale if scale > 0 else worst
+    allowed = 32 * torch.finfo(record.routed.dtype).eps
+    if not relative <= allowed:
+        raise ContractError(
+            f"In layer {layer.index} ({layer.experts_path}, {type(layer.experts).__name__}) the "
+            f"weighted outputs of the chosen experts do not add up to the routed output: they "
+            f"differ by {relative:.1e} of the largest contribution, and {allowed:.1e} is the most that "
+            "rounding explains. The experts module is expected to be linear in the routing weights."
+        )
+    return torch.cat(norms), relative
+
+
+def chosen_logits(
+    layer: MoELayer, record: LayerRecord
+) -> tuple[Float[Tensor, "time top_k"] | None, str | None]:
+    """The router's raw logit of each chosen expert, or None and the reason why not.
+
+    Some releases of transformers return probabilities under the name of router logits, and some
+    routers apply a sigmoid, so what the router returns is compared with its own linear map of the
+    hidden state; that map is used when the returned values turn out to be a squashed version.
+    """
+    if layer.router is None:
+        return None, "the layer has no router module of its own"
+    if len(record.router_calls) != 1:
+        return None, f"the router was called {len(record.router_calls)} times in one forward"
+    given, output = record.router_calls[0]
+    rows = len(record.hidden)
+    parts = output if isinstance(output, (tuple, list)) else (output,)
+    returned = [
+        part.reshape(rows, -1).float()
+        for part in parts
+        if isinstance(part, Tensor)
+        and part.is_floating_point()
+        and part.numel() == rows * layer.num_experts
+        and part.shape[-1] == layer.num_experts
+    ]
+    linear = _linear_map(layer, given.reshape(rows, -1))
+    index = record.index.long()
+    if linear is None:
+        raw = [part for part in returned if not _squashed(part)]
+        if not raw:
+            return None, "the router returns no raw logits and its linear map was not found"
+        return raw[0].gather(1, index), None
+    for part in returned:
+        if _close(part, linear):
+            return part.gather(1, index), None
+    squashes = (linear.softmax(dim=-1), linear.sigmoid())
+    if any(_close(part, squashed) for part in returned for squashed in squashes):
+        return linear.gather(1, index), None
+    return None, "the router returns nothing that its linear map of the hidden state explains"
+
+
+def _linear_map(layer: MoELayer, given: Tensor) -> Tensor | None:
+    """Logits recomputed from the router's own weight, where it has one of the plain shape."""
+    weight = getattr(layer.router, "weight", None)
+    if not isinstance(weight, Tensor) or weight.shape != (layer.num_experts, given.shape[1]):
+        return None
+    bias = getattr(layer.router, "bias", None)
+    with torch.no_grad():
+        logits = torch.nn.functional.linear(given.float(), weight.float())
+        if isinstance(bias, Tensor) and bias.shape == (layer.num_experts,):
+            logits = logits + bias.float()
+    return logits
+
+
+def _close(found: Tensor, expected: Tensor) -> bool:
+    # Routers often work in half precision; logits differ from probabilities by far more than this.
+    return torch.allclose(found, expected, rtol=2e-2, atol=1e-2 * float(expected.abs().max()))
+
+
+def _squashed(values: Tensor) -> bool:
+    """Whether the values look like probabilities rather than logits."""
+    return bool((values >= 0).all()) and bool((values <= 1).all())

@@ -1,0 +1,113 @@
+"""Verification must find the census exact, and must notice when it is not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny_moe
+
+import moeaudit as ma
+from moeaudit.causal.verify import TOLERANCE, verify
+from moeaudit.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def census():
+    documents = [tiny_moe.ids(14, seed) for seed in range(3)]
+    return {a: ma.ablate(tiny_moe.load(a), documents, ma.Zero()) for a in tiny_moe.ARCHITECTURES}
+
+
+@pytest.mark.parametrize("architecture", tiny_moe.ARCHITECTURES)
+@pytest.mark.parametrize("engine", ["hooks", "nnsight", "transformer_lens"])
+def test_the_census_is_exact(census, architecture, engine):
+    result = verify(census[architecture], tiny_moe.load(architecture), n=12, engine=engine)
+    if (architecture, engine) == ("deepseek_v2", "transformer_lens"):
+        assert result.n == 0 and np.isnan(result.max_abs_delta_nll) and not result.agrees
+        assert "DeepSeek-V2" in repr(result) and "Not verified" in repr(result)
+        return
+    assert result.n == len(result.rows) == 12
+    assert result.agrees and result.flips_differ == 0
+    assert max(result.max_abs_delta_nll, result.max_abs_kl) <= TOLERANCE
+    assert result.rows["engine_delta_nll"].abs().max() > 0.01
+
+
+def test_a_wrong_table_is_noticed(census):
+    effects = census["olmoe"].copy()
+    effects["delta_nll"] += 0.25
+    effects["flip"] = ~effects["flip"]
+    result = verify(effects, tiny_moe.load("olmoe"), n=5)
+    assert result.max_abs_delta_nll == pytest.approx(0.25, abs=1e-5)
+    assert result.max_abs_kl <= TOLERANCE
+    assert result.flips_differ == 5 and not result.agrees
+    assert "MORE than" in repr(result)
+
+
+def test_a_nan_effect_is_not_agreement(census):
+    effects = census["olmoe"].head(3).copy()
+    effects["kl"] = [0.0, np.nan, 0.0]
+    assert not verify(effects, tiny_moe.load("olmoe"), n=3).agrees
+
+
+def test_the_sample_is_seeded(census):
+    model = tiny_moe.load("olmoe")
+    cells = ["document", "position", "layer", "expert"]
+    first, again, other = (
+        verify(census["olmoe"], model, n=6, seed=seed).rows[cells] for seed in (1, 1, 2)
+    )
+    pd.testing.assert_frame_equal(first, again)
+    assert not first.equals(other)
+    assert not first.duplicated().any()
+
+
+def test_tables_read_back_need_the_documents(census):
+    model = tiny_moe.load("olmoe")
+    plain = pd.DataFrame(census["olmoe"])
+    with pytest.raises(InputError, match="docs="):
+        verify(plain, model)
+    documents = [tiny_moe.ids(14, seed) for seed in range(3)]
+    assert verify(plain, model, docs=documents).agrees
+
+
+def test_cut_documents_are_found_again():
+    model = tiny_moe.load("deepseek_v2")
+    effects = ma.ablate(model, [tiny_moe.ids(30)], ma.Zero(), max_length=8)
+    assert verify(effects[effects["position"] >= 16], model, n=6).agrees
+
+
+def test_an_effects_folder_is_sampled_across_shards(tmp_path, census):
+    model = tiny_moe.load("olmoe")
+    documents = [tiny_moe.ids(14, seed) for seed in range(3)]
+    folder = ma.ablate(model, documents, ma.Zero(), out=tmp_path / "effects")
+    assert folder.rows == len(census["olmoe"])
+    result = verify(folder, model, n=9, docs=documents)
+    assert result.n == 9 and result.agrees
+
+
+def test_rows_of_other_documents_are_refused(census):
+    model = tiny_moe.load("olmoe")
+    plain = pd.DataFrame(census["olmoe"])
+    with pytest.raises(InputError, match="is not among the 1 documents"):
+        verify(plain[plain["document"] == 2], model, docs=[tiny_moe.ids(14)])
+    with pytest.raises(InputError, match="positions 0 to 3 only"):
+        verify(plain[plain["position"] > 8], model, docs=[tiny_moe.ids(5, s) for s in range(3)])
+    with pytest.raises(InputError, match="not active"):
+        verify(plain, model, n=40, docs=[tiny_moe.ids(14, seed + 50) for seed in range(3)])
+
+
+def test_what_cannot_be_recomputed_is_refused(census):
+    model = tiny_moe.load("olmoe")
+    effects = census["olmoe"].copy()
+    effects.intervention = "mean"
+    with pytest.raises(InputError, match="'mean'"):
+        verify(effects, model)
+    with pytest.raises(InputError, match="nothing to verify"):
+        verify(census["olmoe"].head(0), model)
+
+
+def test_html_repeats_the_sentence_and_escapes():
+    result = verify(
+        ma.ablate(tiny_moe.load("olmoe"), [tiny_moe.ids(6)], ma.Zero()), tiny_moe.load("olmoe"), n=2
+    )
+    assert "recomputed by one full forward each with hooks" in result._repr_html_()
+    assert result._repr_html_().count("<tr") == 3
