@@ -7,8 +7,8 @@ import json
 import lzma
 from collections import Counter
 from collections.abc import Iterator
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, cast
 
 from ..errors import InputError
 from .document import Document
@@ -75,11 +75,11 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         ) from error
 
 
-def _open(path: Path) -> IO[bytes]:
+def _open(path: Path) -> BufferedIOBase:
     if path.suffix == ".gz":
-        return cast(IO[bytes], gzip.open(path, "rb"))
+        return gzip.GzipFile(path, "rb")
     if path.suffix == ".xz":
-        return cast(IO[bytes], lzma.open(path, "rb"))
+        return lzma.LZMAFile(path, "rb")
     return path.open("rb")
 
 
