@@ -129,9 +129,9 @@ def verify(
     return Verification(
         engine,
         len(rows),
-        _largest(rows["delta_nll"], rows["engine_delta_nll"]),
-        _largest(rows["kl"], rows["engine_kl"]),
-        int((rows["flip"].astype(bool) != rows["engine_flip"]).sum()),
+        _largest_difference(rows, "delta_nll"),
+        _largest_difference(rows, "kl"),
+        int(np.sum(rows["flip"].to_numpy(bool) != rows["engine_flip"].to_numpy(bool))),
         rows,
         None,
         str(model.dtype).removeprefix("torch."),
@@ -150,19 +150,22 @@ def len_of(effects: pd.DataFrame | EffectsFolder) -> int:
     return effects.rows if isinstance(effects, EffectsFolder) else len(effects)
 
 
-def _largest(census: pd.Series, engine: pd.Series) -> float:
+def _largest_difference(rows: pd.DataFrame, column: str) -> float:
+    census, engine = (rows[name].to_numpy(np.float64) for name in (column, f"engine_{column}"))
     # numpy's max keeps a NaN, which pandas would drop: a NaN effect is a difference, not a match.
-    return float(np.max(np.abs(census.to_numpy(np.float64) - engine.to_numpy(np.float64))))
+    return float(np.max(np.abs(census - engine)))
 
 
 def _texts(effects: pd.DataFrame | EffectsFolder, model: Model, docs: Any) -> TokenizedCorpus:
     carried = getattr(effects, "texts", None)
-    if docs is None and carried is None:
+    if docs is not None:
+        return tokenize_for(model, docs)
+    if not isinstance(carried, TokenizedCorpus):
         raise InputError(
             "These effects do not carry the documents they were computed on, so nothing can be "
             "recomputed. Pass the same documents: verify(effects, model, docs=...)."
         )
-    return carried if docs is None else tokenize_for(model, docs)
+    return carried
 
 
 def _sample(effects: pd.DataFrame | EffectsFolder, n: int, seed: int) -> pd.DataFrame:
