@@ -11,6 +11,7 @@ from ..errors import InputError
 from .cells import Cell, metric_score, pair
 from .checks import as_frame, metrics_table, outcome_column, outcome_values
 from .controls import CONTROLS, check_controls, control_cell
+from .effect_sizes import SIZES
 from .protocol import (
     Defects,
     Protocol,
@@ -58,7 +59,7 @@ def contrast(
     seed
         Of bootstrap, flips, folds and the random control. "engmann2026" draws its positions by 42.
     sizes
-        Effect sizes beside d_z: mean_difference, d_av, d_pooled, g_z, g_av, p_superior.
+        Effect sizes beside d_z, from `effect_sizes.SIZES`, each with `_low` and `_high`.
     settings
         Changes to the protocol, such as `sesoi=0.05`, `n_boot=10_000`, `interval="bca"`.
 
@@ -78,6 +79,9 @@ def contrast(
     """
     recipe = get_protocol(protocol).with_(**settings)
     controls = check_controls(tuple(controls))
+    unknown = [s for s in sizes if s not in SIZES]
+    if unknown:
+        raise InputError(f"Unknown effect size {unknown[0]!r}. Choose among {', '.join(SIZES)}.")
     check_defects(recipe.defects, effects, metrics)
     table = as_frame(effects, [*KEYS, outcome_column(outcome)], "The effects table")
     values = outcome_values(table, outcome)

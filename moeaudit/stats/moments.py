@@ -96,13 +96,13 @@ def weighted(m: Moments, weights: Float[np.ndarray, "sets documents"] | None = N
         )
 
 
-def hedges_factor(dof: np.ndarray | float) -> np.ndarray:
+def hedges_factor(dof: np.ndarray | float | int) -> np.ndarray:
     """Hedges' exact small-sample factor J(m) = G(m/2) / (sqrt(m/2) G((m-1)/2)), G the gamma function.
 
     Hedges (1981), equation 6e. J tends to 1 - 3 / (4m - 1).
     """
     half = np.asarray(dof, dtype=float) / 2
-    return np.exp(gammaln(half) - gammaln(half - 0.5)) / np.sqrt(half)
+    return np.asarray(np.exp(gammaln(half) - gammaln(half - 0.5)) / np.sqrt(half))
 
 
 def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -160,9 +160,10 @@ def influence(m: Moments, statistic: str) -> Float[np.ndarray, " documents"]:
     diff, var_h, var_l, cov = (x[0] for x in (w.difference, w.var_high, w.var_low, w.covariance))
     # Centred at the cell's means, so the first moments are the sums themselves.
     u_mean = (m.sums[:, HIGH] - m.sums[:, LOW]) / n
-    u_h = (m.sums[:, HIGH2] - counts * var_h) / n  # of var(high)
-    u_l = (m.sums[:, LOW2] - counts * var_l) / n
-    u_c = (m.sums[:, CROSS] - counts * cov) / n
+    biased = (n - 1) / n  # so that each u sums to zero
+    u_h = (m.sums[:, HIGH2] - counts * var_h * biased) / n  # of var(high)
+    u_l = (m.sums[:, LOW2] - counts * var_l * biased) / n
+    u_c = (m.sums[:, CROSS] - counts * cov * biased) / n
     if statistic == "mean_difference":
         return u_mean
     if statistic == "p_superior":

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..errors import InputError
 from .checks import fraction, positive
+from .effect_sizes import INTERVALS
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Protocol:
     alpha: float = 0.05
     sesoi: float = 0.1
     power: float = 0.8
-    interval: str = "percentile"
+    interval: str = "jackknife"
     level: float = 0.95
     n_boot: int = 2000
     n_flips: int = 10_000
@@ -81,7 +82,7 @@ class Protocol:
             fraction(getattr(self, name), name)
         _one_of(self.test, TESTS, "test")
         _one_of(self.decision, DECISIONS, "decision")
-        _one_of(self.interval, INTERVALS, "interval")
+        _one_of(self.interval, tuple(INTERVALS), "interval")
         if self.equivalence is not None:
             _one_of(self.equivalence, DECISIONS[1:], "equivalence correction")
 
@@ -98,7 +99,6 @@ class Protocol:
 
 TESTS = ("sign_flip", "cluster_t", "paired_t", "paired_t_and_wilcoxon")
 DECISIONS = ("maxt", "bonferroni", "holm", "hochberg", "bh", "by")
-INTERVALS = ("percentile", "bca", "cluster", "token")
 
 
 def _one_of(value: str, allowed: tuple[str, ...], what: str) -> None:

@@ -9,11 +9,12 @@ import pandas as pd
 from scipy import stats
 
 from . import equivalence, families, power
-from .bootstrap import bca_limits, document_weights, leave_one_out, percentile_limits
+from .bootstrap import document_weights
 from .cells import Cell
+from .effect_sizes import Pairs, interval_of
 from .maxt import MaxT, max_t
-from .moments import MOMENT_STATISTICS, Moments, moments, weighted
-from .paired import cluster_se, cluster_t, design_effect, paired_t, wilcoxon
+from .moments import Moments
+from .paired import cluster_t, design_effect, paired_t, wilcoxon
 from .protocol import Protocol
 
 COUNTS = ["n", "n_documents", "n_dropped", "n_tied", "n_all_tied", "n_unscored", "n_partial"]
@@ -33,13 +34,13 @@ def cells_table(
     Numbers that cannot be given are null (pd.NA), and `reason` says why; columns are pandas'
     nullable Float64 and Int64, so that a table never holds NaN.
     """
-    reduced = [moments(c.document, c.high, c.low, n_documents) for c in cells]
-    shared = max((m.n_documents for m in reduced), default=0)
-    weights = document_weights(n_documents, protocol.n_boot, seed) if shared >= 2 else None
+    reduced = [Pairs(c.document, c.high, c.low, n_documents) for c in cells]
+    resampled = protocol.interval in ("percentile", "bca") and n_documents >= 2
+    weights = document_weights(n_documents, protocol.n_boot, seed) if resampled else None
     rows = [_row(c, m, protocol, weights, sizes) for c, m in zip(cells, reduced)]
     table = pd.DataFrame(rows)
     for members in _families(cells):
-        _correct(table, members, [reduced[i] for i in members], protocol, seed)
+        _correct(table, members, [reduced[i].moments for i in members], protocol, seed)
     return finish(table)
 
 
@@ -50,12 +51,12 @@ def _families(cells: list[Cell]) -> list[list[int]]:
 
 def _row(
     cell: Cell,
-    m: Moments,
+    pairs: Pairs,
     protocol: Protocol,
     weights: np.ndarray | None,
     sizes: tuple[str, ...],
 ) -> dict[str, Any]:
-    difference = cell.difference
+    m, difference = pairs.moments, cell.difference
     row: dict[str, Any] = {
         "metric": cell.metric,
         "role": cell.role,
@@ -70,11 +71,10 @@ def _row(
     }
     by_token, signed, by_document = paired_t(difference), wilcoxon(difference), cluster_t(m)
     reason = cell.reason or by_token.reason or by_document.reason
-    w = weighted(m)
-    row["mean_difference"] = float(w.difference[0]) if m.n else np.nan
+    row["mean_difference"] = float(pairs.values("mean_difference")[0]) if m.n else np.nan
     for size in sizes:
-        row |= _size(size, m, w, protocol, weights, estimable=reason is None)
-    row["d_z_se"] = cluster_se(m, "d_z") if reason is None else np.nan
+        row |= _size(size, pairs, protocol, weights, estimable=reason is None)
+    row["d_z_se"] = pairs.se("d_z") if reason is None else np.nan
     row["design_effect"] = design_effect(m) if reason is None else np.nan
     row |= {"p_t": by_token.p, "p_wilcoxon": signed.p, "p_cluster": by_document.p}
     row["reason"] = reason
@@ -82,39 +82,13 @@ def _row(
 
 
 def _size(
-    name: str,
-    m: Moments,
-    w: Any,
-    protocol: Protocol,
-    weights: np.ndarray | None,
-    *,
-    estimable: bool,
+    name: str, pairs: Pairs, protocol: Protocol, weights: np.ndarray | None, *, estimable: bool
 ) -> dict[str, float]:
-    statistic = MOMENT_STATISTICS[name]
-    out = {name: np.nan, f"{name}_low": np.nan, f"{name}_high": np.nan}
-    if m.n < 2:
-        return out
-    estimate = float(statistic(w)[0])
-    out[name] = estimate
-    if not estimable or weights is None:
-        return out
-    if protocol.interval == "cluster":
-        reach = stats.t.isf((1 - protocol.level) / 2, m.n_documents - 1) * cluster_se(m, name)
-        low, high = estimate - reach, estimate + reach
-    elif protocol.interval == "token":
-        # The interval published with the recipe: normal, tokens independent.
-        reach = stats.norm.isf((1 - protocol.level) / 2) * np.sqrt(1 / m.n + estimate**2 / 2 / m.n)
-        low, high = estimate - reach, estimate + reach
-    else:
-        replicates = statistic(weighted(m, weights))
-        replicates = replicates[np.isfinite(replicates)]
-        if protocol.interval == "bca":
-            jackknife = statistic(weighted(m, leave_one_out(m.present)))
-            low, high = bca_limits(estimate, replicates, jackknife, protocol.level)
-        else:
-            low, high = percentile_limits(replicates, protocol.level)
-    out[f"{name}_low"], out[f"{name}_high"] = float(low), float(high)
-    return out
+    low, high = np.nan, np.nan
+    if estimable:
+        low, high = interval_of(pairs, name, protocol.interval, protocol.level, weights)
+    out = {name: float(pairs.values(name)[0]) if pairs.moments.n > 1 else np.nan}
+    return out | {f"{name}_low": low, f"{name}_high": high}
 
 
 def _correct(

@@ -267,6 +267,7 @@ def test_bad_tables_are_refused(change, message):
         ({"alpha": 1.5}, "alpha"),
         ({"layers": [9]}, "no layer"),
         ({"interval": "exact"}, "Unknown interval"),
+        ({"sizes": ("d",)}, "Unknown effect size"),
         ({"bootstraps": 3}, "no setting bootstraps"),
         ({"protocol": "engmann2026"}, "utilization_rate"),
     ],
