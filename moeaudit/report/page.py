@@ -1,0 +1,168 @@
+"""From a run to one HTML file that needs nothing else: no network, no Python, no scripts even."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from ..errors import RunError
+from . import words
+from .answer import answer
+from .associations import associations
+from .browser import browser
+from .contrasts import contrasts
+from .data import data_tables, facts
+from .depth import depth
+from .evidence import read
+from .figure import Figure
+from .maps import maps
+from .policy import policy
+from .spread import spread
+from .summary import cells as cell_table
+from .summary import depth as depth_table
+from .summary import overall, token_effects
+from .summary import spread as spread_table
+from .verdicts import strip, symbols, verdicts
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from ..runs import Run
+
+CONTENTS = [
+    ("verification", "Are the numbers right?"),
+    ("maps", "Where"),
+    ("contrasts", "What predicts"),
+    ("associations", "Which experts"),
+    ("depth", "Depth"),
+    ("spread", "Distribution"),
+    ("tokens", "Tokens"),
+    ("data", "Data"),
+    ("method", "Method"),
+    ("limits", "Not tested"),
+    ("provenance", "Provenance"),
+]
+_MARK = '<meta name="generator" content="moeaudit'
+
+
+def figures(run: Run) -> list[Figure]:
+    """The report's figures in order."""
+    evidence = read(run.tests)
+    cells = cell_table(run.effects, experts_of(run))
+    out = [maps(cells), contrasts(evidence.contrasts)]
+    if len(evidence.harm):
+        out.append(associations(evidence.harm, cells, run.experts))
+    return [*out, depth(depth_table(run.effects)), spread(spread_table(run.effects))]
+
+
+def plotly_figures(run: Run) -> dict[str, go.Figure]:
+    """The interactive figures by name: maps, contrasts, associations, depth, spread."""
+    return {f.key: f.plot for f in figures(run) if f.plot is not None}
+
+
+def experts_of(run: Run) -> dict[int, int]:
+    """Number of experts by decoder layer."""
+    return {int(layer): n for layer, n in run.record["model"]["num_experts"].items()}
+
+
+def render(run: Run) -> str:
+    """The page as text. Every word that comes from a model or a corpus is escaped on the way."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    from .. import __version__
+
+    environment = Environment(
+        loader=PackageLoader("moeaudit.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    environment.filters["symbols"] = symbols
+    style, script = _static("style.css"), _static("page.js")
+    library, packed = _plotly()
+    drawn = figures(run)
+    keys = {f.key for f in drawn}
+    evidence = read(run.tests)
+    whole = overall(run.effects)
+    page = environment.get_template("page.html.j2").render(
+        version=__version__,
+        policy=policy([library, script], [style]),
+        style=Markup(style),
+        script=Markup(script),
+        plotly=Markup(packed),
+        model=run.spec.model,
+        subtitle=words.subtitle(run),
+        strip=strip(evidence),
+        answer=answer(evidence, whole, run.spec.model),
+        contents=[c for c in CONTENTS if c[0] in keys or c[0] not in _FIGURE_KEYS],
+        checks=words.checks(run),
+        facts=facts(run, whole),
+        verdicts=verdicts(evidence),
+        figures=drawn,
+        plots={f.key: _json(f.plot) for f in drawn if f.plot is not None},
+        browser=browser(run.tokens, run.effects, token_effects(run.effects)),
+        data=data_tables(run),
+        notes=run.record["notes"],
+        how=words.method(run),
+        limits=words.limits(run),
+        provenance=words.provenance(run),
+    )
+    return page + "\n"
+
+
+_FIGURE_KEYS = {"maps", "contrasts", "associations", "depth", "spread"}
+
+
+def write_report(run: Run, path: Path) -> Path:
+    """Write the page atomically. Raises RunError if `path` is taken by anything but such a page."""
+    from ..runs.folder import write_text
+
+    check_report_path(path)
+    write_text(path, render(run))
+    return path
+
+
+def check_report_path(path: Path) -> None:
+    """Refuse a path that is a folder, or a file that no report may replace."""
+    if path.is_dir():
+        raise RunError(
+            f"{path} is a folder; the report needs a file name, such as {path}/audit.html."
+        )
+    if path.is_file():
+        with path.open("rb") as handle:
+            head = handle.read(4096)
+        if head and _MARK.encode() not in head:
+            raise RunError(
+                f"{path} exists and is not a report of moeaudit. Nothing was written. Choose "
+                "another name for the report, or remove that file."
+            )
+
+
+def _static(name: str) -> str:
+    return resources.files("moeaudit.report").joinpath("static", name).read_text("utf-8")
+
+
+@cache
+def _plotly() -> tuple[str, str]:
+    """The plotting library, and the same compressed as base64: 2.0 instead of 4.8 MB in the page."""
+    from plotly.offline import get_plotlyjs
+
+    library = get_plotlyjs()
+    packed = gzip.compress(library.encode("utf-8"), compresslevel=9, mtime=0)
+    return library, base64.b64encode(packed).decode("ascii")
+
+
+def _json(plot: Any) -> Markup:
+    """A figure as JSON that cannot end the script element it stands in."""
+    value = json.loads(plot.to_json())
+    text = json.dumps(value, separators=(",", ":"))
+    for char, code in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026")):
+        text = text.replace(char, code)
+    return Markup(text)

@@ -1,0 +1,217 @@
+"""`moeaudit.audit`: from a model and text to a run folder, resumable at every step."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from . import stages
+from .folder import FORMAT, RECORD, claim, locked, read_table, write_json, write_table
+from .material import Material, gather
+from .progress import LogProgress, Progress
+from .provenance import now, session
+from .run import Run
+from .shards import Shards
+from .spec import AuditSpec
+
+if TYPE_CHECKING:
+    from ..models import Model
+
+TOKENS = 128
+
+
+def audit(
+    model: Any,
+    docs: Any = None,
+    *,
+    out: str | Path,
+    layers: list[int] | None = None,
+    documents: int | None = None,
+    tokens: int = TOKENS,
+    max_length: int | None = None,
+    seed: int = 0,
+    verify_rows: int = 8,
+    verify_engines: tuple[str, ...] = ("hooks", "nnsight"),
+    report: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Audit a model: the census of single-expert removals, tests of routing metrics, a report.
+
+    Parameters
+    ----------
+    model
+        Anything `moeaudit.load` takes: a bundled name, a folder, a hub id, a model object.
+    docs
+        None for the bundled corpus; else a Corpus, a folder or .jsonl file, a list of strings or
+        of token arrays, or a datasets.Dataset. Metrics and effects use different documents.
+    out
+        The run folder. The same call resumes what is there; a finished run is returned as it is.
+    layers
+        Decoder layer indices; every MoE layer if None.
+    documents
+        How many documents the effects are measured on (default 64), balanced over domains.
+    tokens
+        How many tokens of each document are read, from its beginning; 0 reads whole documents.
+    max_length
+        Tokens that the model reads at once; longer documents are cut (default: what it can).
+    report
+        Where the HTML page goes as well; the folder always has `report.html`.
+
+    Raises
+    ------
+    ModelError, ContractError, InputError, RunError: before anything is written.
+    """
+    from ..models import load
+    from ..report import check_report_path
+
+    progress = progress or LogProgress()
+    if report is not None:
+        check_report_path(Path(report))
+    loaded = load(model)
+    material, spec = question(
+        loaded, docs, layers, documents, tokens, max_length, seed, verify_rows, verify_engines
+    )
+    folder = Path(out)
+    record = claim(folder, spec)
+    if record is None or record["status"] != "finished":
+        with locked(folder):
+            record = _Session(folder, spec, claim(folder, spec)).run(loaded, material, progress)
+    run = Run.load(folder)
+    if not (folder / "report.html").exists():
+        run.report()
+    if report is not None:
+        run.report(report)
+    return run
+
+
+def question(
+    model: Model,
+    docs: Any,
+    layers: list[int] | None,
+    documents: int | None,
+    tokens: int,
+    max_length: int | None,
+    seed: int,
+    verify_rows: int,
+    verify_engines: tuple[str, ...],
+) -> tuple[Material, AuditSpec]:
+    """Settle what is asked: the documents, and the frozen spec. Nothing is written."""
+    if verify_rows < 1 or not verify_engines:
+        raise InputError(
+            f"An audit checks itself: verify_rows = {verify_rows} and {len(verify_engines)} "
+            "engine(s) leave nothing to check with. Give at least one row and one engine."
+        )
+    chosen = model.anatomy.select(layers)
+    length = model.max_length if max_length is None else max_length
+    material = gather(model, docs, documents=documents, tokens=tokens, max_length=length, seed=seed)
+    spec = AuditSpec(
+        model=model.name,
+        weights=model.provenance["weights_sha256"],
+        text=material.source,
+        metric_text=material.metric_hash,
+        effect_text=material.effect_hash,
+        metric_documents=material.metric.n_documents,
+        effect_documents=material.effect.n_documents,
+        layers=tuple(layer.index for layer in chosen),
+        max_length=length,
+        tokens=tokens,
+        seed=seed,
+        verify_rows=verify_rows,
+        verify_engines=tuple(verify_engines),
+        dtype=model.provenance["dtype"],
+    )
+    return material, spec
+
+
+class _Session:
+    """One process working on a run folder. The record says which stages are done."""
+
+    def __init__(self, folder: Path, spec: AuditSpec, record: dict[str, Any] | None) -> None:
+        self.folder = folder
+        self.spec = spec
+        self.record = record or {
+            "format": FORMAT,
+            "spec": spec.to_dict(),
+            "spec_hash": spec.hash,
+            "status": "running",
+            "sessions": [],
+            "stages": {},
+            "notes": [],
+        }
+
+    def run(self, model: Model, material: Material, progress: Progress) -> dict[str, Any]:
+        from ..causal import replay_for
+        from ..stats import get_protocol
+
+        self.record["sessions"].append(session())
+        self.record["model"] = _model_facts(model)
+        self.record["protocol"] = dataclasses.asdict(get_protocol(self.spec.protocol))
+        self._note(material.notes)
+        self._save()
+        layers = list(self.spec.layers)
+        write_table(self.folder / "documents.parquet", material.documents)
+        with self._stage("metrics", "experts.parquet") as todo:
+            if todo:
+                table = stages.expert_table(model, material, layers, progress)
+                write_table(self.folder / "experts.parquet", table)
+        with self._stage("census", None):
+            self._note(stages.census(model, material, self.spec, self.folder, progress))
+        effects = Shards(self.folder / "effects").read()
+        with self._stage("verification", None):
+            self.record["verification"] = stages.verify_all(
+                model, material, self.spec, effects, progress
+            )
+        with self._stage("statistics", "tests.parquet") as todo:
+            if todo:
+                experts = read_table(self.folder / "experts.parquet")
+                tests = stages.test_table(effects, experts, self.spec, progress)
+                write_table(self.folder / "tests.parquet", tests)
+        stages.join_tokens(self.folder)
+        tokens = read_table(self.folder / "tokens.parquet")
+        self.record |= {
+            "engine": str(replay_for(model)),
+            "summary": stages.summary(effects, tokens),
+            "status": "finished",
+            "finished": now(),
+        }
+        self._save()
+        shutil.rmtree(self.folder / stages.PARTIAL, ignore_errors=True)
+        return self.record
+
+    @contextmanager
+    def _stage(self, name: str, leaves: str | None) -> Iterator[bool]:
+        """Time a stage; yields False if it was done before and its file is there."""
+        before = self.record["stages"].get(name, {"seconds": 0.0})
+        todo = leaves is None or "done" not in before or not (self.folder / leaves).is_file()
+        since = time.perf_counter()
+        yield todo
+        if todo:
+            seconds = round(before["seconds"] + time.perf_counter() - since, 3)
+            self.record["stages"][name] = {"seconds": seconds, "done": now()}
+            self._save()
+
+    def _note(self, notes: list[str]) -> None:
+        self.record["notes"] += [note for note in notes if note not in self.record["notes"]]
+
+    def _save(self) -> None:
+        write_json(self.folder / RECORD, self.record)
+
+
+def _model_facts(model: Model) -> dict[str, Any]:
+    layers = model.anatomy.layers
+    return {
+        **{
+            k: v
+            for k, v in model.provenance.items()
+            if isinstance(v, (str, int, float, type(None)))
+        },
+        "decoder_layers": model.anatomy.n_layers,
+        "num_experts": {str(layer.index): layer.num_experts for layer in layers},
+        "top_k": {str(layer.index): layer.top_k for layer in layers},
+    }

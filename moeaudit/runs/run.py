@@ -1,0 +1,121 @@
+"""A finished (or started) run: its folder read back as tables, and a sentence about it."""
+
+from __future__ import annotations
+
+import html
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import RunError
+from .folder import read_record, read_table
+from .shards import Shards
+from .spec import AuditSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+
+class Run:
+    """The answer to one AuditSpec. Tables are read from the folder when first asked for.
+
+    `tokens`: one row per audited position. `routing` and `effects`: one row per (document,
+    position, layer, rank). `experts`: layer, expert, metric, value, measured on other documents.
+    `tests`: one row per tested cell. `documents`: what was read, and in which role. Effects are
+    changes of the next token's loss, in nats.
+    """
+
+    def __init__(self, folder: Path, record: dict[str, Any]) -> None:
+        self.folder = folder
+        self.record = record
+        self.spec = AuditSpec.from_dict(record["spec"])
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Run:
+        """Open the folder of a finished run.
+
+        Raises RunError if it holds no run, a damaged one, or one that was not finished.
+        """
+        path = Path(folder)
+        record = read_record(path)
+        if record["status"] != "finished":
+            raise RunError(
+                f"The run in {path} was not finished. Run the same audit command again: it keeps "
+                "what is there and computes the rest."
+            )
+        return cls(path, record)
+
+    @cached_property
+    def tokens(self) -> pd.DataFrame:
+        return read_table(self.folder / "tokens.parquet")
+
+    @cached_property
+    def documents(self) -> pd.DataFrame:
+        return read_table(self.folder / "documents.parquet")
+
+    @cached_property
+    def routing(self) -> pd.DataFrame:
+        return Shards(self.folder / "routing").read()
+
+    @cached_property
+    def effects(self) -> pd.DataFrame:
+        return Shards(self.folder / "effects").read()
+
+    @cached_property
+    def experts(self) -> pd.DataFrame:
+        return read_table(self.folder / "experts.parquet")
+
+    @cached_property
+    def tests(self) -> pd.DataFrame:
+        return read_table(self.folder / "tests.parquet")
+
+    @property
+    def verification(self) -> list[dict[str, Any]]:
+        """One entry per engine: how many rows it recomputed and the largest differences found."""
+        return self.record["verification"]
+
+    def report(self, path: str | Path | None = None) -> Path:
+        """Write the run as one self-contained HTML page; by default `report.html` in the folder."""
+        from ..report import write_report  # the report reads runs, so it cannot be imported above
+
+        return write_report(self, self.folder / "report.html" if path is None else Path(path))
+
+    def figures(self) -> dict[str, go.Figure]:
+        """The report's figures as interactive plotly figures, for a notebook."""
+        from ..report import plotly_figures
+
+        return plotly_figures(self)
+
+    def __repr__(self) -> str:
+        s = self.record["summary"]
+        sure = "; ".join(_check(v) for v in self.verification) or "not verified"
+        return (
+            f"Audit of {self.spec.model}: {s['removals']:,} removals of one active expert for one "
+            f"token, in {s['tokens']:,} tokens of {s['documents']:,} documents and "
+            f"{len(self.spec.layers)} layers. A removal changes the loss on the next token by "
+            f"{s['mean_delta_nll']:+.4f} nats on average; {s['share_harmful']:.0%} of them raise it "
+            f"and {s['share_flips']:.1%} change the top prediction. Checked: {sure}. "
+            f"Tables: .effects, .tests, .experts, .routing, .tokens, .documents; folder {self.folder}."
+        )
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(str(key).replace('_', ' '))}</th>"
+            f"<td>{html.escape(_short(value))}</td></tr>"
+            for key, value in self.record["summary"].items()
+        )
+        return f"<p>{html.escape(repr(self))}</p><table>{rows}</table>"
+
+
+def _check(entry: dict[str, Any]) -> str:
+    if entry["skipped"]:
+        return f"not by {entry['engine']} ({entry['skipped']})"
+    worst = max(entry["max_abs_delta_nll"], entry["max_abs_kl"])
+    return f"{entry['n']} rows by {entry['engine']} (largest difference {worst:.1e} nats)"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,86 @@
+"""The question an audit asks, frozen: what is run on what, and what is read from it.
+
+Two audits with equal specs ask the same question. The hash of the spec is what a resumed run is
+checked against, so nothing that only affects speed (threads, shard size on screen) belongs here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import RunError
+
+
+@dataclass(frozen=True)
+class AuditSpec:
+    """Everything that determines the numbers of a run.
+
+    `metric_text` and `effect_text` are the hashes of the two document sets: routing metrics come
+    from the first, causal effects from the second, so that no document counts for both. `tokens` is
+    how many tokens of each document are read (0: all), `max_length` how many the model reads at once.
+    """
+
+    model: str
+    weights: str
+    text: str
+    metric_text: str
+    effect_text: str
+    metric_documents: int
+    effect_documents: int
+    layers: tuple[int, ...]
+    max_length: int
+    tokens: int
+    seed: int = 0
+    intervention: str = "zero"
+    scope: str = "single position"
+    outcomes: tuple[str, ...] = ("delta_nll", "kl", "flip")
+    protocol: str = "moeaudit"
+    verify_rows: int = 8
+    verify_engines: tuple[str, ...] = ("hooks", "nnsight")
+    dtype: str = "float32"
+    shard_documents: int = 8
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; tuples become lists."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in dataclasses.asdict(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> AuditSpec:
+        """Inverse of `to_dict`. Raises RunError on unknown or missing fields."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        required = {f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING}
+        odd, missing = sorted(set(values) - names), sorted(required - set(values))
+        if odd or missing:
+            problem = f"unknown fields {odd}" if odd else f"no field {missing}"
+            raise RunError(
+                f"The spec of this run has {problem}; it was written by another version of "
+                "moeaudit. Read it with that version, or run the audit into a new folder."
+            )
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+    def canonical(self) -> str:
+        """One line of JSON, the same for equal specs on every platform."""
+        return json.dumps(
+            self.to_dict(),
+            sort_keys=True,
+            separators=(",", ":"),
+            ensure_ascii=False,
+            allow_nan=False,
+        )
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of `canonical()`, as hex."""
+        return hashlib.sha256(self.canonical().encode()).hexdigest()
+
+    def differences(self, other: AuditSpec) -> list[tuple[str, Any, Any]]:
+        """The fields that differ, as (field, value here, value in `other`), in field order."""
+        mine, theirs = self.to_dict(), other.to_dict()
+        return [(key, mine[key], theirs[key]) for key in mine if mine[key] != theirs[key]]

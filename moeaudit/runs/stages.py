@@ -1,0 +1,156 @@
+"""The stages of an audit, each of which leaves a file behind and can be found done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from .folder import write_table
+from .material import Material
+from .progress import Progress
+from .shards import Shards
+from .spec import AuditSpec
+
+if TYPE_CHECKING:
+    from ..models import Model
+    from ..text import TokenizedCorpus
+
+PARTIAL = ".partial"  # token tables of finished groups, joined at the end
+
+
+def expert_table(model: Model, material: Material, layers: list[int], progress: Progress):
+    """Routing metrics of every expert of the audited layers, from the metric documents."""
+    from ..observe import Trace, capture_documents, expert_metrics
+    from ..observe.trace import Facts
+
+    read = material.metric
+    progress.stage("routing metrics", read.n_targets, "tokens")
+    reasons: dict[str, str] = {}
+    tokens, routing = [], []
+    for one, two in capture_documents(model, read, reasons=reasons):
+        tokens.append(one)
+        routing.append(two)
+        progress.advance(len(one))
+    trace = Trace(
+        pd.concat(tokens, ignore_index=True),
+        pd.concat(routing, ignore_index=True),
+        Facts.of(model, read, reasons),
+    )
+    table = expert_metrics(trace)
+    return table[table["layer"].isin(layers)].reset_index(drop=True)
+
+
+def groups(read: TokenizedCorpus, documents: int) -> Iterator[TokenizedCorpus]:
+    """The corpus in groups of `documents` documents, in order: one shard each."""
+    order = list(dict.fromkeys(chunk.document for chunk in read.chunks))
+    for start in range(0, len(order), documents):
+        chosen = set(order[start : start + documents])
+        chunks = [chunk for chunk in read.chunks if chunk.document in chosen]
+        yield replace(read, chunks=chunks, n_documents=len(chosen), n_dropped=0, notes=[])
+
+
+def census(
+    model: Model, material: Material, spec: AuditSpec, folder: Path, progress: Progress
+) -> list[str]:
+    """Tokens, routing and effects of the effect documents, shard by shard; finished ones are kept.
+
+    Returns what the engine had to say (notes).
+    """
+    from ..causal import ablate
+    from ..observe import capture_documents
+
+    layers = list(spec.layers)
+    parts = list(groups(material.effect, spec.shard_documents))
+    stores = {name: Shards(folder / name) for name in ("routing", "effects")}
+    stores["tokens"] = Shards(folder / PARTIAL / "tokens")
+    per_token = sum(model.anatomy[layer].top_k for layer in layers)
+    kept = [all(store.has(i) for store in stores.values()) for i in range(len(parts))]
+    done = sum(part.n_targets for part, k in zip(parts, kept) if k) * per_token
+    progress.stage("census", material.effect.n_targets * per_token, "removals", done)
+    notes: dict[str, None] = {}
+    domains = list(dict.fromkeys(chunk.domain for chunk in material.effect.chunks))
+    for number, part in enumerate(parts):
+        if kept[number]:
+            continue
+        frames = list(capture_documents(model, part))
+        tokens = pd.concat([pair[0].astype({"domain": str}) for pair in frames], ignore_index=True)
+        tokens["domain"] = pd.Categorical(tokens["domain"], categories=domains)
+        routing = pd.concat([pair[1] for pair in frames], ignore_index=True)
+        routing = routing[routing["layer"].isin(layers)].reset_index(drop=True)
+        effects: Any = ablate(model, part, layers=layers, progress=progress.advance)
+        notes |= dict.fromkeys(effects.notes)
+        stores["tokens"].write(number, tokens)
+        stores["routing"].write(number, routing)
+        stores["effects"].write(number, pd.DataFrame(effects))
+    return list(notes)
+
+
+def verify_all(
+    model: Model, material: Material, spec: AuditSpec, effects: pd.DataFrame, progress: Progress
+) -> list[dict[str, Any]]:
+    """Recompute a few rows with each engine; one entry per engine, also for those that cannot."""
+    from ..causal import verify
+
+    progress.stage("verification", spec.verify_rows * len(spec.verify_engines), "rows")
+    out = []
+    for engine in spec.verify_engines:
+        found = verify(
+            effects, model, spec.verify_rows, engine=engine, seed=spec.seed, docs=material.effect
+        )
+        out.append(
+            {
+                "engine": found.engine,
+                "n": int(found.n),
+                "max_abs_delta_nll": float(found.max_abs_delta_nll),
+                "max_abs_kl": float(found.max_abs_kl),
+                "flips_differ": int(found.flips_differ),
+                "skipped": found.skipped,
+            }
+        )
+        progress.advance(spec.verify_rows)
+    return out
+
+
+def test_table(
+    effects: pd.DataFrame, experts: pd.DataFrame, spec: AuditSpec, progress: Progress
+) -> pd.DataFrame:
+    """Within-token contrasts and per-expert harm, for harm and for disturbance."""
+    from ..stats import contrast, expert_harm
+
+    tests = [
+        (question, outcome)
+        for outcome in ("delta_nll", "kl")
+        for question in (contrast, expert_harm)
+    ]
+    progress.stage("statistics", len(tests), "tables")
+    tables = []
+    for question, outcome in tests:
+        tables.append(
+            question(effects, experts, outcome=outcome, protocol=spec.protocol, seed=spec.seed)
+        )
+        progress.advance(1)
+    return pd.concat(tables, ignore_index=True)
+
+
+def join_tokens(folder: Path) -> None:
+    """The token tables of all groups as the one file that a finished run has."""
+    write_table(folder / "tokens.parquet", Shards(folder / PARTIAL / "tokens").read())
+
+
+def summary(effects: pd.DataFrame, tokens: pd.DataFrame) -> dict[str, Any]:
+    """The few numbers that a sentence about the run needs."""
+    delta = effects["delta_nll"].astype("float64")
+    return {
+        "removals": len(effects),
+        "tokens": len(tokens),
+        "documents": int(tokens["document"].nunique()),
+        "domains": int(tokens["domain"].nunique()),
+        "mean_delta_nll": float(delta.mean()),
+        "mean_kl": float(effects["kl"].astype("float64").mean()),
+        "share_harmful": float((delta > 0).mean()),
+        "share_flips": float(effects["flip"].mean()),
+    }
