@@ -170,16 +170,13 @@ def _attend_rows(
     k = key[0].reshape(kv_heads, 1, len(positions), n, width)
     v = value[0].reshape(kv_heads, 1, len(positions), n, -1)
     step = max(1, _SCORES // (kv_heads * groups * n * state.tokens))
-    out = [
-        _attend_block(
-            clean,
-            positions[a : a + step],
-            *(x[:, :, a : a + step] for x in (q, k, v)),
-            scaling,
-            kwargs,
+    out = []
+    for a in range(0, len(positions), step):
+        part = slice(a, a + step)
+        block = _attend_block(
+            clean, positions[part], q[:, :, part], k[:, :, part], v[:, :, part], scaling, kwargs
         )
-        for a in range(0, len(positions), step)
-    ]
+        out.append(block)
     heads_last = torch.cat(out, 2).reshape(kv_heads * groups, len(positions) * n, -1)
     return heads_last.transpose(0, 1)[None].contiguous()
 

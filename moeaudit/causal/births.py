@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 
 from moeaudit.models import MoELayer
+from moeaudit.models.contract import slot_contributions
 
 from .interventions import Edits, Intervention, Routing, edited_answer, rank_order
 
@@ -58,7 +59,7 @@ def births_by_delta(
     moe: MoELayer,
     intervention: Intervention,
     seen: ExpertsSeen,
-    positions: Int[torch.Tensor, "positions"],
+    positions: Int[torch.Tensor, " positions"],
     hidden_out: Float[torch.Tensor, "tokens d_model"],
     scale: float,
 ) -> Birth:
@@ -69,13 +70,13 @@ def births_by_delta(
     """
     routing, edits = _edit(moe, intervention, seen, positions)
     p, rows, changes = edits.expert.shape
-    hidden = seen.hidden[positions].repeat_interleave(rows * changes, 0)
-    expert, change = edits.expert.reshape(-1, 1), edits.change.reshape(-1, 1)
+    expert, change = edits.expert.reshape(p, -1), edits.change.reshape(p, -1)
+    hidden, step = seen.hidden[positions], max(1, _EXPERT_ROWS // (rows * changes))
     out = [
-        moe.experts(
-            hidden[a : a + _EXPERT_ROWS], expert[a : a + _EXPERT_ROWS], change[a : a + _EXPERT_ROWS]
+        slot_contributions(
+            moe.experts, hidden[a : a + step], expert[a : a + step], change[a : a + step]
         )
-        for a in range(0, len(hidden), _EXPERT_ROWS)
+        for a in range(0, p, step)
     ]
     delta = torch.cat(out).reshape(p, rows, changes, -1).sum(2)
     return _birth(moe, routing, edits, hidden_out[positions][:, None] + scale * delta)
@@ -85,7 +86,7 @@ def births_by_rerun(
     moe: MoELayer,
     intervention: Intervention,
     seen: ExpertsSeen,
-    positions: Int[torch.Tensor, "positions"],
+    positions: Int[torch.Tensor, " positions"],
     clean_in: torch.Tensor,  # (positions, ...), the layer's clean input
     run_layer: Callable[[torch.Tensor], torch.Tensor],
 ) -> Birth:

@@ -23,7 +23,7 @@ class Outcomes:
 def compare(
     clean: Float[torch.Tensor, "positions vocab"],
     edited: Float[torch.Tensor, "positions rows vocab"],
-    target: Int[torch.Tensor, "positions"],
+    target: Int[torch.Tensor, " positions"],
 ) -> Outcomes:
     r"""Compare edited with clean logits.
 

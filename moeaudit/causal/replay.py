@@ -18,7 +18,7 @@ from .attention import RowsDoNotHold
 from .forwards import FullForwards
 from .interventions import Intervention, Zero
 from .layout import Layout, layer_layout
-from .wavefront import Walked, Wavefront, WalkPlan
+from .wavefront import Walked, WalkPlan, Wavefront
 
 _TOKENS = 13
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-5, torch.float16: 2e-2, torch.bfloat16: 1e-1}

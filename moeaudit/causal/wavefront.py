@@ -58,8 +58,8 @@ class WalkPlan:
 class Walked:
     """Rows of one document, position-major; columns are counterfactuals in (layer, row) order."""
 
-    positions: Int[torch.Tensor, "positions"]
-    layer: Int[torch.Tensor, "rows"]
+    positions: Int[torch.Tensor, " positions"]
+    layer: Int[torch.Tensor, " rows"]
     rank: Int[torch.Tensor, "positions rows"]
     expert: Int[torch.Tensor, "positions rows"]
     weight: Float[torch.Tensor, "positions rows"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -22,8 +23,30 @@ def slot_contributions(
     """Each slot's own weighted output, `"tokens slots d_model"`; their sum is the routed output."""
     tokens, slots = index.shape
     rows = hidden.repeat_interleave(slots, 0)  # (tokens * slots, d)
-    out = experts(rows, index.reshape(-1, 1), weight.reshape(-1, 1))
-    return out.reshape(tokens, slots, -1)
+    index, weight = index.reshape(-1, 1), weight.reshape(-1, 1)
+    if not _takes_one_slot(experts, hidden):
+        index, weight = index.expand(-1, 2), torch.cat([weight, torch.zeros_like(weight)], -1)
+    return experts(rows, index, weight).reshape(tokens, slots, -1)
+
+
+_ONE_SLOT: WeakKeyDictionary[torch.nn.Module, bool] = WeakKeyDictionary()
+
+
+def _takes_one_slot(experts: torch.nn.Module, hidden: torch.Tensor) -> bool:
+    """Whether the experts can be called with one slot a token.
+
+    LongCat-Flash's cannot (they squeeze the slot dimension away); for such experts a second slot
+    of weight 0 stands beside the first.
+    """
+    if experts not in _ONE_SLOT:
+        index = torch.zeros(2, 1, dtype=torch.long, device=hidden.device)
+        rows = hidden[:1].expand(2, -1)
+        try:
+            experts(rows, index, torch.zeros_like(index, dtype=hidden.dtype))
+            _ONE_SLOT[experts] = True
+        except (ValueError, IndexError, RuntimeError):
+            _ONE_SLOT[experts] = False
+    return _ONE_SLOT[experts]
 
 
 def routed_sum_error(call: ExpertsCall) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NoReturn
 
+import torch
 from torch import nn
 
 from ..errors import ContractError, ModelError
@@ -19,16 +20,12 @@ _FIRST_NUMBER = re.compile(r"^(?P<stack>.*?)\.(?P<index>\d+)(?:\.|$)")
 _EXPERT_COUNTS = ("num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts")
 
 
-def looks_like_experts(module: nn.Module) -> bool:
+def looks_like_experts(path: str, module: nn.Module) -> bool:
     """A container of several experts, whatever it is called with."""
-    if isinstance(module, nn.ModuleList):
+    if isinstance(module, nn.ModuleList) or not any(True for _ in module.parameters()):
         return False
-    stacked = [p for p in module.parameters(recurse=False) if p.dim() == 3 and p.shape[0] > 1]
-    return (
-        hasattr(module, "_apply_gate")
-        or bool(stacked)
-        and "expert" in type(module).__name__.lower()
-    )
+    named = path.split(".")[-1] == "experts" or type(module).__name__.endswith("Experts")
+    return named or hasattr(module, "_apply_gate")
 
 
 def split_path(path: str) -> tuple[str, int] | None:
@@ -48,7 +45,7 @@ def find_anatomy(model: PreTrainedModel) -> Anatomy:
     probe = run_probe(model)
     modules: dict[str, nn.Module] = dict(model.named_modules())
     suspects: dict[str, nn.Module] = {
-        path: m for path, m in modules.items() if path and looks_like_experts(m)
+        path: m for path, m in modules.items() if looks_like_experts(path, m)
     }
     if not probe.calls:
         _refuse_without_calls(model, architecture, suspects, modules)
@@ -112,26 +109,28 @@ def _layer(
 
 
 def _router(layer_path: str, call: ExpertsCall, probe: Probe, count: int) -> str | None:
-    """The module of this layer whose output scores every expert for every token."""
-    prefix = layer_path + "."
-    scored = [
+    """The module of this layer whose output scores every expert for every token, if there is one.
+
+    The contract's router returns the very index that the experts get. Where none does (the block
+    chooses by itself from plain scores), a module called gate or router is taken; else None.
+    """
+
+    def scores(tensors: tuple[torch.Tensor, ...]) -> bool:
+        size = probe.n_tokens * count
+        return any(t.numel() == size and t.shape[-1] == count for t in tensors)
+
+    def hands_over(path: str) -> bool:
+        return any(t.data_ptr() == call.index.data_ptr() for t in probe.outputs[path])
+
+    within = f"{layer_path}."
+    candidates = [
         path
         for path, tensors in probe.outputs.items()
-        if path.startswith(prefix)
-        and path != call.path
-        and not path.startswith(call.path + ".")
-        and any(t.numel() == probe.n_tokens * count and t.shape[-1] == count for t in tensors)
+        if path.startswith(within) and not path.startswith(call.path) and scores(tensors)
     ]
-
-    # The contract's router returns the very index that the experts get; prefer it, then the
-    # outermost module.
-    def rank(path: str) -> tuple[bool, int]:
-        given = any(
-            t is call.index or t.data_ptr() == call.index.data_ptr() for t in probe.outputs[path]
-        )
-        return (not given, path.count("."))
-
-    return min(scored, key=rank) if scored else None
+    given = [path for path in candidates if hands_over(path)]
+    named = [path for path in candidates if re.search(r"gate|router", path.split(".")[-1])]
+    return min(given or named, key=lambda path: path.count("."), default=None)
 
 
 def _coverage(

@@ -55,7 +55,14 @@ def load(
     hf.eval()
     if experts_implementation is not None:
         hf.set_experts_implementation(experts_implementation)
-    require_finite(hf, run_probe(hf, 7).logits, name)
+    try:
+        probe = run_probe(hf, 7)
+    except Exception as error:
+        raise ModelError(
+            f"{name} ({type(hf).__name__}) did not read a short text: {type(error).__name__}: {error} A "
+            "causal language model that is called as model(input_ids=...) and returns logits was expected."
+        ) from error
+    require_finite(hf, probe.logits, name)
     anatomy = find_anatomy(hf)
     model = Model(name, hf, tokenizer, anatomy, provenance)
     model.provenance |= {

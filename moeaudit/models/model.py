@@ -51,9 +51,8 @@ class Model:
     @property
     def experts_implementation(self) -> str:
         """Which of transformers' experts functions runs: `eager`, `batched_mm`, `grouped_mm` ..."""
-        return str(
-            getattr(self.anatomy.layers[0].experts.config, "_experts_implementation", "eager")
-        )
+        config = getattr(self.anatomy.layers[0].experts, "config", None)
+        return str(getattr(config, "_experts_implementation", None) or "eager")
 
     def __repr__(self) -> str:
         layers = self.anatomy.layers
