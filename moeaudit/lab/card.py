@@ -1,0 +1,169 @@
+"""The card of a model, written from its measured figures alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+_SHAPE = {
+    "tiny-olmoe": (
+        "OLMoE-1B-7B",
+        "Every layer is sparse, attention normalises queries and keys, there is no shared expert.",
+    ),
+    "tiny-qwen2-moe": (
+        "Qwen1.5-MoE-A2.7B",
+        "Every layer is sparse and has, beside the routed experts, one shared expert as wide as "
+        "the active routed ones together, times the sigmoid of its own gate. Query, key and value "
+        "projections have biases.",
+    ),
+    "tiny-deepseek-v2": (
+        "DeepSeek-V2-Lite",
+        "Attention is latent (MLA: keys and values from a 64-wide latent, no query latent), layer "
+        "0 is dense, the other layers have two shared experts (one ungated MLP) beside the routed "
+        "ones.",
+    ),
+}
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table; the first column is text, the others are numbers."""
+    rule = ["---", *("---:" for _ in head[1:])]
+    lines = [head, rule, *([str(cell) for cell in row] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def language_table(rows: list[dict[str, Any]]) -> str:
+    head = ("test domain", "documents", "tokens", "model", "trigram", "own trigram", "unigram")
+    return table(
+        head,
+        [
+            (
+                r["domain"],
+                r["documents"],
+                f"{r['tokens']:,}",
+                f"**{r['bits_per_byte']:.3f}**",
+                f"{r['trigram']:.3f}",
+                f"{r['trigram_domain']:.3f}" if "trigram_domain" in r else "",
+                f"{r['unigram']:.3f}",
+            )
+            for r in rows
+        ],
+    )
+
+
+def routing_table(rows: list[dict[str, Any]]) -> str:
+    head = (
+        "layer",
+        "MI top-1",
+        "null 95 %",
+        "p",
+        "MI top-k",
+        "null 95 %",
+        "p",
+        "least load",
+        "greatest load",
+        "effective experts",
+        "balance",
+    )
+    return table(
+        head,
+        [
+            (
+                r["layer"],
+                *(
+                    f"{r[kind][field]:.3f}"
+                    for kind in ("top1", "topk")
+                    for field in ("value", "null_95", "p")
+                ),
+                f"{r['least_load']:.2f}",
+                f"{r['greatest_load']:.2f}",
+                f"{r['effective_experts']:.1f} of {r['experts']}",
+                f"{r['balance']:.3f}",
+            )
+            for r in rows
+        ],
+    )
+
+
+def card(figures: dict[str, Any]) -> str:
+    """README.md of a model folder."""
+    f, run = figures, figures["run"]
+    sibling, shape = _SHAPE[f["model"]]
+    routing = f["routing"]
+    trained = [r for r in f["language"] if r["trained"]]
+    shifted = [r for r in f["language"] if not r["trained"]]
+    mean = sum(r["bits_per_byte"] for r in trained) / len(trained)
+    command = (
+        f"python -m moeaudit.lab.train {f['model']} --corpus corpus --out training/{f['model']} "
+        f"--steps {run['steps']} --decay-steps {run['decay_steps']} "
+        f"--rows-per-step {run['rows_per_step']} --seed {run['seed']}"
+    )
+    return f"""---
+license: apache-2.0
+library_name: transformers
+pipeline_tag: text-generation
+---
+
+# {f["model"]}
+
+A `{f["class"]}` with {f["parameters"]:,} parameters ({f["active_parameters"]:,} active per token),
+{sibling} in miniature, trained from scratch to test an instrument.
+
+**What it is not.** A model this small shows that the audit works: that its numbers are exact, its
+controls behave, its report can be read. It is no evidence about large models. Nothing found in it
+should be quoted as a property of {sibling} or of mixtures of experts in general.
+
+## Shape and routing
+
+{shape} There are {len(routing)} MoE layers of {routing[0]["experts"]} experts,
+{run["top_k"]} active. The router takes a softmax over all experts and keeps the {run["top_k"]}
+largest probabilities as weights, without renormalising them (so they sum to less than 1) and
+without scaling. The context is 512 tokens, the vocabulary a byte-level BPE of 2,048. Every
+document begins with `<|endoftext|>`.
+
+Weights are stored in float16 ({f["weights_bytes"] / 1e6:.1f} MB) and load in float32; all figures
+below were measured on the stored weights computed in float32.
+
+## Data and licences
+
+Equal parts of eight domains, rebuilt from hash-locked packages by `python -m moeaudit.text.build`:
+fiction, speeches and scripture (public domain), medical classification texts (US government),
+Python code (SymPy, BSD-3-Clause), and English encyclopedia, French encyclopedia and recipes
+(Wikipedia and Wikibooks texts, **CC BY-SA**). The corpus has SHA-256
+`{run["corpus"][:16]}`. Whole source units are split by hash into train, calibration and test;
+the figures below come from test documents only.
+
+## Recipe
+
+{run["steps_made"]:,} steps of {run["rows_per_step"] * run["short"]:,} tokens,
+{run["tokens"] / 1e6:.1f} M tokens in all, {run["training_seconds"] / 60:.0f} minutes on one busy
+CPU core, seed {run["seed"]}. Rows of {run["short"]} tokens while the learning rate is constant,
+{run["long"]} while it decays to zero over the last {run["decay_steps"]} steps. Muon
+({run["matrix_rate"]}) for hidden matrices and experts; AdamW for embeddings, head, norms
+({run["vector_rate"]}) and routers ({run["router_rate"]}). Load-balancing loss per layer over the
+whole step (coefficient {run["balance"]}), router z-loss ({run["z"]}). bfloat16 autocast.
+torch {run["versions"]["torch"]}, transformers {run["versions"]["transformers"]}.
+
+```
+{command}
+```
+
+## Held-out bits per byte
+
+Mean over the training domains: **{mean:.3f}**. The trigram (interpolated Kneser-Ney) and the
+unigram were fitted on the same training tokens; the own trigram on those of its domain alone.
+
+{language_table(trained)}
+
+Domains and languages it was never trained on:
+
+{language_table(shifted)}
+
+## Routing on held-out text of the training domains
+
+Mutual information of domain and expert in nats (at most ln 8 = 2.08), beside the 95 % quantile of
+its null, in which whole documents trade their domain labels. Load is an expert's share of slots
+times the number of experts: 1 is even, 0 is dead. Balance is N sum f P: 1 is even.
+
+{routing_table(routing)}
+"""
