@@ -1,6 +1,29 @@
 """The clean pass: what the model predicts, where it routes, and what that says of its experts."""
 
+from .balance import load_balance as load_balance
 from .capture import capture as capture
 from .capture import capture_documents as capture_documents
+from .coactivation import coactivation as coactivation
+from .domains import domain_information as domain_information
+from .metrics import METRICS as METRICS
+from .metrics import expert_metrics as expert_metrics
+from .saturation import router_saturation as router_saturation
 from .trace import Facts as Facts
 from .trace import Trace as Trace
+from .vocabulary import favourite_tokens as favourite_tokens
+from .vocabulary import vocabulary_specialisation as vocabulary_specialisation
+
+__all__ = [
+    "METRICS",
+    "Facts",
+    "Trace",
+    "capture",
+    "capture_documents",
+    "coactivation",
+    "domain_information",
+    "expert_metrics",
+    "favourite_tokens",
+    "load_balance",
+    "router_saturation",
+    "vocabulary_specialisation",
+]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Int64
 
 from ..errors import InputError
 from ..models import Model
@@ -69,10 +70,14 @@ def capture_documents(
 
 def as_tokenized(model: Model, docs: Any, max_length: int | None) -> TokenizedCorpus:
     """Documents as chunks of token ids; tokenised documents are passed through, once checked."""
-    if not isinstance(docs, TokenizedCorpus):
-        return tokenize(
-            docs, model.tokenizer, max_length or model.max_length, vocabulary=model.vocab_size
+    limit = model.max_length if max_length is None else max_length
+    if limit > model.max_length:
+        raise InputError(
+            f"max_length = {limit} does not fit: {model.name} reads at most {model.max_length} "
+            "tokens in one piece. Longer documents are cut into such pieces by themselves."
         )
+    if not isinstance(docs, TokenizedCorpus):
+        return tokenize(docs, model.tokenizer, limit, vocabulary=model.vocab_size)
     for chunk in docs.chunks:
         low, high = int(np.min(chunk.ids)), int(np.max(chunk.ids))
         if low < 0 or high >= model.vocab_size:
@@ -95,8 +100,8 @@ class PieceCache:
         self.tokenizer = model.tokenizer
         self.known: dict[int, str] = {}
 
-    def of(self, ids: Iterable[int]) -> list[str]:
-        return [self._piece(int(token)) for token in ids]
+    def of(self, ids: Int64[np.ndarray, " time"]) -> list[str]:
+        return [self._piece(token) for token in ids.tolist()]
 
     def _piece(self, token: int) -> str:
         if token not in self.known:
