@@ -14,7 +14,7 @@ from .figure import Figure, styled
 from .numbers import count, estimate, fixed, probability, significant
 from .tables import Column, folded, rows_of, table
 
-WIDTH, LEFT, ROW, TOP, PANEL = 980, 200, 27, 30, 190
+WIDTH, LEFT, ROW, TOP, PANEL = 980, 208, 27, 30, 190
 
 
 def associations(harm: pd.DataFrame, cells: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
@@ -76,7 +76,7 @@ def _matrix(body: list[str], rows: pd.DataFrame) -> float:
         body.append(svg.text(0, y + 17, label, "label"))
         body.append(
             svg.text(
-                LEFT - 8, y + 17, detail if len(label) + len(detail) < 30 else "", "tiny", "end"
+                LEFT - 8, y + 17, detail if len(label) + len(detail) < 31 else "", "tiny", "end"
             )
         )
         for row in rows[rows["metric"] == name].itertuples():

@@ -9,11 +9,11 @@ from markupsafe import Markup
 from . import svg
 from .evidence import OUTCOMES, ROLES, metric_name
 from .figure import Figure, styled
-from .numbers import count, decimals_for, estimate, probability, significant
+from .numbers import count, decimals_for, estimate, fixed, probability, significant
 from .palette import VERDICTS
 from .tables import Column, folded, rows_of, table
 
-WIDTH, LEFT, ROW, GAP, TOP = 980, 190, 62, 46, 74
+WIDTH, LEFT, ROW, GAP, TOP = 980, 208, 54, 46, 74
 
 
 def contrasts(frame: pd.DataFrame) -> Figure:
@@ -74,7 +74,7 @@ def _panel(body, part, names, split, x0, width, title, labelled) -> None:
             upper, lower = scale(min(band, most)), scale(max(-band, least))
             body.append(svg.rect(x0, upper, width, lower - upper, "band"))
         body.append(svg.line(x0, scale(0), x0 + width, scale(0), "zero"))
-        marks = svg.ticks(least, most, 3)
+        marks = svg.ticks(least, most, 4)
         for tick, words in zip(marks, svg.tick_texts(marks, sign=True)):
             if tick:
                 body.append(svg.line(x0, scale(tick), x0 + width, scale(tick), "grid"))
@@ -84,7 +84,11 @@ def _panel(body, part, names, split, x0, width, title, labelled) -> None:
             body.append(svg.text(0, top + ROW / 2, first, "label"))
             body.append(svg.text(0, top + ROW / 2 + 14, second, "muted"))
         for row in rows.itertuples():
-            _point(body, row, place(layers.index(int(row.layer))), scale)
+            x = place(layers.index(int(row.layer)))
+            if row.role == "control" and not least <= row.d_z <= most:
+                _off_scale(body, row, x, scale, least, most, width / len(layers) > 34)
+            else:
+                _point(body, row, x, scale)
         bottom = top + ROW
     step = next(s for s in (1, 2, 4, 8, 16) if s * width / len(layers) >= 22)
     for i in range(0, len(layers), step):
@@ -93,11 +97,21 @@ def _panel(body, part, names, split, x0, width, title, labelled) -> None:
 
 
 def _range(part: pd.DataFrame) -> tuple[float, float]:
-    """The axis of one outcome, shared by all its rows: all intervals, zero and the band."""
-    values = part[["low", "high", "d_z"]].to_numpy(dtype="float64").ravel()
-    values = np.concatenate([values[np.isfinite(values)], [0.0, 0.05, -0.05]])
-    pad = 0.06 * (values.max() - values.min())
-    return float(values.min() - pad), float(values.max() + pad)
+    """The axis of one outcome, shared by all its rows: zero and all intervals.
+
+    Controls that reach more than twice as far as the metrics do not squeeze the metrics: they are
+    drawn at the edge with their value.
+    """
+    spans = []
+    for role in ("metric", "control"):
+        rows = part[part["role"] == role]
+        values = rows[["low", "high", "d_z"]].to_numpy(dtype="float64").ravel()
+        values = np.concatenate([values[np.isfinite(values)], [0.0, 0.05, -0.05]])
+        spans.append((float(values.min()), float(values.max())))
+    (low, high), (other_low, other_high) = spans
+    low, high = min(low, max(other_low, 2 * low)), max(high, min(other_high, 2 * high))
+    pad = 0.06 * (high - low)
+    return low - pad, high + pad
 
 
 def _point(body: list[str], row, x: float, scale: svg.Scale) -> None:
@@ -117,6 +131,19 @@ def _point(body: list[str], row, x: float, scale: svg.Scale) -> None:
     body.append(svg.mark(x, scale(row.d_z), shape, css, words))
 
 
+def _off_scale(body, row, x: float, scale, least: float, most: float, written: bool) -> None:
+    """A control beyond the axis: an arrow at the edge and the value in words."""
+    up = row.d_z > most
+    y = scale(most) + 6 if up else scale(least) - 6
+    size = estimate(row.d_z, row.low, row.high)
+    words = f"{metric_name(row.metric)[0]}, layer {row.layer}: d_z {size}, beyond the axis"
+    css = f"control c-{row.metric}"
+    body.append(svg.mark(x, y, "up" if up else "down", css, words))
+    if written:
+        text = fixed(row.d_z, 2, True)
+        body.append(svg.text(x, y + 16 if up else y - 9, text, "tiny", "middle"))
+
+
 def _key(body: list[str], frame: pd.DataFrame) -> None:
     x = 0.0
     shown = [v for v in VERDICTS if ((frame["verdict"] == v) & (frame["role"] == "metric")).any()]
@@ -130,13 +157,12 @@ def _key(body: list[str], frame: pd.DataFrame) -> None:
         body.append(svg.text(x + 15, 18, "control", "tick"))
 
 
-def _band_words(frame: pd.DataFrame) -> str:
+def _band_words(frame: pd.DataFrame) -> Markup:
     band = frame["sesoi"].dropna()
     if band.empty:
-        return ""
-    return (
-        f"The grey band is the declared zone of no interest, |d_z| < {significant(band.max(), 1)}."
-    )
+        return Markup("")
+    words = "The grey band is the declared zone of no interest, |d<sub>z</sub>| &lt; {}."
+    return Markup(words).format(significant(band.max(), 1))
 
 
 def _table(frame: pd.DataFrame) -> Markup:

@@ -102,6 +102,7 @@ def render(run: Run) -> str:
         strip=strip(evidence),
         answer=answer(evidence, whole, run.spec.model),
         contents=[c for c in CONTENTS if c[0] in keys or c[0] not in _FIGURE_KEYS],
+        engine=run.record["engine"],
         checks=words.checks(run),
         facts=facts(run, whole),
         verdicts=verdicts(evidence),

@@ -59,7 +59,7 @@ def verdicts(evidence: Evidence) -> Markup:
     for outcome in ("delta_nll", "kl"):
         if evidence.count(outcome):
             columns += [_told(outcome), _best(outcome)]
-    key = Markup("").join(
+    key = Markup(" ").join(
         Markup('<span class="v v-{}"><i>{}</i> {}</span>').format(css, sign, verdict)
         for verdict, (sign, css) in SIGNS.items()
     )
@@ -70,9 +70,9 @@ def verdicts(evidence: Evidence) -> Markup:
         [
             "Each layer is one contrast; p-values are adjusted for all metrics and layers of the "
             "outcome. Each control is a family of its own.",
-            Markup(
-                "Largest: the contrast with the largest |{}| with its 95% interval, and its layer."
-            ).format(symbols("d_z")),
+            Markup("Largest: the contrast with the largest |{}| with its 95% interval.").format(
+                symbols("d_z")
+            ),
         ],
     )
 
@@ -83,8 +83,8 @@ def symbols(text: str) -> Markup:
 
 
 def _stub(row: Mapping[str, Any]) -> str:
-    name, detail = metric_name(row["metric"])
-    return f"{name} ({detail})" if row["role"] == "control" else name
+    name, _ = metric_name(row["metric"])
+    return f"{name} (control)" if row["role"] == "control" else name
 
 
 def _told(outcome: str) -> Column:
@@ -107,6 +107,6 @@ def _best(outcome: str) -> Column:
         if found is None:
             return "\N{EN DASH}"
         size = estimate(found["d_z"], found["low"], found["high"])
-        return f"{size}, layer {found['layer']}"
+        return f"{size} in {found['layer']}"
 
-    return Column("largest", write)
+    return Column("largest, in layer", write)

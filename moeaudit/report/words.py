@@ -11,9 +11,6 @@ from .numbers import count, layers_text, percent, plural, significant
 if TYPE_CHECKING:
     from ..runs import Run
 
-TOLERANCE = {"float64": 1e-8, "float32": 1e-5}
-LOOSE = 0.05  # half precision: the model's own rounding, not the replay's
-
 
 def subtitle(run: Run) -> str:
     """One line under the title."""
@@ -28,7 +25,6 @@ def subtitle(run: Run) -> str:
 def checks(run: Run) -> list[dict[str, str]]:
     """One entry per engine: passed, failed or skipped, in a sentence."""
     out = []
-    tolerance = TOLERANCE.get(run.spec.dtype, LOOSE)
     for v in run.verification:
         name = {"hooks": "raw PyTorch hooks", "transformer_lens": "TransformerLens"}.get(
             v["engine"], v["engine"]
@@ -36,8 +32,7 @@ def checks(run: Run) -> list[dict[str, str]]:
         if v["skipped"]:
             out.append({"css": "skipped", "text": f"Not checked by {name}: {v['skipped']}"})
             continue
-        worst = max(v["max_abs_delta_nll"], v["max_abs_kl"])
-        passed = worst <= tolerance
+        passed, tolerance = v["agrees"], v["tolerance"]
         out.append(
             {
                 "css": "passed" if passed else "failed",
@@ -48,14 +43,14 @@ def checks(run: Run) -> list[dict[str, str]]:
                     f"{plural(v['flips_differ'], 'top prediction')} differ"
                     f"{'s' if v['flips_differ'] == 1 else ''}. "
                     + (
-                        f"Within the tolerance of {tolerance:g}."
+                        f"Within {tolerance:g}, which {run.spec.dtype} rounding explains."
                         if passed
-                        else f"This is more than the tolerance of {tolerance:g}: do not use these numbers."
+                        else f"This is more than the {tolerance:g} that {run.spec.dtype} rounding explains: do not "
+                        "use these numbers."
                     )
                 ),
             }
         )
-    out.append({"css": "passed", "text": f"Engine of the census: {run.record['engine']}."})
     return out
 
 

@@ -93,7 +93,7 @@ def verify_all(
     model: Model, material: Material, spec: AuditSpec, effects: pd.DataFrame, progress: Progress
 ) -> list[dict[str, Any]]:
     """Recompute a few rows with each engine; one entry per engine, also for those that cannot."""
-    from ..causal import verify
+    from ..causal.verify import verify
 
     progress.stage("verification", spec.verify_rows * len(spec.verify_engines), "rows")
     out = []
@@ -101,13 +101,16 @@ def verify_all(
         found = verify(
             effects, model, spec.verify_rows, engine=engine, seed=spec.seed, docs=material.effect
         )
+        ran = found.skipped is None
         out.append(
             {
                 "engine": found.engine,
                 "n": int(found.n),
-                "max_abs_delta_nll": float(found.max_abs_delta_nll),
-                "max_abs_kl": float(found.max_abs_kl),
+                "max_abs_delta_nll": float(found.max_abs_delta_nll) if ran else None,
+                "max_abs_kl": float(found.max_abs_kl) if ran else None,
                 "flips_differ": int(found.flips_differ),
+                "tolerance": float(found.tolerance),
+                "agrees": bool(found.agrees),
                 "skipped": found.skipped,
             }
         )

@@ -1,0 +1,52 @@
+"""The command line: `moeaudit audit`, `models`, `inspect`, `report`.
+
+Nothing heavy is imported here, so that `moeaudit --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from .. import __version__
+from ..errors import MoeAuditError
+from .audit import audit
+from .inspect import inspect
+from .models import models
+from .report import report
+
+app = typer.Typer(
+    name="moeaudit",
+    help="Causal audits of Mixture-of-Experts language models: remove one expert for one token at "
+    "one layer, exactly, everywhere.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(audit)
+app.command()(models)
+app.command()(inspect)
+app.command()(report)
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    version: bool = typer.Option(False, "--version", help="Print the version and stop."),
+) -> None:
+    if version:
+        typer.echo(f"moeaudit {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point. A problem with the input is one paragraph on stderr and exit status 2."""
+    try:
+        app()
+    except MoeAuditError as error:
+        typer.echo(f"moeaudit: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("moeaudit: interrupted. The same command continues from here.", err=True)
+        sys.exit(130)

@@ -1,0 +1,100 @@
+"""`moeaudit audit MODEL`: the census, the tests, the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .options import default_out, parse_layers
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..runs import Run
+
+
+def audit(
+    model: Annotated[
+        str, typer.Argument(help="A bundled model, a folder in hub layout, or a hub id.")
+    ],
+    text: Annotated[
+        Path | None,
+        typer.Option(help="A folder of text files (sub-folder = domain) or a .jsonl file."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run folder.  [default: runs/MODEL]", show_default=False)
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write the HTML report here as well as in the run folder.")
+    ] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="Decoder layers, such as 0,3-5.  [default: all MoE layers]")
+    ] = None,
+    documents: Annotated[
+        int | None, typer.Option(help="Documents to measure effects on.  [default: 64]")
+    ] = None,
+    tokens: Annotated[
+        int, typer.Option(help="Tokens read of each document, from its beginning; 0 for all.")
+    ] = 128,
+    max_length: Annotated[
+        int | None,
+        typer.Option(help="Tokens the model reads at once; longer documents are cut."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
+    verify_rows: Annotated[
+        int, typer.Option(help="Rows that each independent engine recomputes.")
+    ] = 8,
+) -> None:
+    """Audit MODEL: remove every active expert of every token, one at a time, and test what
+    routing metrics say about it. The same command resumes an interrupted run."""
+    from rich.console import Console
+
+    from ..runs import audit as run_audit
+    from .progress import ConsoleProgress
+
+    chosen = parse_layers(layers)
+    folder = out or default_out(model)
+    screen = Console(stderr=True)
+    with ConsoleProgress(screen) as progress:
+        run = run_audit(
+            model,
+            text,
+            out=folder,
+            layers=chosen,
+            documents=documents,
+            tokens=tokens,
+            max_length=max_length,
+            seed=seed,
+            verify_rows=verify_rows,
+            report=report,
+            progress=progress,
+        )
+    show(run, Console(), report or folder / "report.html")
+
+
+def show(run: Run, console: Console, page: Path) -> None:
+    """The answer, the table of verdicts, the verification, and where the report is."""
+    from ..report.answer import answer
+    from ..report.evidence import read
+    from ..report.summary import overall
+    from ..report.words import checks
+    from .verdicts import verdict_table
+
+    evidence = read(run.tests)
+    said = answer(evidence, overall(run.effects), run.spec.model)
+    plain = {"highlight": False, "markup": False, "soft_wrap": True}
+    console.print()
+    console.print(f"{said.headline}.", style="bold", **plain)
+    for sentence in said.sentences:
+        console.print(f"- {sentence}", **plain)
+    console.print(f"- {said.thin}", **plain)
+    console.print()
+    console.print(verdict_table(evidence, console.encoding))
+    for check in checks(run):
+        console.print(f"{check['css']}: {check['text']}", **plain)
+    console.print(f"Engine: {run.record['engine']}", **plain)
+    console.print()
+    console.print(f"Report: {page}", **plain)
+    console.print(f"Tables: {run.folder}", **plain)

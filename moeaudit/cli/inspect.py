@@ -1,0 +1,52 @@
+"""`moeaudit inspect MODEL`: is it a model that can be audited, and how?"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def inspect(
+    model: Annotated[
+        str, typer.Argument(help="A bundled model, a folder in hub layout, or a hub id.")
+    ],
+) -> None:
+    """Show the MoE layers of MODEL, verify its router contract, and name the engine that will run."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..causal import replay_for
+    from ..causal.engines import ENGINES
+    from ..models import load
+
+    console = Console()
+    plain = {"highlight": False, "markup": False, "soft_wrap": True}
+    loaded = load(model)
+    console.print(f"{loaded!r}", **plain)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("layer", "experts", "top-k"):
+        table.add_column(name, justify="right")
+    for name in ("router", "experts module"):
+        table.add_column(name, overflow="fold")
+    for layer in loaded.anatomy.layers:
+        table.add_row(
+            str(layer.index),
+            str(layer.num_experts),
+            str(layer.top_k),
+            layer.router_path or "not found; the experts' call is enough",
+            f"{layer.experts_path} ({type(layer.experts).__name__})",
+        )
+    console.print(table)
+    console.print("Router contract: holds in every layer (checked on a forward pass).", **plain)
+    console.print(f"Experts implementation: {loaded.experts_implementation}", **plain)
+    console.print(f"Engine of the census: {replay_for(loaded)}", **plain)
+    for name, engine in ENGINES.items():
+        reason = engine.supports(loaded)
+        console.print(
+            f"Verification by {name}: {'available' if reason is None else reason}", **plain
+        )
+    console.print(f"Reads up to {loaded.max_length:,} tokens at once.", **plain)
+    for key in ("source", "revision", "weights_sha256"):
+        console.print(f"{key.replace('_', ' ')}: {loaded.provenance.get(key)}", **plain)

@@ -1,0 +1,67 @@
+"""The table of verdicts on the terminal: one row per metric and control."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from ..report.evidence import Evidence
+
+# verdict: (sign, letter where the terminal has no such sign)
+SIGNS = {
+    "predictive": ("\N{BLACK UP-POINTING TRIANGLE}", "P"),
+    "reversed": ("\N{BLACK DOWN-POINTING TRIANGLE}", "R"),
+    "equivalent to none": ("\N{BLACK SQUARE}", "N"),
+    "inconclusive": ("\N{WHITE CIRCLE}", "?"),
+    "not estimable": ("\N{EN DASH}", "-"),
+}
+
+
+def verdict_table(evidence: Evidence, encoding: str = "utf-8") -> Table:
+    """Layers by verdict and the largest d_z, for harm and for disturbance; fits 80 columns."""
+    from ..report.answer import verdict_table as rows
+    from ..report.evidence import metric_name
+
+    plain = not encoding.lower().startswith("utf")
+    signs = {verdict: pair[plain] for verdict, pair in SIGNS.items()}
+    key = "  ".join(f"{sign} {verdict}" for verdict, sign in signs.items())
+    table = Table(
+        box=box.ASCII2 if plain else box.SIMPLE_HEAD,
+        caption=f"layers by verdict: {key}",
+        caption_justify="left",
+        caption_style="",
+        pad_edge=False,
+    )
+    table.add_column("metric", no_wrap=True)
+    for name in ("harm", "disturbance"):
+        table.add_column(name, no_wrap=True)
+        table.add_column("largest, layer", justify="right", no_wrap=True)
+    previous = "metric"
+    for row in rows(evidence):
+        if row["role"] != previous:
+            table.add_section()
+            previous = row["role"]
+        name, _ = metric_name(row["metric"])
+        label = f"{name} (control)" if row["role"] == "control" else name
+        cells = [
+            text
+            for outcome in ("delta_nll", "kl")
+            for text in (_counts(row[outcome], signs), _largest(row[outcome]))
+        ]
+        table.add_row(label, *cells)
+    return table
+
+
+def _counts(entry: dict[str, Any], signs: dict[str, str]) -> str:
+    counts = entry["verdicts"]
+    return " ".join(f"{sign}{counts[v]}" for v, sign in signs.items() if counts.get(v))
+
+
+def _largest(entry: dict[str, Any]) -> str:
+    from ..report.numbers import fixed
+
+    found = entry["best"]
+    return "-" if found is None else f"{fixed(found['d_z'], 2, True)} in {found['layer']}"
