@@ -10,6 +10,8 @@ from .interventions import Routing as Routing
 from .interventions import Zero as Zero
 from .replay import plan_for as plan_for
 from .replay import replay_for as replay_for
+from .verify import Verification as Verification
+from .verify import verify as verify
 
 __all__ = [
     "Edits",
@@ -17,9 +19,11 @@ __all__ = [
     "EffectsFolder",
     "Intervention",
     "Routing",
+    "Verification",
     "Zero",
     "ablate",
     "plan_for",
     "replay_for",
     "tokenize_for",
+    "verify",
 ]

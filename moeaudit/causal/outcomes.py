@@ -20,30 +20,46 @@ class Outcomes:
     flip: Bool[torch.Tensor, "positions rows"]
 
 
+_CACHED = 1 << 18  # elements worked on at once, so that the passes below stay in the cache
+
+
 def compare(
     clean: Float[torch.Tensor, "positions vocab"],
     edited: Float[torch.Tensor, "positions rows vocab"],
     target: Int[torch.Tensor, " positions"],
 ) -> Outcomes:
-    r"""Compare edited with clean logits.
+    r"""Compare edited with clean logits. `edited` may be used as scratch space.
 
     With $\delta = z' - z$ and $p$ the clean distribution, $m = \log \sum_v p_v e^{\delta_v}$ is the
     change of the normaliser, so NLL changes by $m - \delta_y$ and $KL(p || p') = m - \sum_v p_v
     \delta_v$. Small effects keep their digits because no two large numbers are subtracted.
     """
+    positions, rows, vocab = edited.shape
     clean = clean.float()
-    p = torch.softmax(clean, -1)  # (positions, vocab)
-    delta = edited.float() - clean[:, None]  # (positions, rows, vocab)
-    # A constant shift of all logits changes nothing; taking out its mean keeps expm1 small.
-    delta = delta - torch.einsum("prv,pv->pr", delta, p)[..., None]
-    grown = torch.einsum("prv,pv->pr", torch.expm1(delta.clamp(max=60.0)), p)
-    shift = torch.log1p(grown)
-    large = delta.amax(-1) > 60.0
-    if bool(large.any()):
-        exact = torch.logsumexp(torch.log_softmax(clean, -1)[:, None] + delta, -1)
-        shift = torch.where(large, exact, shift)
-    at = target[:, None, None].expand(-1, delta.shape[1], 1)
-    delta_nll = shift - delta.gather(-1, at).squeeze(-1)
-    kl = shift.clamp_min(0.0)  # the mean of delta under p is zero by now
-    flip = edited.argmax(-1) != clean.argmax(-1)[:, None]
+    top = clean.argmax(-1)
+    p = torch.softmax(clean, -1)
+    step = max(1, _CACHED // (rows * vocab))
+    parts = []
+    for a in range(0, positions, step):
+        part = slice(a, a + step)
+        parts.append(_compare(clean[part], p[part], edited[part].float(), target[part], top[part]))
+    delta_nll, kl, flip = (torch.cat(column) for column in zip(*parts))
     return Outcomes(delta_nll, kl, flip)
+
+
+def _compare(
+    clean: torch.Tensor, p: torch.Tensor, edited: torch.Tensor, target: torch.Tensor, top: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    flip = edited.argmax(-1) != top[:, None]
+    delta = edited.sub_(clean[:, None])  # (positions, rows, vocab)
+    weights = p[..., None]  # (positions, vocab, 1)
+    # A constant shift of all logits changes nothing; without its mean, expm1 stays small.
+    delta = delta.sub_(torch.bmm(delta, weights))
+    at_target = delta.gather(-1, target[:, None, None].expand(-1, delta.shape[1], 1)).squeeze(-1)
+    left = torch.bmm(delta, weights).squeeze(-1)  # what rounding left of the mean
+    grown = delta.expm1()
+    shift = torch.bmm(grown, weights).squeeze(-1).log1p()
+    if not bool(torch.isfinite(shift).all()):  # e^delta overflows; then no digits are at stake
+        exact = torch.logsumexp(p.log()[:, None] + delta, -1)
+        shift = torch.where(torch.isfinite(shift), shift, exact)
+    return shift - at_target, (shift - left).clamp_min(0.0), flip

@@ -26,7 +26,7 @@ from .outcomes import Outcomes, compare
 from .tail import tail_logits
 
 _ROW_BYTES = 1 << 29  # residuals of rows held at once
-_LAYER_ROWS = 4096  # rows that go through a layer at once
+_LAYER_ROWS = 2048  # rows that go through a layer at once
 _GATHER_BYTES = 1 << 28  # expert weights that batched_mm may copy at once
 _LOGITS = 1 << 23  # logits of rows held at once
 
