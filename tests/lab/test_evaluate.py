@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -15,14 +14,12 @@ from moeaudit.errors import RunError
 from moeaudit.lab import train
 from moeaudit.lab.evaluate import draw, idle_parameters, main, read
 from moeaudit.lab.export import export
+from moeaudit.text.document import Document
+from moeaudit.text.full import TokenizedText
 
 
-@dataclass(frozen=True)
-class ToyText:
-    """What the evaluation needs of a tokenized document."""
-
-    ids: np.ndarray
-    n_bytes: int
+def tokenized(ids: np.ndarray, n_bytes: int = 10) -> TokenizedText:
+    return TokenizedText(ids.astype(np.uint16), n_bytes, Document("not read"))
 
 
 @pytest.fixture
@@ -49,7 +46,7 @@ def test_folder_loads_as_any_model_does(folder):
 def test_every_token_is_predicted_once(folder):
     model = AutoModelForCausalLM.from_pretrained(folder)
     random = np.random.default_rng(0)
-    texts = {"a": [ToyText(random.integers(2048, size=n).astype(np.uint16), 10) for n in (9, 20)]}
+    texts = {"a": [tokenized(random.integers(2048, size=n)) for n in (9, 20)]}
     whole = read(model, texts, context=512)
     assert whole.tokens.tolist() == [8, 19]
     ids = torch.tensor(texts["a"][1].ids.astype(np.int64))[None]
@@ -84,7 +81,7 @@ def test_command_writes_figures_and_card(folder, corpus_folder):
 
 
 def test_draw_is_seeded():
-    docs = [ToyText(np.array([i]), 1) for i in range(30)]
+    docs = [tokenized(np.array([i])) for i in range(30)]
     first = [int(d.ids[0]) for d in draw(docs, 5, 0)]
     assert first == [int(d.ids[0]) for d in draw(docs, 5, 0)] == sorted(first)
     assert first != [int(d.ids[0]) for d in draw(docs, 5, 1)]

@@ -36,7 +36,7 @@ def test_kernels_equal_stock_code(family):
     assert ours == pytest.approx(stock, abs=1e-6)
     for name, gradient in expected.items():
         torch.testing.assert_close(gradients[name], gradient, atol=2e-6, rtol=1e-3, msg=name)
-    assert any(g.abs().max() > 1e-3 for n, g in expected.items() if "experts" in n)
+    assert any(g.abs().max() > 1e-4 for n, g in expected.items() if "experts" in n)
 
 
 def test_head_loss_spans_blocks(monkeypatch):
