@@ -34,7 +34,7 @@ def as_frame(table: Any, columns: list[str], name: str) -> pd.DataFrame:
             f"{', '.join(map(str, have)) or 'none'}; it needs {', '.join(columns)}."
         )
     if isinstance(table, pd.DataFrame):
-        return table.loc[:, columns]
+        return pd.DataFrame(table).loc[:, columns]
     return pd.DataFrame({c: np.asarray(table[c]) for c in columns})
 
 

@@ -24,6 +24,7 @@ from .seeds import generator
 from .slots import Slots, layers_of
 from .table import cells_table
 
+QUESTION = "within-token contrast"
 KEYS = ["document", "position", "layer", "rank", "expert"]
 
 
@@ -78,10 +79,32 @@ def contrast(
         For missing columns, non-finite effects, unknown names, experts that no metric describes.
     """
     recipe = get_protocol(protocol).with_(**settings)
-    controls = check_controls(tuple(controls))
+    sizes = tuple(dict.fromkeys(("d_z", *sizes)))
     unknown = [s for s in sizes if s not in SIZES]
     if unknown:
         raise InputError(f"Unknown effect size {unknown[0]!r}. Choose among {', '.join(SIZES)}.")
+    cells, n_documents = contrast_cells(
+        effects, metrics, recipe, outcome=outcome, controls=controls, layers=layers, seed=seed
+    )
+    result = cells_table(cells, n_documents, recipe, seed=seed, sizes=sizes)
+    result.insert(0, "outcome", outcome)
+    result.insert(0, "question", QUESTION)
+    result.attrs = {"protocol": recipe.name, "defects": list(recipe.defects.on)}
+    return result
+
+
+def contrast_cells(
+    effects: Any,
+    metrics: Any,
+    recipe: Protocol,
+    *,
+    outcome: str,
+    controls: tuple[str, ...],
+    layers: list[int] | None,
+    seed: int,
+) -> tuple[list[Cell], int]:
+    """The cells of `contrast` (metrics first, then controls, layers rising) and the documents."""
+    controls = check_controls(tuple(controls))
     check_defects(recipe.defects, effects, metrics)
     table = as_frame(effects, [*KEYS, outcome_column(outcome)], "The effects table")
     values = outcome_values(table, outcome)
@@ -101,13 +124,9 @@ def contrast(
         for name in controls:
             cell = control_cell(slots, name, seed=seed, n_folds=recipe.n_folds)
             cells.append(_sampled(cell, slots, recipe, draw_seed, name))
-    cells.sort(key=lambda c: (c.role == "control", _place(c.metric, names, controls), c.layer))
-    sizes = tuple(dict.fromkeys(("d_z", *sizes)))
-    result = cells_table(cells, n_documents, recipe, seed=seed, sizes=sizes)
-    result.insert(0, "outcome", outcome)
-    result.insert(0, "question", "within-token contrast")
-    result.attrs = {"protocol": recipe.name, "defects": list(recipe.defects.on)}
-    return result
+    order = [*names, *controls]
+    cells.sort(key=lambda c: (c.role == "control", order.index(c.metric), c.layer))
+    return cells, n_documents
 
 
 def _metric_cell(
@@ -158,10 +177,6 @@ def _overlap(slots: Slots, known: pd.DataFrame | None) -> None:
             f"table describes {len(described)} row(s) of that layer. Do both tables come from the "
             "same model, with `layer` the decoder layer's own index?"
         )
-
-
-def _place(name: str, names: list[str], controls: tuple[str, ...]) -> int:
-    return [*names, *controls].index(name)
 
 
 def check_defects(defects: Defects, effects: Any, metrics: Any) -> None:

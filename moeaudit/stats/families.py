@@ -62,5 +62,18 @@ def adjust(p: Float[np.ndarray, " cells"], method: str) -> Float[np.ndarray, " c
     if len(p) == 0:
         return p
     missing = np.isnan(p)
-    adjusted = np.asarray(multipletests(np.where(missing, 1.0, p), method=METHODS[method])[1])
+    full = np.where(missing, 1.0, p)
+    if method == "holm":
+        adjusted = _holm(full)
+    else:
+        adjusted = np.asarray(multipletests(full, method=METHODS[method])[1])
     return np.where(missing, np.nan, adjusted)
+
+
+def _holm(p: np.ndarray) -> np.ndarray:
+    """Holm (1979). statsmodels' own collects garbage on every call, which takes a tenth of a second
+    beside a loaded model; the tests hold the two equal."""
+    order = np.argsort(p, kind="stable")
+    out = np.empty(len(p))
+    out[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)
+    return out

@@ -16,7 +16,7 @@ from scipy import optimize, stats
 from .checks import fraction, positive
 
 
-def power_t(effect: float, se: float, dof: float, alpha: float) -> float:
+def power_t(effect: float | int, se: float, dof: float, alpha: float | int) -> float:
     """Power of a two-sided t test: P(|T| > t_crit), T noncentral t with effect / se."""
     crit = stats.t.isf(alpha / 2, dof)
     shift = effect / se
@@ -26,7 +26,7 @@ def power_t(effect: float, se: float, dof: float, alpha: float) -> float:
     return float(value)
 
 
-def power_tost(sesoi: float, se: float, dof: float, alpha: float) -> float:
+def power_tost(sesoi: float | int, se: float, dof: float, alpha: float | int) -> float:
     """Power of TOST when the true effect is zero: P(|T| < sesoi / se - t_crit), T central t.
 
     Phillips (1990) with the standard error treated as independent of the estimate, as in his
@@ -36,7 +36,9 @@ def power_tost(sesoi: float, se: float, dof: float, alpha: float) -> float:
     return float(max(0.0, 1 - 2 * stats.t.sf(room, dof))) if room > 0 else 0.0
 
 
-def minimum_detectable(se: float, dof: float, alpha: float, power: float = 0.8) -> float:
+def minimum_detectable(
+    se: float, dof: float, alpha: float | int, power: float | int = 0.8
+) -> float:
     """The smallest true effect found with the given power by a two-sided test at level alpha."""
     fraction(alpha, "alpha")
     fraction(power, "power")
@@ -56,10 +58,10 @@ def minimum_detectable(se: float, dof: float, alpha: float, power: float = 0.8) 
 def documents_to_decide(
     se: float,
     n_documents: int,
-    sesoi: float,
+    sesoi: float | int,
     alpha_effect: float,
     alpha_equivalence: float,
-    power: float = 0.8,
+    power: float | int = 0.8,
 ) -> int:
     """Documents, of the kind seen, that decide a cell whichever way the truth lies.
 

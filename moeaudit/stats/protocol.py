@@ -62,11 +62,11 @@ class Protocol:
     test: str = "sign_flip"
     decision: str = "maxt"
     equivalence: str | None = "holm"
-    alpha: float = 0.05
-    sesoi: float = 0.1
-    power: float = 0.8
+    alpha: float | int = 0.05
+    sesoi: float | int = 0.1
+    power: float | int = 0.8
     interval: str = "jackknife"
-    level: float = 0.95
+    level: float | int = 0.95
     n_boot: int = 2000
     n_flips: int = 10_000
     n_folds: int = 5
@@ -108,14 +108,13 @@ def _one_of(value: str, allowed: tuple[str, ...], what: str) -> None:
 
 # The published metric, and the names under which a metrics table may carry it.
 PUBLISHED_METRICS = {
-    "utilization_rate": ("utilization_rate", "utilisation", "utilization"),
-    "activation_norm": ("activation_norm", "activation_norm_mean"),
+    "utilization_rate": ("utilization_rate", "utilisation"),
+    "activation_norm": ("activation_norm",),
     "mean_routing_weight_when_active": (
         "mean_routing_weight_when_active",
-        "mean_weight_when_active",
         "mean_weight",
     ),
-    "activation_std": ("activation_std", "activation_norm_sd", "activation_norm_std"),
+    "activation_std": ("activation_std", "activation_sd"),
 }
 
 PROTOCOLS = {

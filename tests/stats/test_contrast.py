@@ -184,7 +184,7 @@ def test_disturbance_uses_the_magnitude():
 def test_published_protocol_takes_200_shared_positions_five_layers_four_metrics():
     effects, metrics = census(documents=30, tokens=20, layers=tuple(range(7)))
     id_ = metrics[metrics.metric == "id"]
-    names = ("utilisation", "activation_norm_mean", "mean_weight", "activation_norm_sd")
+    names = ("utilisation", "activation_norm", "mean_weight", "activation_sd")
     four = pd.concat([id_.assign(metric=n) for n in names])
     table = contrast(effects, four, protocol="engmann2026", **QUICK)
     tests = table[table.role == "metric"]

@@ -1,0 +1,146 @@
+"""One answer per metric over all layers, with the dependence between layers kept.
+
+Layers of one model share their tokens, so their cells are not independent and may not be added up
+as if they were (Stouffer's z, a vote count). Here the layers are averaged within each document
+first; documents are then the only thing that varies.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from . import equivalence, families, power
+from .bootstrap import document_weights, leave_one_out, percentile_limits
+from .cells import Cell
+from .contrast import contrast_cells
+from .controls import CONTROLS
+from .effect_sizes import Pairs
+from .maxt import max_t
+from .protocol import Protocol, get_protocol
+from .table import finish
+
+QUESTION = "pooled over layers"
+
+
+def pooled(
+    effects: Any,
+    metrics: Any,
+    *,
+    outcome: str = "delta_nll",
+    protocol: str | Protocol = "moeaudit",
+    controls: tuple[str, ...] = tuple(CONTROLS),
+    layers: list[int] | None = None,
+    seed: int = 0,
+    **settings: Any,
+) -> pd.DataFrame:
+    """The within-token contrast of each metric averaged over layers; parameters as `contrast`.
+
+    Returns
+    -------
+    One row per metric and control. `d_z` is the mean over layers of the layers' d_z, every layer
+    counting alike; its standard error and interval leave out (or resample) whole documents from
+    all layers at once. `p` is the sign-flip test of sum over layers of (document sum / (n sd)),
+    each document flipped in all layers together; corrections and `p_maxt` are over the metrics.
+    `n_layers` counts the layers that could be used, `n_layers_dropped` those that could not.
+    """
+    recipe = get_protocol(protocol).with_(**settings)
+    cells, n_documents = contrast_cells(
+        effects, metrics, recipe, outcome=outcome, controls=controls, layers=layers, seed=seed
+    )
+    groups: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault((cell.role, cell.metric), []).append(cell)
+    rows, sums = [], []
+    for (role, name), members in groups.items():
+        row, by_document = _row(members, n_documents, recipe, seed)
+        rows.append({"metric": name, "role": role} | row)
+        sums.append(by_document)
+    table = pd.DataFrame(rows)
+    table.insert(0, "outcome", outcome)
+    table.insert(0, "question", QUESTION)
+    for role in ("metric", *controls):
+        mine = table["role"] == "metric" if role == "metric" else table["metric"] == role
+        members = np.flatnonzero(
+            mine & (table["role"] == ("metric" if role == "metric" else "control"))
+        )
+        _correct(table, members, [sums[i] for i in members], recipe, seed)
+    return finish(table)
+
+
+def _row(
+    members: list[Cell], n_documents: int, recipe: Protocol, seed: int
+) -> tuple[dict[str, Any], np.ndarray]:
+    every = [Pairs(c.document, c.high, c.low, n_documents) for c in members]
+    layers = [p for p in every if p.moments.n > 1 and not np.isnan(p.values("d_z")[0])]
+    n = sum(p.moments.n for p in layers)
+    present = np.zeros(n_documents, dtype=bool)
+    for p in layers:
+        present |= p.present
+    d = int(present.sum())
+    row: dict[str, Any] = {
+        "n_layers": len(layers),
+        "n_layers_dropped": len(every) - len(layers),
+        "n": n,
+        "n_documents": d,
+        "n_dropped": sum(c.n_dropped for c in members),
+        **dict.fromkeys(("d_z", "d_z_low", "d_z_high", "d_z_se", "null_se"), np.nan),
+        "reason": None,
+    }
+    if not layers or d < 2:
+        why = "no layer gives a contrast" if not layers else f"only {d} document(s)"
+        return row | {"reason": f"not poolable: {why}"}, np.zeros(n_documents)
+    by_document = np.zeros(n_documents)
+    for p in layers:
+        difference, d_z = p.values("mean_difference")[0], p.values("d_z")[0]
+        scale = difference / d_z if d_z != 0 else np.std(p.high - p.low, ddof=1)
+        by_document += p.moments.difference_sums / (p.moments.n * scale * len(layers))
+    estimate = float(np.mean([p.values("d_z")[0] for p in layers]))
+    left = np.mean([p.values("d_z", leave_one_out(present)) for p in layers], axis=0)
+    row["d_z"] = estimate
+    if not np.isfinite(left).all():
+        why = "leaving one document out leaves a layer without a spread"
+        return row | {"reason": f"not poolable: {why}"}, np.zeros(n_documents)
+    se = float(np.sqrt((d - 1) / d * ((left - left.mean()) ** 2).sum()))
+    if recipe.interval == "percentile":
+        weights = document_weights(n_documents, recipe.n_boot, seed)
+        draws = np.mean([p.values("d_z", weights) for p in layers], axis=0)
+        low, high = percentile_limits(draws[np.isfinite(draws)], recipe.level)
+    else:
+        reach = float(stats.t.isf((1 - recipe.level) / 2, d - 1)) * se
+        low, high = estimate - reach, estimate + reach
+    # The spread at no effect, for planning: that of the scaled document sums themselves.
+    spread = by_document[present]
+    null_se = float(np.sqrt(d / (d - 1) * ((spread - spread.mean()) ** 2).sum()))
+    limits = {"d_z_low": low, "d_z_high": high, "d_z_se": se, "null_se": null_se}
+    return row | limits, by_document
+
+
+def _correct(
+    table: pd.DataFrame, members: np.ndarray, sums: list[np.ndarray], recipe: Protocol, seed: int
+) -> None:
+    flipped = max_t(np.stack(sums, axis=1), n_flips=recipe.n_flips, alpha=recipe.alpha, seed=seed)
+    part = table.loc[members]
+    columns: dict[str, Any] = {"p": flipped.p_flip}
+    columns |= {f"p_{m}": families.adjust(flipped.p_flip, m) for m in families.METHODS}
+    columns["p_maxt"] = flipped.p_maxt
+    columns |= {"family_size": len(members), "sesoi": recipe.sesoi}
+    absent, found = np.full((2, len(members)), np.nan)
+    for i, (d_z, se, null_se, d) in enumerate(
+        zip(part["d_z"], part["d_z_se"], part["null_se"], part["n_documents"])
+    ):
+        if not np.isnan(se) and se > 0 and null_se > 0:
+            absent[i] = equivalence.tost(d_z, se, d - 1, recipe.sesoi).p
+            level = recipe.alpha / len(members)
+            found[i] = power.minimum_detectable(null_se, float(d - 1), level, recipe.power)
+    columns |= {"mde": found, "p_tost": absent}
+    columns["p_equivalence"] = families.adjust(absent, recipe.equivalence or "holm")
+    columns["verdict"] = [
+        equivalence.verdict(float(p), float(q), float(e), recipe.alpha)
+        for p, q, e in zip(columns[f"p_{recipe.decision}"], columns["p_equivalence"], part["d_z"])
+    ]
+    for name, values in columns.items():
+        table.loc[members, name] = values

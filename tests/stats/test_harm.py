@@ -1,0 +1,141 @@
+"""Expected harm per expert: against pandas and scipy, and on data whose reliability is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from test_contrast import census
+
+from moeaudit.errors import InputError
+from moeaudit.stats import correlation, expert_harm
+from moeaudit.stats.controls import document_folds, heldout_score
+from moeaudit.stats.slots import layers_of
+
+QUICK = {"n_boot": 200, "n_flips": 500}
+
+
+def cell(table, metric, layer):
+    return table[(table.metric == metric) & (table.layer == layer)].iloc[0]
+
+
+def test_correlations_equal_scipy_on_group_means():
+    effects, metrics = census(slope=0.1)
+    table = expert_harm(effects, metrics, **QUICK)
+    harm = effects[effects.layer == 1].groupby("expert").delta_nll.mean()
+    row = cell(table, "id", 1)
+    assert row.rho == pytest.approx(stats.spearmanr(harm.index, harm).statistic, abs=1e-12)
+    assert row.tau == pytest.approx(stats.kendalltau(harm.index, harm).statistic, abs=1e-12)
+    assert row.n_experts == 8 and row.n_dropped == 0 and row.n == 360
+    assert row.rho_low <= row.rho <= row.rho_high
+
+
+def test_permutation_p_is_near_the_exact_one():
+    effects, metrics = census(slope=0.05, experts=6, seed=3)
+    row = cell(expert_harm(effects, metrics, n_boot=50, n_flips=20_000), "id", 2)
+    harm = effects[effects.layer == 2].groupby("expert").delta_nll.mean().to_numpy()
+    exact = stats.permutation_test(
+        (harm,),
+        lambda x: stats.spearmanr(x, np.arange(6)).statistic,
+        permutation_type="pairings",
+        n_resamples=np.inf,
+        vectorized=False,
+    )
+    assert row.p == pytest.approx(exact.pvalue, abs=0.015)
+
+
+def test_reliable_harm_has_a_high_ceiling_and_noise_has_none():
+    strong, metrics = census(documents=60, slope=1.0)
+    noise, _ = census(documents=60, slope=0.0)
+    a = cell(expert_harm(strong, metrics, **QUICK), "id", 1)
+    b = cell(expert_harm(noise, metrics, **QUICK), "id", 1)
+    assert a.reliability > 0.95 and a.ceiling == pytest.approx(a.reliability**0.5)
+    assert b.reliability < 0.6 and a.verdict == "predictive" and b.verdict != "predictive"
+    oracle = cell(expert_harm(strong, metrics, **QUICK), "heldout_causal", 1)
+    assert oracle.rho > 0.9
+
+
+def test_reliability_follows_the_known_variances():
+    # Harm of experts has sd 1; each document adds noise of sd 3 to an expert's mean over 36 of them:
+    # reliability 1 / (1 + 9 / 36) = .8 (Pearson); ranks of 64 normal experts come near it.
+    rng = np.random.default_rng(0)
+    documents, experts = 36, 64
+    true = rng.normal(size=experts)
+    rows = [
+        (d, e // 4, 1, e % 4, e, 0.1, true[e] + 3 * rng.normal())
+        for d in range(documents)
+        for e in range(experts)
+    ]
+    names = ["document", "position", "layer", "rank", "expert", "weight", "delta_nll"]
+    effects = pd.DataFrame(rows, columns=names)
+    metrics = pd.DataFrame({"layer": 1, "expert": range(experts), "metric": "true", "value": true})
+    row = cell(expert_harm(effects, metrics, **QUICK), "true", 1)
+    assert row.reliability == pytest.approx(0.8, abs=0.08)
+    assert row.rho == pytest.approx(row.ceiling, abs=0.08)
+
+
+def test_harm_per_token_of_text_counts_how_often():
+    effects, metrics = census()
+    tokens = 120
+    total = effects[effects.layer == 1].groupby("expert").delta_nll.sum() / tokens
+    row = cell(expert_harm(effects, metrics, per="token", **QUICK), "id", 1)
+    assert row.rho == pytest.approx(stats.spearmanr(total.index, total).statistic, abs=1e-12)
+
+
+def test_held_out_score_by_hand():
+    effects, _ = census(documents=6, tokens=3, layers=(1,))
+    slots = next(layers_of(effects, effects.delta_nll.to_numpy()))
+    folds = document_folds(6, 3, 0)
+    score = heldout_score(slots, folds)
+    for token, slot in ((0, 0), (7, 2), (17, 1)):
+        own = np.flatnonzero(folds == folds[slots.document[token]])
+        rest = effects[(effects.expert == slots.expert[token, slot]) & ~effects.document.isin(own)]
+        if len(rest):
+            assert score[token, slot] == pytest.approx(rest.delta_nll.mean(), abs=1e-12)
+        else:
+            assert np.isnan(score[token, slot])
+
+
+def test_rare_experts_are_dropped_and_counted():
+    effects, metrics = census(documents=40, layers=(1,))
+    rare = (effects.expert == 7) & (effects.document >= 5)
+    row = cell(expert_harm(effects[~rare], metrics, **QUICK), "id", 1)
+    assert row.n_experts == 7 and row.n_dropped == 1
+
+
+def test_what_cannot_be_estimated_says_why_and_nothing_is_nan():
+    effects, metrics = census()
+    flat = metrics[metrics.metric == "id"].assign(metric="flat", value=2.0)
+    few = metrics[(metrics.metric == "id") & (metrics.expert < 3)].assign(metric="few")
+    table = expert_harm(effects, pd.concat([metrics, flat, few]), **QUICK)
+    assert "same for every expert" in cell(table, "flat", 1).reason
+    assert "only 3 experts" in cell(table, "few", 1).reason
+    assert cell(table, "flat", 1).verdict == "not estimable"
+    told = table.reason.notna()
+    assert not table[~told].drop(columns="reason").isna().any(axis=None)
+
+
+def test_too_few_documents_and_bad_options_are_refused():
+    effects, metrics = census(documents=3)
+    with pytest.raises(InputError, match="at least 4"):
+        expert_harm(effects, metrics, **QUICK)
+    with pytest.raises(InputError, match="per="):
+        expert_harm(effects, metrics, per="expert", **QUICK)
+    with pytest.raises(InputError, match="weight"):
+        expert_harm(effects.drop(columns="weight"), metrics, **QUICK)
+
+
+def test_row_wise_correlations_equal_scipy_with_ties():
+    rng = np.random.default_rng(4)
+    x, y = rng.integers(0, 5, (3, 20)).astype(float), rng.integers(0, 4, (6, 20)).astype(float)
+    for ours, theirs in (
+        (correlation.spearman_rows, stats.spearmanr),
+        (correlation.kendall_rows, stats.kendalltau),
+    ):
+        want = [[theirs(a, b).statistic for a in x] for b in y]
+        np.testing.assert_allclose(ours(x, y), want, atol=1e-12)
+    low, high = correlation.spearman_limits(0.5, 30)
+    z, se = np.arctanh(0.5), np.sqrt((1 + 0.125) / 27)
+    assert (low, high) == pytest.approx((np.tanh(z - 1.959964 * se), np.tanh(z + 1.959964 * se)))
+    assert correlation.spearman_brown(0.6) == pytest.approx(0.75)
