@@ -10,6 +10,7 @@ Matrix products run in bfloat16 under `torch.autocast` and in the tensors' own t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -181,6 +182,37 @@ def training_attention(
         query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1), scaling
     )
     return out.view(batch, heads, length, -1).transpose(1, 2), None  # type: ignore[union-attr]
+
+
+class _RootMeanSquare(torch.autograd.Function):
+    """weight * x / sqrt(mean(x^2) + eps) over the last axis, in float32."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        x = x.float()
+        width = x.shape[-1]
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        scale = norm.square_().div_(width).add_(eps).rsqrt_()
+        unit = x * scale
+        ctx.save_for_backward(unit, scale, weight)
+        return unit * weight
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        unit, scale, weight = ctx.saved_tensors
+        product = grads[0] * unit
+        flat = product.view(-1, len(weight))
+        along = (flat @ weight).view_as(scale).div_(len(weight))
+        # the sum over tokens as a product with ones: fast in either memory order
+        grad_weight = flat.new_ones(len(flat)) @ flat
+        grad_x = (grads[0] * weight).addcmul_(unit, along, value=-1).mul_(scale)
+        return grad_x, grad_weight, None
+
+
+def norm_forward(norm: torch.nn.Module) -> Callable[[Tensor], Tensor]:
+    """A replacement for the forward of a RMSNorm module of transformers."""
+    weight, eps = norm.weight, norm.variance_epsilon
+    return lambda x: _RootMeanSquare.apply(x, weight, eps)  # type: ignore[no-any-return]
 
 
 class _HeadLoss(torch.autograd.Function):

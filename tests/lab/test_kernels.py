@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
+from transformers.models.olmoe.modeling_olmoe import OlmoeRMSNorm
 
 from moeaudit.lab import kernels
 from moeaudit.lab.configs import architecture
@@ -37,6 +38,22 @@ def test_kernels_equal_stock_code(family):
     for name, gradient in expected.items():
         torch.testing.assert_close(gradients[name], gradient, atol=2e-6, rtol=1e-3, msg=name)
     assert any(g.abs().max() > 1e-4 for n, g in expected.items() if "experts" in n)
+
+
+def test_norm_equals_stock_code():
+    torch.manual_seed(0)
+    stock = OlmoeRMSNorm(16)
+    with torch.no_grad():
+        stock.weight.normal_()
+    x = torch.randn(2, 5, 16, requires_grad=True)
+    wanted = torch.randn(2, 5, 16)
+    results = []
+    for forward in (stock.forward, kernels.norm_forward(stock)):
+        x.grad = stock.weight.grad = None
+        out = forward(x)
+        (out * wanted).sum().backward()
+        results.append((out.detach(), x.grad, stock.weight.grad))
+    torch.testing.assert_close(results[0], results[1])
 
 
 def test_head_loss_spans_blocks(monkeypatch):
