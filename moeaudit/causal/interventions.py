@@ -7,13 +7,12 @@ loaded), so every counterfactual is a sparse change of weights: `y' = y + sum_c 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 
-if TYPE_CHECKING:
-    from moeaudit.models import MoELayer
+from moeaudit.models import MoELayer
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,7 @@ class Edits:
     change: Float[torch.Tensor, "positions rows changes"]
 
 
+@runtime_checkable
 class Intervention(Protocol):
     """Anything with a name that can say how the router's answer changes."""
 
