@@ -1,0 +1,251 @@
+"""How fast the census is beside one full forward per ablation, and beside what FLOPs allow.
+
+    python benchmarks/speed.py            # all bundled models at 64 and 128 tokens
+
+Times are medians over rounds in which all contestants take turns on the same document, so that a
+busy machine slows all of them alike. A single ablation by a raw hook or by nnsight takes one full
+forward; it is timed on a random sample of cells, as `moeaudit.verify` runs it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+import moeaudit as ma
+from moeaudit.causal.engines import make_engine
+from moeaudit.text import tokenize
+
+MODELS = ("tiny-olmoe", "tiny-qwen2-moe", "tiny-deepseek-v2")
+BATCH = 16  # documents in the batched clean forward
+
+
+@dataclass(frozen=True)
+class Result:
+    """One line of the table. Times in seconds: of one whole census, or of one ablation or forward."""
+
+    model: str
+    tokens: int
+    ablations: int
+    census: float
+    hook: float
+    nnsight: float
+    clean: float  # one document alone
+    batched: float  # one document's share of a batch
+    ideal: float  # clean forwards that the census needs by FLOPs
+    spread: tuple[float, float]  # smallest and largest ratio to nnsight in any round
+
+    @property
+    def rate(self) -> float:
+        return self.ablations / self.census
+
+    @property
+    def times_hook(self) -> float:
+        return self.hook * self.rate
+
+    @property
+    def times_nnsight(self) -> float:
+        return self.nnsight * self.rate
+
+
+def load(name: str) -> ma.Model:
+    """The bundled model, or its architecture with random weights where none is bundled yet."""
+    if name in ma.bundled_models():
+        return ma.load(name)
+    from transformers import AutoModelForCausalLM
+
+    from moeaudit.lab.configs import architecture
+
+    bundled = ma.load(ma.bundled_models()[0])
+    torch.manual_seed(0)
+    hf = AutoModelForCausalLM.from_config(architecture(name, bundled.vocab_size))
+    model = ma.load(hf, tokenizer=bundled.tokenizer)
+    model.name = f"{name} (random weights)"
+    return model
+
+
+def document(model: ma.Model, tokens: int) -> np.ndarray:
+    """The first `tokens` token ids of the first bundled test document that is long enough."""
+    texts = tokenize(ma.corpus("bundled", split="test"), model.tokenizer, max_length=tokens)
+    return next(chunk.ids for chunk in texts.chunks if len(chunk.ids) == tokens)
+
+
+def ideal_clean_forwards(model: ma.Model, tokens: int) -> float:
+    """Clean forwards of the same document that the census needs if only FLOPs counted.
+
+    A multiplication by an m x n matrix costs 2mn per token. A layer costs its matrices outside the
+    experts, top_k experts, and per key that is attended to 2 (query width + value width) per head,
+    with (tokens + 1) / 2 keys on average. A counterfactual born at layer l is one more token in
+    the layers above l and in the head; at l itself it costs nothing new, since the clean pass
+    computes every active expert's output anyway. The last token has no target and no rows.
+    """
+    config = model.hf.config
+    heads = config.num_attention_heads
+    if hasattr(config, "kv_lora_rank"):  # latent attention: keys carry a rotary part of their own
+        widths = config.qk_nope_head_dim + config.qk_rope_head_dim + config.v_head_dim
+    else:
+        widths = 2 * (getattr(config, "head_dim", None) or config.hidden_size // heads)
+    attention = 2 * heads * widths * (tokens + 1) / 2
+    sparse = {layer.index: layer for layer in model.anatomy.layers}
+    cost = []
+    for index, decoder_layer in enumerate(model.anatomy.decoder_layers):
+        matrices = sum(p.numel() for p in decoder_layer.parameters() if p.ndim > 1)
+        if index in sparse:
+            layer = sparse[index]
+            experts = sum(p.numel() for p in layer.experts.parameters() if p.ndim > 1)
+            matrices += experts * (layer.top_k / layer.num_experts - 1)
+        cost.append(2 * matrices + attention)
+    head = 2 * config.hidden_size * model.vocab_size
+    above = np.cumsum([0.0, *reversed(cost)])[::-1]  # above[l + 1]: layers l + 1 and up
+    rows = sum(layer.top_k * (above[index + 1] + head) for index, layer in sparse.items())
+    return float((tokens * (above[0] + head) + (tokens - 1) * rows) / (tokens * (above[0] + head)))
+
+
+def clock(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def measure(model: ma.Model, tokens: int, rounds: int, cells: int, seed: int = 0) -> Result:
+    """Time all contestants on one document."""
+    ids = document(model, tokens)
+    effects = ma.ablate(model, [ids], ma.Zero())  # also the warm-up
+    rng = np.random.default_rng(seed)
+    engines = {name: make_engine(name, model) for name in ("hooks", "nnsight")}
+    one = torch.from_numpy(ids)[None]
+    many = one.repeat(BATCH, 1)
+
+    def forward(batch: torch.Tensor) -> None:
+        with torch.no_grad():
+            model.hf(input_ids=batch, use_cache=False)
+
+    times: dict[str, list[float]] = {}
+    for turn in range(rounds + 1):
+        rows = effects.iloc[rng.choice(len(effects), size=cells, replace=False)]
+        sample = list(
+            zip(rows["position"].tolist(), rows["layer"].tolist(), rows["expert"].tolist())
+        )
+        taken = {"census": clock(lambda: ma.ablate(model, [ids], ma.Zero()))}
+        for name, engine in engines.items():
+            engine.effect(ids, *sample[0])  # the clean forward is not part of an ablation's price
+            start = time.perf_counter()
+            for cell in sample:
+                engine.effect(ids, *cell)
+            taken[name] = (time.perf_counter() - start) / cells
+        taken["clean"] = clock(lambda: [forward(one) for _ in range(5)]) / 5
+        taken["batched"] = clock(lambda: forward(many)) / BATCH
+        if turn:  # the first round warms up
+            for name, value in taken.items():
+                times.setdefault(name, []).append(value)
+    median = {name: statistics.median(values) for name, values in times.items()}
+    ratios = [n * len(effects) / c for n, c in zip(times["nnsight"], times["census"])]
+    return Result(
+        model.name,
+        tokens,
+        len(effects),
+        median["census"],
+        median["hooks"],
+        median["nnsight"],
+        median["clean"],
+        median["batched"],
+        ideal_clean_forwards(model, tokens),
+        (min(ratios), max(ratios)),
+    )
+
+
+HEADER = (
+    "model", "tokens", "ablations", "census, per s", "hook, per s", "nnsight, per s",
+    "x hook", "x nnsight (rounds)", "clean forwards", "batched", "ideal",
+)  # fmt: skip
+
+
+def cells_of(result: Result) -> tuple[str, ...]:
+    return (
+        result.model,
+        str(result.tokens),
+        f"{result.ablations:,}",
+        f"{result.rate:,.0f}",
+        f"{1 / result.hook:,.0f}",
+        f"{1 / result.nnsight:,.0f}",
+        f"{result.times_hook:,.0f}",
+        f"{result.times_nnsight:,.0f} ({result.spread[0]:,.0f} to {result.spread[1]:,.0f})",
+        f"{result.census / result.clean:.1f}",
+        f"{result.census / result.batched:.1f}",
+        f"{result.ideal:.1f}",
+    )
+
+
+def machine() -> str:
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "nnsight"))
+    return (
+        f"{platform.machine()} CPU, {os.cpu_count()} cores, {torch.get_num_threads()} thread(s), "
+        f"Python {platform.python_version()}, {versions}, moeaudit {ma.__version__}"
+    )
+
+
+def markdown(results: list[Result], rounds: int, cells: int) -> str:
+    lines = ["| " + " | ".join(HEADER) + " |", "|" + "---|" * len(HEADER)]
+    lines += ["| " + " | ".join(cells_of(result)) + " |" for result in results]
+    lowest = min((r.times_nnsight for r in results if r.tokens == 128), default=None)
+    verdict = (
+        ""
+        if lowest is None
+        else f"The target is 200 times nnsight at 128 tokens; the slowest model here reaches {lowest:,.0f}.\n\n"
+    )
+    return (
+        "# Benchmarks\n\n"
+        "Written by `make bench`. One census removes every active expert of every token at every "
+        "layer of one document, exactly; a raw hook and nnsight take one full forward per removal "
+        f"and were timed on {cells} random cells per round.\n\n"
+        + verdict
+        + "\n".join(lines)
+        + "\n\n"
+        f"- Medians of {rounds} rounds in which all contestants take turns; in brackets the smallest "
+        "and largest ratio of any round.\n"
+        "- *clean forwards*: time of the census in clean forwards of the same document, alone; "
+        f"*batched*: in clean forwards of a batch of {BATCH}, per document, the fair measure of "
+        "arithmetic; *ideal*: what the count of multiplications says (`ideal_clean_forwards` in "
+        "`benchmarks/speed.py`).\n"
+        f"- {machine()}.\n"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", default=list(MODELS))
+    parser.add_argument("--tokens", nargs="+", type=int, default=[64, 128])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cells", type=int, default=12)
+    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks.md"))
+    options = parser.parse_args()
+    console = Console(width=170)
+    results = []
+    for name in options.models:
+        model = load(name)
+        for tokens in options.tokens:
+            with console.status(f"{model.name}, {tokens} tokens"):
+                results.append(measure(model, tokens, options.rounds, options.cells))
+    table = Table(*HEADER, title="Exact removals of one expert for one token at one layer")
+    for result in results:
+        table.add_row(*cells_of(result))
+    console.print(table)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(markdown(results, options.rounds, options.cells), encoding="utf-8")
+    console.print(f"written to {options.out}; {machine()}")
+
+
+if __name__ == "__main__":
+    main()
