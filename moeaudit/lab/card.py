@@ -151,7 +151,8 @@ torch {run["versions"]["torch"]}, transformers {run["versions"]["transformers"]}
 ## Held-out bits per byte
 
 Mean over the training domains: **{mean:.3f}**. The trigram (interpolated Kneser-Ney) and the
-unigram were fitted on the same training tokens; the own trigram on those of its domain alone.
+unigram were fitted on the same text the model has read; the own trigram on the part of it from the
+domain it is measured on, so it is told what the model has to find out.
 
 {language_table(trained)}
 

@@ -30,11 +30,12 @@ class Mixture:
         self.domains = sorted(documents)
         self._documents = documents
         self._seed = seed
+        self._tokens = {d: sum(len(t) for t in texts) for d, texts in documents.items()}
         self._open: dict[str, tuple[int, Tokens]] = {}
 
     def tokens(self, domain: str) -> int:
         """Tokens in one epoch of a domain."""
-        return len(self._stream(domain, 0))
+        return self._tokens[domain]
 
     def batch(self, step: int, rows: int, length: int) -> Int64[np.ndarray, "rows length_plus_1"]:
         """Rows of `length` inputs and the one target more; rows / domains consecutive ones each.
@@ -54,6 +55,22 @@ class Mixture:
                 out[d * share + r] = self._take(domain, start, length + 1)
         return out
 
+    def beginning(self, domain: str, count: int) -> list[Tokens]:
+        """The first `count` tokens read of a domain by document, nothing twice; all if fewer."""
+        texts = self._documents[domain]
+        out: list[Tokens] = []
+        for i in self._order(domain, 0):
+            if count <= 0:
+                break
+            out.append(texts[i][:count])
+            count -= len(texts[i])
+        return out
+
+    def _order(self, domain: str, epoch: int) -> Int64[np.ndarray, " documents"]:
+        # crc32 and not hash(): the latter differs from one process to the next
+        random = np.random.default_rng([self._seed, zlib.crc32(domain.encode()), epoch])
+        return random.permutation(len(self._documents[domain]))
+
     def _take(self, domain: str, start: int, count: int) -> Tokens:
         parts, size = [], self.tokens(domain)
         while count:
@@ -65,9 +82,6 @@ class Mixture:
 
     def _stream(self, domain: str, epoch: int) -> Tokens:
         if domain not in self._open or self._open[domain][0] != epoch:
-            texts = self._documents[domain]
-            # crc32 and not hash(): the latter differs from one process to the next
-            random = np.random.default_rng([self._seed, zlib.crc32(domain.encode()), epoch])
-            order = random.permutation(len(texts))
+            texts, order = self._documents[domain], self._order(domain, epoch)
             self._open[domain] = (epoch, np.concatenate([texts[i] for i in order]))
         return self._open[domain][1]

@@ -29,6 +29,7 @@ from ..errors import MoeAuditError
 from ..text.full import TokenizedText, available, document_tokens
 from ..text.slices import TRAINING_DOMAINS
 from .card import card
+from .data import Mixture, Tokens
 from .ngram import Trigram, windows
 from .routing import dependence, utilisation
 from .training import Routers
@@ -99,18 +100,28 @@ def ngram_bits(model: Trigram, docs: list[TokenizedText]) -> tuple[float, float]
     return float(one), float(three)
 
 
-def language_figures(reading: Reading, texts: Texts, train: Texts, vocabulary: int) -> list[dict]:
-    """One row a domain: bits per byte of the model and of n-grams of the same training tokens.
+def text_read(train: Texts, run: dict[str, Any]) -> dict[str, list[Tokens]]:
+    """The documents a run has read, each once, by domain: what its n-grams are fitted on."""
+    ids: dict[str, list[Tokens]] = {d: [doc.ids for doc in docs] for d, docs in train.items()}
+    mixture = Mixture(ids, run["seed"])
+    share = run["tokens"] // len(ids)
+    return {domain: mixture.beginning(domain, share) for domain in ids}
+
+
+def language_figures(
+    reading: Reading, texts: Texts, read: dict[str, list[Tokens]], vocabulary: int
+) -> list[dict]:
+    """One row a domain: bits per byte of the model and of n-grams of the text it has read.
 
     `trigram_domain` knows which domain it is reading: it was fitted on that domain alone.
     """
-    pooled = Trigram([doc.ids for docs in train.values() for doc in docs], vocabulary)
+    pooled = Trigram([ids for docs in read.values() for ids in docs], vocabulary)
     rows = []
     for domain, docs in texts.items():
         unigram, trigram = ngram_bits(pooled, docs)
         row = {
             "domain": domain,
-            "trained": domain in train,
+            "trained": domain in read,
             "documents": len(docs),
             "bytes": sum(doc.n_bytes for doc in docs),
             "tokens": sum(len(doc.ids) - 1 for doc in docs),
@@ -118,9 +129,8 @@ def language_figures(reading: Reading, texts: Texts, train: Texts, vocabulary: i
             "unigram": unigram,
             "trigram": trigram,
         }
-        if domain in train:
-            own = Trigram([doc.ids for doc in train[domain]], vocabulary)
-            row["trigram_domain"] = ngram_bits(own, docs)[1]
+        if domain in read:
+            row["trigram_domain"] = ngram_bits(Trigram(read[domain], vocabulary), docs)[1]
         rows.append(row)
     return rows
 
@@ -152,6 +162,7 @@ def evaluate(folder: Path, corpus: Path, documents: int = 60, seed: int = 0) -> 
     """All figures of the model in `folder`, measured on `documents` test documents a domain."""
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
+    run = json.loads((folder / "run.json").read_text("utf-8"))
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     texts = {
@@ -168,9 +179,9 @@ def evaluate(folder: Path, corpus: Path, documents: int = 60, seed: int = 0) -> 
         "active_parameters": total - idle_parameters(model),
         "weights_sha256": hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest(),
         "weights_bytes": (folder / "model.safetensors").stat().st_size,
-        "run": json.loads((folder / "run.json").read_text("utf-8")),
+        "run": run,
         "test_corpus": json.loads((corpus / "corpus.json").read_text("utf-8"))["sha256"],
-        "language": language_figures(reading, texts, train, len(tokenizer)),
+        "language": language_figures(reading, texts, text_read(train, run), len(tokenizer)),
         "routing": routing_figures(reading, TRAINING_DOMAINS),
     }
 

@@ -44,6 +44,14 @@ def test_row_length_does_not_change_how_far_a_step_reads():
     assert (short == long).all()
 
 
+def test_beginning_is_what_was_read_first():
+    mixture = Mixture({"a": documents(10, 8, 0)}, seed=3)
+    start = mixture.beginning("a", 20)
+    assert [len(d) for d in start] == [8, 8, 4]
+    assert (np.concatenate(start) == mixture.batch(0, 1, 20)[0, :-1]).all()
+    assert sum(len(d) for d in mixture.beginning("a", 1000)) == 80
+
+
 def test_refuses_what_it_cannot_mix():
     with pytest.raises(InputError, match="no tokens in \\['b'\\]"):
         Mixture({"a": documents(1, 8, 0), "b": []}, 0)
