@@ -51,6 +51,16 @@ def pooled(
     cells, n_documents = contrast_cells(
         effects, metrics, recipe, outcome=outcome, controls=controls, layers=layers, seed=seed
     )
+    table = pool_cells(cells, n_documents, recipe, seed=seed)
+    table.insert(0, "outcome", outcome)
+    table.insert(0, "question", QUESTION)
+    return table
+
+
+def pool_cells(
+    cells: list[Cell], n_documents: int, recipe: Protocol, *, seed: int = 0
+) -> pd.DataFrame:
+    """The rows of `pooled` from cells, wherever they come from; metrics form one family."""
     groups: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
         groups.setdefault((cell.role, cell.metric), []).append(cell)
@@ -60,13 +70,9 @@ def pooled(
         rows.append({"metric": name, "role": role} | row)
         sums.append(by_document)
     table = pd.DataFrame(rows)
-    table.insert(0, "outcome", outcome)
-    table.insert(0, "question", QUESTION)
-    for role in ("metric", *controls):
-        mine = table["role"] == "metric" if role == "metric" else table["metric"] == role
-        members = np.flatnonzero(
-            mine & (table["role"] == ("metric" if role == "metric" else "control"))
-        )
+    family = ["" if role == "metric" else name for role, name in groups]
+    for name in dict.fromkeys(family):
+        members = np.flatnonzero([f == name for f in family])
         _correct(table, members, [sums[i] for i in members], recipe, seed)
     return finish(table)
 
