@@ -72,25 +72,23 @@ def tokenize_for(model: Model, docs: Any, max_length: int | None = None) -> Toke
     """Tokens of `docs` that this model can read; raises InputError where it cannot."""
     from moeaudit.text import TokenizedCorpus, tokenize
 
-    if isinstance(docs, TokenizedCorpus):
-        texts = docs
-    else:
+    if not isinstance(docs, TokenizedCorpus):
         limit = model.max_length if max_length is None else max_length
         if not 2 <= limit <= model.max_length:
             raise InputError(
                 f"max_length = {limit} does not fit: {model.name} reads 2 to {model.max_length} tokens in one "
                 "piece. Longer documents are cut into pieces of max_length by themselves."
             )
-        texts = tokenize(docs, model.tokenizer, max_length=limit)
-    for chunk in texts.chunks:
+        return tokenize(docs, model.tokenizer, max_length=limit, vocabulary=model.vocab_size)
+    for chunk in docs.chunks:
         low, high = int(chunk.ids.min()), int(chunk.ids.max())
         if low < 0 or high >= model.vocab_size:
             raise InputError(
-                f"Document {chunk.document} holds the token id {high if high >= model.vocab_size else low}; ids "
-                f"from 0 to {model.vocab_size - 1} were expected, the vocabulary of {model.name}. Was it "
+                f"Document {chunk.document} holds token ids from {low} to {high}; 0 to "
+                f"{model.vocab_size - 1} were expected, the vocabulary of {model.name}. Was it "
                 "tokenised for another model?"
             )
-    return texts
+    return docs
 
 
 def chunk_effects(plan: WalkPlan, chunk: Chunk) -> Iterator[pd.DataFrame]:
