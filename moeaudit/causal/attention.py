@@ -61,7 +61,8 @@ class RowState:
     positions: torch.Tensor | None = None
     rows: int = 0
     idle: bool = False
-    checked_masks: dict[int, torch.Tensor] = field(default_factory=dict)
+    # By identity of the mask; the mask itself is kept so that its identity stays taken.
+    masks: dict[int, tuple[torch.Tensor | None, torch.Tensor]] = field(default_factory=dict)
     original: dict[int, str] = field(default_factory=dict)
 
 
@@ -124,8 +125,8 @@ def _checked_mask(
     state: RowState, where: str, mask: torch.Tensor | None, query: torch.Tensor
 ) -> torch.Tensor:
     slot = id(mask)
-    if slot in state.checked_masks:
-        return state.checked_masks[slot]
+    if slot in state.masks:
+        return state.masks[slot][1]
     tokens = state.tokens
     if mask is None:
         full = torch.full((1, tokens, tokens), torch.finfo(query.dtype).min, device=query.device)
@@ -142,7 +143,7 @@ def _checked_mask(
         raise RowsDoNotHold(f"{where} attends to later tokens")
     if bool((additive.diagonal(dim1=-2, dim2=-1) != 0).any()):
         raise RowsDoNotHold(f"{where} does not attend to the token itself")
-    state.checked_masks[slot] = additive
+    state.masks[slot] = (mask, additive)
     return additive
 
 
