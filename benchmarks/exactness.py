@@ -49,7 +49,9 @@ def measure(architecture: architectures.Architecture) -> tuple[str, float, float
     effects = ma.ablate(model, [ids])
     worst = largest = 0.0
     for row in effects.sample(CELLS, random_state=0).itertuples():
-        plain = removal(model.hf, ids[None], model.anatomy[row.layer].experts, row.position, row.expert)
+        plain = removal(
+            model.hf, ids[None], model.anatomy[row.layer].experts, row.position, row.expert
+        )
         worst = max(worst, abs(plain.delta_nll - row.delta_nll), abs(plain.kl - row.kl))
         largest = max(largest, abs(plain.delta_nll))
     return replay_for(model).engine, worst, largest

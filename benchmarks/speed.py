@@ -219,7 +219,8 @@ def markdown(results: list[Result], rounds: int, cells: int) -> str:
         f"*batched*: in clean forwards of a batch of {BATCH}, per document, the fair measure of "
         "arithmetic; *ideal*: what the count of multiplications says (`ideal_clean_forwards` in "
         "`benchmarks/speed.py`).\n"
-        f"- {machine()}.\n"
+        f"- {machine()}. Rates depend on the machine and on what else it runs; ratios are the "
+        "result.\n"
     )
 
 

@@ -140,9 +140,13 @@ def verify(
 
 
 def tolerance_of(model: Model) -> float:
-    """The largest difference that rounding in the model's own precision explains, in nats."""
-    eps = max(torch.finfo(model.dtype).eps, torch.finfo(torch.float32).eps)
-    return TOLERANCE * eps / torch.finfo(torch.float32).eps
+    """The largest difference that rounding in the model's own precision explains, in nats.
+
+    1e-5 for float32. Half precision rounds every activation, so the two forwards agree only to a
+    few units of its last place; 16 of them is about four times what tiny models show.
+    """
+    eps = torch.finfo(model.dtype).eps
+    return TOLERANCE if eps <= torch.finfo(torch.float32).eps else 16 * eps
 
 
 def len_of(effects: pd.DataFrame | EffectsFolder) -> int:

@@ -105,9 +105,14 @@ class PieceCache:
 
     def _piece(self, token: int) -> str:
         if token not in self.known:
-            if self.tokenizer is None:
-                self.known[token] = f"[{token}]"
-            else:
-                # `decode` is typed for batches too; one list of ids gives one string.
-                self.known[token] = str(self.tokenizer.decode([token]))
+            self.known[token] = self._decode(token)
         return self.known[token]
+
+    def _decode(self, token: int) -> str:
+        if self.tokenizer is None:
+            return f"[{token}]"
+        # `decode` is typed for batches too; one list of ids gives one string.
+        piece = str(self.tokenizer.decode([token]))
+        # Tokenizers that mark the start of a word with this sign drop the space of a lone token.
+        marked = str(self.tokenizer.convert_ids_to_tokens(token)).startswith("\u2581")
+        return f" {piece}" if marked and not piece.startswith(" ") else piece

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny_moe
+import torch
 
 import moeaudit as ma
 from moeaudit.causal.verify import TOLERANCE, verify
@@ -111,3 +112,11 @@ def test_html_repeats_the_sentence_and_escapes():
     )
     assert "recomputed by one full forward each with hooks" in result._repr_html_()
     assert result._repr_html_().count("<tr") == 3
+
+
+def test_half_precision_is_judged_by_its_own_rounding():
+    model = ma.load(tiny_moe.build("qwen2_moe").to(torch.bfloat16))
+    effects = ma.ablate(model, [tiny_moe.ids(14)], ma.Zero())
+    result = verify(effects, model, n=8)
+    assert result.tolerance == 16 * torch.finfo(torch.bfloat16).eps and result.agrees
+    assert "bfloat16 rounding" in repr(result)

@@ -10,6 +10,7 @@ import pytest
 import tiny_moe
 import torch
 
+import moeaudit as ma
 from moeaudit.errors import ContractError, InputError
 from moeaudit.observe import Facts, Trace, capture, capture_documents
 from moeaudit.observe.clean_pass import clean_pass
@@ -191,6 +192,29 @@ def test_streaming_gives_the_same_rows(captured):
     pd.testing.assert_frame_equal(joined, trace.routing)
 
 
+@pytest.mark.parametrize("implementation", ["eager", "batched_mm", "grouped_mm"])
+def test_every_experts_implementation_gives_the_same_table(captured, implementation):
+    model, trace = captured
+    architecture = type(model.hf).__name__
+    name = {"Olm": "olmoe", "Qwe": "qwen2_moe", "Dee": "deepseek_v2"}[architecture[:3]]
+    other = ma.load(tiny_moe.build(name), experts_implementation=implementation)
+    assert other.experts_implementation == implementation
+    found = capture(other, DOCUMENTS).routing
+    exact = ["document", "position", "layer", "rank", "expert"]
+    pd.testing.assert_frame_equal(found[exact], trace.routing[exact])
+    for column in ("logit", "weight", "output_norm", "contribution_norm"):
+        np.testing.assert_allclose(found[column], trace.routing[column], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_captured(dtype):
+    model = ma.load(tiny_moe.build("olmoe").to(dtype))
+    trace = capture(model, DOCUMENTS)
+    assert not trace.routing.isna().any().any() and trace.facts.nulls == {}
+    full = capture(tiny_moe.load("olmoe"), DOCUMENTS)
+    assert np.corrcoef(trace.tokens["nll"], full.tokens["nll"])[0, 1] > 0.99
+
+
 def test_long_documents_are_cut_and_positions_go_on():
     model = tiny_moe.load("olmoe")
     trace = capture(model, [DOCUMENTS[2]], max_length=6)
@@ -214,12 +238,16 @@ def test_domains_are_categories_of_the_whole_corpus():
         def decode(self, ids):
             return chr(ids[0])
 
+        def convert_ids_to_tokens(self, token):
+            return ("\u2581" if token == ord("t") % 97 else "") + chr(token)
+
     model = tiny_moe.load("olmoe")
     model = model.__class__(model.name, model.hf, Bytes(), model.anatomy, model.provenance)
     corpus = Corpus([Document("one text", "prose"), Document("x = <b>", "code")])
     trace = capture(model, corpus)
     assert trace.domains == ["prose", "code"]
     assert trace.tokens["text"].iloc[0] == chr(ord("o") % 97)
+    assert trace.tokens["text"].iloc[4] == " " + chr(ord("t") % 97)  # its space is given back
     assert "&lt;" not in repr(trace) and "in 2 domains (prose, code)" in repr(trace)
     assert "<td>" in trace._repr_html_()
 
