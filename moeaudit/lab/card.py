@@ -1,11 +1,14 @@
-"""The card of a model, written from its measured figures alone."""
+"""The card of a model, and the page of all of them, written from measured figures alone.
+
+python -m moeaudit.lab.card moeaudit/models/bundled/tiny-* --page docs/models.md
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-_SHAPE = {
+SIBLING = {
     "tiny-olmoe": (
         "OLMoE-1B-7B",
         "Every layer is sparse, attention normalises queries and keys, there is no shared expert.",
@@ -88,7 +91,7 @@ def routing_table(rows: list[dict[str, Any]]) -> str:
 def card(figures: dict[str, Any]) -> str:
     """README.md of a model folder."""
     f, run = figures, figures["run"]
-    sibling, shape = _SHAPE[f["model"]]
+    sibling, shape = SIBLING[f["model"]]
     routing = f["routing"]
     trained = [r for r in f["language"] if r["trained"]]
     shifted = [r for r in f["language"] if not r["trained"]]

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from moeaudit.errors import RunError
-from moeaudit.lab import train
+from moeaudit.lab import page, train
 from moeaudit.lab.evaluate import draw, idle_parameters, main, read
 from moeaudit.lab.export import export
 from moeaudit.text.document import Document
@@ -78,6 +78,11 @@ def test_command_writes_figures_and_card(folder, corpus_folder):
     assert f"{by_domain['code']['bits_per_byte']:.3f}" in card
     assert "no evidence about large models" in card
     assert "CC BY-SA" in card
+    out = folder.parent / "models.md"
+    assert page.main([str(folder), "--out", str(out)]) == 0
+    bits, trigram = (by_domain["code"][k] for k in ("bits_per_byte", "trigram"))
+    assert f"| code | **{bits:.3f}** / {trigram:.3f} |" in out.read_text()
+    assert (folder / "README.md").read_text() == card
 
 
 def test_draw_is_seeded():
