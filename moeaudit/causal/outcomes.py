@@ -48,7 +48,11 @@ def compare(
 
 
 def _compare(
-    clean: torch.Tensor, p: torch.Tensor, edited: torch.Tensor, target: torch.Tensor, top: torch.Tensor
+    clean: torch.Tensor,
+    p: torch.Tensor,
+    edited: torch.Tensor,
+    target: torch.Tensor,
+    top: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     flip = edited.argmax(-1) != top[:, None]
     delta = edited.sub_(clean[:, None])  # (positions, rows, vocab)

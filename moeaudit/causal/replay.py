@@ -18,6 +18,7 @@ from .attention import RowsDoNotHold
 from .forwards import FullForwards
 from .interventions import Intervention, Zero
 from .layout import Layout, layer_layout
+from .lone_rows import LoneRows
 from .wavefront import Walked, WalkPlan, Wavefront
 
 _TOKENS = 13
@@ -87,6 +88,7 @@ def _choose(model: Model) -> Replay:
     unknown: dict[int, float | None] = dict.fromkeys(model.anatomy.indices)
     try:
         layout = layer_layout(model)
+        LoneRows(WalkPlan(model, everything, Zero(), layout, unknown), ids, positions).check()
         scale = _residual_scale(
             WalkPlan(model, everything, Zero(), layout, unknown), ids, positions
         )

@@ -9,6 +9,7 @@ rows are born there. Each layer's weights are visited once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -90,6 +91,19 @@ class Wavefront:
 
     @torch.no_grad()
     def run(self) -> Walked:
+        outcomes = self.run_clean(then=self._outcomes)
+        return Walked(
+            positions=self.positions,
+            layer=torch.cat([torch.full((b.rank.shape[1],), b.layer) for b in self.births]),
+            rank=torch.cat([b.rank for b in self.births], 1),
+            expert=torch.cat([b.expert for b in self.births], 1),
+            weight=torch.cat([b.weight for b in self.births], 1),
+            outcomes=outcomes,
+        )
+
+    @torch.no_grad()
+    def run_clean(self, then: Callable[[torch.Tensor], Any] | None = None) -> Any:
+        """One forward of the clean tokens with the walk's hooks in place; `then` gets its logits."""
         model = self.plan.model
         with row_attention(model.hf, self.ids.shape[1]) as state, ExitStack() as stack:
             for i, layer in enumerate(model.anatomy.decoder_layers):
@@ -101,15 +115,7 @@ class Wavefront:
                 stack.callback(handle.remove)
             clean = model.hf(input_ids=self.ids, use_cache=False).logits[0]  # (tokens, vocab)
             self.busy = state.idle = True
-            outcomes = self._outcomes(clean)
-        return Walked(
-            positions=self.positions,
-            layer=torch.cat([torch.full((b.rank.shape[1],), b.layer) for b in self.births]),
-            rank=torch.cat([b.rank for b in self.births], 1),
-            expert=torch.cat([b.expert for b in self.births], 1),
-            weight=torch.cat([b.weight for b in self.births], 1),
-            outcomes=outcomes,
-        )
+            return then(clean) if then is not None else None
 
     def _on_experts(self, moe: MoELayer):
         def hook(module: Any, args: tuple, kwargs: dict) -> None:  # noqa: ARG001
