@@ -19,10 +19,16 @@ if TYPE_CHECKING:
     from .models import load as load
     from .observe import Trace as Trace
     from .observe import capture as capture
+    from .observe import coactivation as coactivation
+    from .observe import domain_information as domain_information
     from .observe import expert_metrics as expert_metrics
+    from .observe import load_balance as load_balance
+    from .observe import router_saturation as router_saturation
+    from .observe import vocabulary_specialisation as vocabulary_specialisation
     from .runs import Run as Run
     from .runs import audit as audit
     from .stats import contrast as contrast
+    from .stats import expert_harm as expert_harm
     from .text import Corpus as Corpus
     from .text import Document as Document
     from .text import corpus as corpus
@@ -36,6 +42,11 @@ _ROOM_OF = {
     "Trace": "observe",
     "capture": "observe",
     "expert_metrics": "observe",
+    "coactivation": "observe",
+    "domain_information": "observe",
+    "load_balance": "observe",
+    "router_saturation": "observe",
+    "vocabulary_specialisation": "observe",
     "Effects": "causal",
     "Zero": "causal",
     "ablate": "causal",
@@ -46,6 +57,7 @@ _ROOM_OF = {
     "Run": "runs",
     "audit": "runs",
     "contrast": "stats",
+    "expert_harm": "stats",
     "Corpus": "text",
     "Document": "text",
     "corpus": "text",

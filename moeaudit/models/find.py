@@ -43,6 +43,7 @@ def find_anatomy(model: PreTrainedModel) -> Anatomy:
     """
     architecture = type(model).__name__
     probe = run_probe(model)
+    probe.calls = _without_wrappers(probe.calls)
     modules: dict[str, nn.Module] = dict(model.named_modules())
     suspects: dict[str, nn.Module] = {
         path: m for path, m in modules.items() if looks_like_experts(path, m)
@@ -80,6 +81,18 @@ def find_anatomy(model: PreTrainedModel) -> Anatomy:
     notes = _coverage(model, architecture, stack[0], layers, suspects, probe)
     ordered = tuple(layers[index] for index in sorted(layers))
     return Anatomy(architecture, stack[0], tuple(decoder), ordered, tuple(notes))
+
+
+def _without_wrappers(calls: list[ExpertsCall]) -> list[ExpertsCall]:
+    """Leave out modules that only hand the call on to experts inside them, as TransformerLens's do."""
+
+    def hands_on(outer: ExpertsCall) -> bool:
+        return any(
+            inner.path.startswith(outer.path + ".") and torch.equal(inner.output, outer.output)
+            for inner in calls
+        )
+
+    return [call for call in calls if not hands_on(call)]
 
 
 def _layer(
@@ -144,7 +157,7 @@ def _coverage(
     notes = []
     seen = {layer.experts_path for layer in layers.values()}
     for path, module in suspects.items():
-        if path in seen:
+        if any(path == each or each.startswith(path + ".") for each in seen):
             continue
         place = split_path(path)
         inside = place is not None and place[0] == stack

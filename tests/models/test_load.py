@@ -178,3 +178,17 @@ def test_the_repr_is_a_sentence(folder):
         "OlmoeForCausalLM, 3 decoder layers, 3 of them MoE" in text and "8 experts, top-3" in text
     )
     shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("architecture", ["olmoe", "qwen2_moe"])
+def test_a_transformer_lens_bridge_is_unwrapped(architecture):
+    from moeaudit.causal.engines.transformer_lens import TransformerLensEngine
+
+    plain = tiny_moe.load(architecture)
+    bridge = TransformerLensEngine(plain).bridge
+    model = ma.load(bridge)
+    assert model.anatomy.indices == plain.anatomy.indices
+    ids = tiny_moe.ids(9)
+    got, expected = ma.ablate(model, [ids]), ma.ablate(plain, [ids])
+    assert (got.expert.to_numpy() == expected.expert.to_numpy()).all()
+    assert abs(got.delta_nll.to_numpy() - expected.delta_nll.to_numpy()).max() <= 1e-5
