@@ -12,6 +12,7 @@ from .cells import Cell, metric_score, pair
 from .checks import as_frame, metrics_table, outcome_column, outcome_values
 from .controls import CONTROLS, check_controls, control_cell
 from .effect_sizes import SIZES
+from .families import Family, check_family
 from .protocol import (
     Defects,
     Protocol,
@@ -38,6 +39,7 @@ def contrast(
     layers: list[int] | None = None,
     seed: int = 0,
     sizes: tuple[str, ...] = ("d_z",),
+    family: Family | None = None,
     **settings: Any,
 ) -> pd.DataFrame:
     """Contrast the highest- with the lowest-metric active expert of every token, layer by layer.
@@ -61,6 +63,8 @@ def contrast(
         Of bootstrap, flips, folds and the random control. "engmann2026" draws its positions by 42.
     sizes
         Effect sizes beside d_z, from `effect_sizes.SIZES`, each with `_low` and `_high`.
+    family
+        The declared family, cells (metric, layer); refused unless it is what is tested here.
     settings
         Changes to the protocol, such as `sesoi=0.05`, `n_boot=10_000`, `interval="bca"`.
 
@@ -86,6 +90,9 @@ def contrast(
     cells, n_documents = contrast_cells(
         effects, metrics, recipe, outcome=outcome, controls=controls, layers=layers, seed=seed
     )
+    if family is not None:
+        check_family(family, [(c.metric, c.layer) for c in cells if c.role == "metric"])
+        recipe = recipe.with_(alpha=family.alpha)
     result = cells_table(cells, n_documents, recipe, seed=seed, sizes=sizes)
     result.insert(0, "outcome", outcome)
     result.insert(0, "question", QUESTION)

@@ -6,10 +6,8 @@ of a pair hardly correlate or correlate well, and neither may be compared with t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -89,6 +87,8 @@ class Pairs:
 
     def jackknife(self, name: str) -> np.ndarray:
         """The effect size with each document left out."""
+        if name in moments.MOMENT_STATISTICS:
+            return moments.MOMENT_STATISTICS[name](moments.leave_one_out(self.moments))
         return self.values(name, leave_one_out(self.present))
 
     def se(self, name: str, how: str = "jackknife") -> float:
@@ -191,73 +191,3 @@ def why_not(pairs: Pairs) -> str | None:
     if np.ptp(difference) <= 1e-12 * max(float(np.abs(difference).max()), 1e-300):
         return "all differences are the same, so they have no spread"
     return None
-
-
-def association(
-    name: str,
-    x: Float[np.ndarray, " items"],
-    y: Float[np.ndarray, " items"],
-    document: np.ndarray | None = None,
-    *,
-    interval: str = "percentile",
-    level: float = 0.95,
-    n_boot: int = 2000,
-    seed: int = 0,
-) -> EffectSize:
-    """Spearman's rho or Kendall's tau-b (scipy's) of two columns, resampled by document.
-
-    `interval`: percentile, bca, jackknife (of documents), or "token" (analytic, items independent:
-    Bonett & Wright 2000 for rho, Fieller, Hartley & Pearson 1957 for tau).
-    """
-    from .correlation import kendall_limits, spearman_limits
-
-    if name not in ("spearman", "kendall"):
-        raise InputError(f"Unknown association {name!r}. Choose spearman or kendall.")
-    if interval not in ("percentile", "bca", "jackknife", "token"):
-        raise InputError(f"The interval {interval!r} is not given for a rank correlation.")
-    finite(x, "x", "items")
-    finite(y, "y", "items")
-    test = stats.spearmanr if name == "spearman" else stats.kendalltau
-
-    def statistic(items: np.ndarray) -> float:
-        result: Any = test(x[items], y[items])
-        return float(result.statistic)
-
-    codes = np.arange(len(x)) if document is None else np.unique(document, return_inverse=True)[1]
-    d, nan = int(codes.max(initial=-1)) + 1, float("nan")
-    flat = len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0
-    if flat or d < 2:
-        why = "one of the columns is constant or too short" if flat else "there is only 1 document"
-        return EffectSize(name, nan, nan, nan, nan, interval, level, why)
-    everything = np.arange(len(x))
-    estimate = statistic(everything)
-    left = np.array([statistic(everything[codes != k]) for k in range(d)])
-    se = float(np.sqrt((d - 1) / d * ((left - left.mean()) ** 2).sum()))
-    if interval == "token":
-        limits = spearman_limits if name == "spearman" else kendall_limits
-        low, high = limits(estimate, len(x), level)
-    elif interval == "jackknife":
-        reach = float(stats.t.isf((1 - level) / 2, d - 1)) * se
-        low, high = estimate - reach, estimate + reach
-    else:
-        weights = document_weights(d, n_boot, seed).astype(np.int64)
-        draws = np.array([_resampled(statistic, everything, w[codes], x, y) for w in weights])
-        draws = draws[np.isfinite(draws)]
-        if interval == "percentile":
-            low, high = percentile_limits(draws, level)
-        else:
-            low, high = bca_limits(estimate, draws, left, level)
-    return EffectSize(name, estimate, low, high, se, interval, level)
-
-
-def _resampled(
-    statistic: Callable[[np.ndarray], float],
-    items: np.ndarray,
-    times: np.ndarray,
-    x: np.ndarray,
-    y: np.ndarray,
-) -> float:
-    drawn = np.repeat(items, times)
-    if np.ptp(x[drawn]) == 0 or np.ptp(y[drawn]) == 0:
-        return float("nan")
-    return statistic(drawn)

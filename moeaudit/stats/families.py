@@ -52,6 +52,19 @@ class Family:
         return len(self.cells)
 
 
+def check_family(family: Family, tested: list[tuple[object, ...]]) -> None:
+    """Refuse a table whose cells are not the declared ones: its corrections would be others."""
+    missing = [c for c in family.cells if c not in tested]
+    extra = [c for c in tested if c not in family.cells]
+    if missing or extra:
+        raise InputError(
+            f"The family {family.name!r} declares {len(family)} cells, and {len(tested)} are tested"
+            + (f"; declared but not tested: {missing[:3]}" if missing else "")
+            + (f"; tested but not declared: {extra[:3]}" if extra else "")
+            + ". Test exactly what was declared, or leave the family out (exploratory)."
+        )
+
+
 def adjust(p: Float[np.ndarray, " cells"], method: str) -> Float[np.ndarray, " cells"]:
     """Adjusted p-values over a family; NaN (not estimable) counts as 1 and stays NaN.
 

@@ -45,7 +45,7 @@ def document_sums(
 
 
 def flips(n_documents: int, n_flips: int, seed: int) -> tuple[np.ndarray, bool]:
-    """Signs (flips, documents) in {-1, +1}, and whether they are all there are.
+    """Signs (flips, documents) in {-1, +1} as int8, and whether they are all there are.
 
     The identity is always the first row. With at most `EXACT_DOCUMENTS` documents every pattern is
     listed once up to the common sign, which a two-sided statistic does not see.
@@ -56,11 +56,11 @@ def flips(n_documents: int, n_flips: int, seed: int) -> tuple[np.ndarray, bool]:
         )
     if n_documents <= EXACT_DOCUMENTS:
         pattern = np.arange(2 ** (n_documents - 1))[:, None] >> np.arange(n_documents) & 1
-        return (1 - 2 * pattern).astype(np.float32), True
+        return (1 - 2 * pattern).astype(np.int8), True
     rng = generator(seed, "flips")
     signs = rng.integers(0, 2, size=(n_flips + 1, n_documents), dtype=np.int8)
     signs[0] = 0
-    return (1 - 2 * signs).astype(np.float32), False
+    return 1 - 2 * signs, False
 
 
 def max_t(
@@ -124,3 +124,20 @@ def sign_flip_p(
 ) -> float:
     """Two-sided p of one cell by document sign-flips, exact up to `EXACT_DOCUMENTS` documents."""
     return float(max_t(sums[:, None], n_flips=n_flips, seed=seed).p_flip[0])
+
+
+def step_down(z: np.ndarray, null: list[np.ndarray]) -> np.ndarray:
+    """Step-down max-T p of statistics z from draws of each one's null (draws aligned over cells).
+
+    For nulls that are not sign-flips; the observed statistic counts as one more draw.
+    """
+    out = np.full(len(z), np.nan)
+    usable = np.flatnonzero(~np.isnan(z))
+    if len(usable) == 0:
+        return out
+    order = usable[np.argsort(-z[usable], kind="stable")]
+    draws = np.stack([null[i] for i in order], axis=1)  # (draws, cells), most extreme cell first
+    running = np.maximum.accumulate(draws[:, ::-1], axis=1)[:, ::-1]
+    p = (1 + (running >= z[order] - 1e-12).sum(axis=0)) / (1 + len(draws))
+    out[order] = np.maximum.accumulate(p)
+    return out

@@ -81,7 +81,16 @@ class Weighted:
 
 def weighted(m: Moments, weights: Float[np.ndarray, "sets documents"] | None = None) -> Weighted:
     """Statistics under document weights (one row a set); all weights one if None."""
-    total = m.sums.sum(axis=0)[None] if weights is None else weights @ m.sums  # (sets, 7)
+    return from_totals(m, m.sums.sum(axis=0)[None] if weights is None else weights @ m.sums)
+
+
+def leave_one_out(m: Moments) -> Weighted:
+    """Statistics with each document that holds tokens left out, in the order of documents."""
+    return from_totals(m, m.sums.sum(axis=0) - m.sums[m.present])
+
+
+def from_totals(m: Moments, total: Float[np.ndarray, "sets 7"]) -> Weighted:
+    """Statistics from sums over documents."""
     n = total[:, COUNT]
     with np.errstate(divide="ignore", invalid="ignore"):
         h, l = total[:, HIGH] / n, total[:, LOW] / n

@@ -9,7 +9,7 @@ import statsmodels.api as sm
 from scipy import stats
 
 from moeaudit.errors import InputError
-from moeaudit.stats import Defects, contrast, get_protocol
+from moeaudit.stats import Defects, Family, contrast, get_protocol
 
 QUICK = {"n_boot": 200, "n_flips": 200}
 
@@ -220,7 +220,9 @@ def test_few_documents_are_explained(documents):
     else:
         assert row.verdict == "inconclusive" and row.reason is None
     unexplained = table[table.reason.isna()]
-    assert not unexplained.drop(columns="reason").isna().any(axis=None)
+    assert (
+        not unexplained.drop(columns=["reason", "caution"], errors="ignore").isna().any(axis=None)
+    )
 
 
 def test_constant_metric_and_equal_effects_are_not_estimable_with_a_reason():
@@ -276,3 +278,21 @@ def test_bad_options_are_refused(options, message):
     effects, metrics = census()
     with pytest.raises(InputError, match=message):
         contrast(effects, metrics, **options)
+
+
+def test_a_declared_family_must_be_what_is_tested():
+    effects, metrics = census()
+    cells = tuple((m, y) for m in ("id", "odd") for y in (1, 2))
+    table = contrast(effects, metrics, family=Family("declared", cells), **QUICK)
+    assert set(table[table.role == "metric"].family_size) == {4}
+    with pytest.raises(InputError, match="declared but not tested"):
+        contrast(effects, metrics, family=Family("more", (*cells, ("id", 3))), **QUICK)
+    with pytest.raises(InputError, match="tested but not declared"):
+        contrast(effects, metrics, family=Family("fewer", cells[:2]), **QUICK)
+
+
+def test_few_documents_carry_a_caution():
+    effects, metrics = census(documents=49, tokens=2)
+    assert contrast(effects, metrics, **QUICK).caution.notna().all()
+    effects, metrics = census(documents=50, tokens=8)
+    assert contrast(effects, metrics, **QUICK).caution.isna().all()

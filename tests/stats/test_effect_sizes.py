@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 
 from moeaudit.errors import InputError
-from moeaudit.stats import bootstrap, dominance
-from moeaudit.stats.effect_sizes import SIZES, Pairs, association, effect_size
+from moeaudit.stats import association, bootstrap, dominance
+from moeaudit.stats.effect_sizes import SIZES, Pairs, effect_size
 from moeaudit.stats.moments import hedges_factor
 
 

@@ -1,0 +1,256 @@
+"""Across experts: does a metric rank a layer's experts by the harm their removal does?
+
+This is the question of pruning. Its answer is bounded by how well the harm itself is known, so
+the reliability of the harm (two halves of the documents) and its noise ceiling stand beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..errors import InputError
+from . import equivalence, families
+from .bootstrap import document_weights, percentile_limits
+from .checks import as_frame, metrics_table, outcome_column, outcome_values
+from .contrast import KEYS
+from .controls import CONTROLS, check_controls
+from .correlation import kendall_limits, kendall_rows, spearman_limits, spearman_rows
+from .harm import Harm, harm_of, reliability
+from .maxt import step_down
+from .protocol import Protocol, choose_metrics, get_protocol
+from .seeds import generator
+from .slots import layers_of
+from .table import finish
+
+QUESTION = "per-expert expected harm"
+MIN_EXPERTS = 4
+SESOI = 0.3
+
+
+def expert_harm(
+    effects: Any,
+    metrics: Any,
+    *,
+    outcome: str = "delta_nll",
+    per: str = "active_token",
+    protocol: str | Protocol = "moeaudit",
+    controls: tuple[str, ...] = tuple(CONTROLS),
+    layers: list[int] | None = None,
+    sesoi: float | int = SESOI,
+    seed: int = 0,
+    **settings: Any,
+) -> pd.DataFrame:
+    """Rank correlation, across the experts of a layer, of each metric with expected harm.
+
+    Parameters
+    ----------
+    effects, metrics, outcome, protocol, controls, layers, settings
+        As for `contrast`; the control gate_weight also needs the effects' `weight`.
+    per
+        "active_token": mean outcome where the expert is active (nats per removal); "token": the
+        same summed over where it is active, per token of text (what dropping it everywhere would
+        cost if removals added up).
+    sesoi
+        Smallest rank correlation of interest.
+
+    Returns
+    -------
+    One row per (metric, layer) and (control, layer): `n_experts`, `n_dropped` (experts active in
+    fewer than 10 documents, or without a value), `rho` (Spearman) and `tau` (Kendall's tau-b), each
+    with `_low`, `_high` (document bootstrap: how well the harm is known, experts fixed) and
+    `_analytic_low`, `_analytic_high` (experts as a sample), `reliability` of the harm
+    (split-half), `ceiling` = its square root: the correlation that a perfect metric could
+    reach, `p` (experts permuted), its corrections, `p_maxt` (step-down, one permutation for all
+    metrics of a layer), `p_equivalence` (|rho| >= sesoi refuted, by the bootstrap standard error
+    and that of experts together), `verdict`, `reason`.
+    """
+    recipe = get_protocol(protocol).with_(**settings)
+    controls = check_controls(tuple(controls))
+    if per not in ("active_token", "token"):
+        raise InputError(f"Unknown per={per!r}. Choose active_token or token.")
+    weight = ["weight"] if "gate_weight" in controls else []
+    table = as_frame(effects, [*KEYS, outcome_column(outcome), *weight], "The effects table")
+    scores = metrics_table(metrics)
+    names = choose_metrics(recipe, list(dict.fromkeys(scores["metric"].astype(str))))
+    values = outcome_values(table, outcome)
+    gate = table["weight"].to_numpy(np.float64) if weight else None
+    rows: list[dict[str, Any]] = []
+    null: list[np.ndarray] = []
+    weights: np.ndarray | None = None
+    gates = layers_of(table, gate, layers) if gate is not None else None
+    for slots in layers_of(table, values, layers):
+        if weights is None:
+            if slots.n_documents < 4:
+                raise InputError(
+                    f"The effects hold {slots.n_documents} document(s); harm per expert needs at "
+                    "least 4, so that each half of the documents has two."
+                )
+            weights = document_weights(slots.n_documents, recipe.n_boot, seed)
+        harm = harm_of(slots, per)
+        mean_gate = harm_of(next(gates), "active_token") if gates is not None else None
+        known = scores.loc[scores["layer"] == slots.layer]
+        questions = list(_questions(harm, known, names, controls, mean_gate, seed))
+        shuffles = generator(seed, "experts", slots.layer).permuted(
+            np.tile(np.arange(len(harm.expert)), (recipe.n_flips, 1)), axis=1
+        )
+        ceiling = reliability(harm, seed)
+        for name, role, score, target in questions:
+            row, draws = _row(target, score, weights, shuffles, recipe)
+            row |= {"metric": name, "role": role, "layer": slots.layer, "reliability": ceiling}
+            rows.append(row)
+            null.append(draws)
+    return _table(rows, null, outcome, per, sesoi, recipe, [*names, *controls])
+
+
+def _questions(
+    harm: Harm,
+    known: pd.DataFrame,
+    names: list[str],
+    controls: tuple[str, ...],
+    gate: Harm | None,
+    seed: int,
+) -> Iterator[tuple[str, str, np.ndarray, Harm]]:
+    """Each metric and control as a score per expert, and the harm it is held against."""
+    for name in names:
+        part = known[known["metric"] == name]
+        score = part.set_index("expert")["value"].reindex(harm.expert).to_numpy(float)
+        yield name, "metric", score, harm
+    rng = generator(seed, "control", "random expert", harm.layer)
+    n = len(harm.tokens)
+    for name in controls:
+        if name == "random":
+            yield name, "control", rng.random(len(harm.expert)), harm
+        elif name == "gate_weight" and gate is not None:
+            yield name, "control", gate.mean(np.ones((1, n)))[0], harm
+        elif name == "heldout_causal":
+            half = generator(seed, "held out half", harm.layer).permutation(np.arange(n) % 2)
+            rest = Harm(
+                harm.layer,
+                harm.expert,
+                harm.total * half[:, None],
+                harm.count * half[:, None],
+                harm.tokens * half,
+                harm.n_dropped,
+                harm.per,
+            )
+            yield name, "control", harm.mean(1.0 - half[None])[0], rest
+
+
+def _row(
+    harm: Harm, score: np.ndarray, weights: np.ndarray, shuffles: np.ndarray, recipe: Protocol
+) -> tuple[dict[str, Any], np.ndarray]:
+    mean = harm.mean(np.ones((1, len(harm.tokens))))[0]
+    use = ~np.isnan(score) & ~np.isnan(mean)
+    row: dict[str, Any] = {
+        "n": int(harm.count.sum()),
+        "n_documents": int((harm.count.sum(axis=1) > 0).sum()),
+        "n_experts": int(use.sum()),
+        "n_dropped": harm.n_dropped + int((~use).sum()),
+        "reason": _why_not(score[use], mean[use]),
+    }
+    keys = ("rho", "tau")
+    for key in keys:
+        row |= dict.fromkeys((key, *(f"{key}_{s}" for s in _LIMITS)), np.nan)
+    row |= {"se": np.nan, "p": np.nan, "z": np.nan}
+    if row["reason"] is not None:
+        return row, np.full(len(shuffles), np.nan)
+    x, y = score[None, use], mean[use]
+    replicates = harm.mean(weights)[:, use]
+    replicates = replicates[~np.isnan(replicates).any(axis=1)]
+    n = int(use.sum())
+    for key, rows_of, limits in (
+        ("rho", spearman_rows, spearman_limits),
+        ("tau", kendall_rows, kendall_limits),
+    ):
+        estimate = float(rows_of(x, y[None])[0, 0])
+        draws = rows_of(x, replicates)[:, 0]
+        draws = draws[np.isfinite(draws)]
+        low, high = percentile_limits(draws, recipe.level)
+        a_low, a_high = limits(estimate, n, recipe.level)
+        row |= dict(
+            zip((key, *(f"{key}_{s}" for s in _LIMITS)), (estimate, low, high, a_low, a_high))
+        )
+        if key == "rho":
+            over_experts = (1 + estimate**2 / 2) / (n - 3) * (1 - estimate**2) ** 2
+            row["se"] = float(np.sqrt(draws.var(ddof=1) + over_experts))
+    # The order a shuffle of all experts induces on those in use is a uniform shuffle of them.
+    places = np.argsort(shuffles[:, use], axis=1)
+    null = np.abs(spearman_rows(x, y[places])[:, 0])
+    row["p"] = float((1 + (null >= abs(row["rho"]) - 1e-12).sum()) / (1 + len(null)))
+    # On one scale for layers with different numbers of experts.
+    row["z"] = abs(row["rho"]) * np.sqrt(n - 1)
+    return row, null * np.sqrt(n - 1)
+
+
+_LIMITS = ("low", "high", "analytic_low", "analytic_high")
+
+
+def _why_not(score: np.ndarray, mean: np.ndarray) -> str | None:
+    if len(score) < MIN_EXPERTS:
+        return f"only {len(score)} experts have both a value and harm; {MIN_EXPERTS} are needed"
+    if np.ptp(score) == 0:
+        return "the metric is the same for every expert"
+    if np.ptp(mean) == 0:
+        return "the expected harm is the same for every expert"
+    return None
+
+
+def _table(
+    rows: list[dict[str, Any]],
+    null: list[np.ndarray],
+    outcome: str,
+    per: str,
+    sesoi: float,
+    recipe: Protocol,
+    order: list[str],
+) -> pd.DataFrame:
+    table = pd.DataFrame(rows)
+    family = np.where(table["role"] == "metric", "metric", table["metric"])
+    for name in dict.fromkeys(family):
+        members = np.flatnonzero(family == name)
+        part = table.loc[members]
+        p = part["p"].to_numpy(float)
+        columns: dict[str, Any] = {f"p_{m}": families.adjust(p, m) for m in families.METHODS}
+        columns["p_maxt"] = step_down(part["z"].to_numpy(float), [null[i] for i in members])
+        ok = part["reason"].isna().to_numpy()
+        refuted = np.full(len(members), np.nan)
+        for i in np.flatnonzero(ok):
+            r, se, dof = (part[c].iloc[i] for c in ("rho", "se", "n_experts"))
+            if se > 0:
+                refuted[i] = equivalence.tost(float(r), float(se), float(dof - 2), sesoi).p
+        columns["p_tost"] = refuted
+        columns["p_equivalence"] = families.adjust(refuted, recipe.equivalence or "holm")
+        columns["family_size"] = len(members)
+        columns["verdict"] = [
+            equivalence.verdict(*x, recipe.alpha)
+            for x in zip(
+                columns[f"p_{recipe.decision}"], columns["p_equivalence"], part["rho"].to_numpy()
+            )
+        ]
+        for column, values in columns.items():
+            table.loc[members, column] = values
+    table["ceiling"] = np.sqrt(table["reliability"].clip(lower=0))
+    table["sesoi"], table["outcome"], table["per"], table["question"] = (
+        sesoi,
+        outcome,
+        per,
+        QUESTION,
+    )
+    place = [order.index(n) for n in table["metric"]]
+    table = table.assign(place=place).sort_values(["role", "place", "layer"], kind="stable")
+    table = pd.concat([table[table["role"] == r] for r in ("metric", "control")], ignore_index=True)
+    return finish(table.loc[:, COLUMNS].copy())
+
+
+COLUMNS = [
+    *("question", "outcome", "per", "metric", "role", "layer"),
+    *("n", "n_documents", "n_experts", "n_dropped"),
+    *("rho", "rho_low", "rho_high", "rho_analytic_low", "rho_analytic_high"),
+    *("tau", "tau_low", "tau_high", "tau_analytic_low", "tau_analytic_high"),
+    *("reliability", "ceiling", "p", *(f"p_{m}" for m in families.METHODS), "p_maxt"),
+    *("sesoi", "p_tost", "p_equivalence", "family_size", "verdict", "reason"),
+]
