@@ -144,8 +144,8 @@ CPU core, seed {run["seed"]}. Rows of {run["short"]} tokens while the learning r
 {run["long"]} while it decays to zero over the last {run["decay_steps"]} steps. Muon
 ({run["matrix_rate"]}) for hidden matrices and experts; AdamW for embeddings, head, norms
 ({run["vector_rate"]}) and routers ({run["router_rate"]}). Load-balancing loss per layer over the
-whole step (coefficient {run["balance"]}), router z-loss ({run["z"]}). bfloat16 autocast.
-torch {run["versions"]["torch"]}, transformers {run["versions"]["transformers"]}.
+whole step (coefficient {run["balance"]}, in the decay {run["late_balance"]}), router z-loss
+({run["z"]}). bfloat16 autocast. torch {run["versions"]["torch"]}, transformers {run["versions"]["transformers"]}.
 
 ```
 {command}

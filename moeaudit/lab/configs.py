@@ -98,12 +98,15 @@ def architecture(name: str, vocabulary: int) -> PretrainedConfig:
     return ARCHITECTURES[name](vocabulary)
 
 
+OF_THE_DECAY = ("steps", "decay_steps", "long", "late_balance")
+
+
 @dataclass(frozen=True)
 class Settings:
     """One training run. The learning rate warms up, stays, and falls to zero over the last steps.
 
-    Only the decay knows the number of steps, so a run cut short anywhere in its constant part
-    can be finished early or late without changing what came before.
+    The settings in `OF_THE_DECAY` matter to the decay alone, so a run cut short anywhere in its
+    constant part can be finished early or late without changing what came before.
     """
 
     steps: int
@@ -116,7 +119,8 @@ class Settings:
     matrix_rate: float = 0.02  # Muon: hidden matrices and experts
     vector_rate: float = 0.01  # AdamW: embeddings, head, norms, biases
     router_rate: float = 0.004  # AdamW: routers; slower, or early favourites keep their lead
-    balance: float = 0.01  # coefficient of the load-balancing loss, a mean over layers
+    balance: float = 0.01  # coefficient of the load-balancing loss, a mean over layers,
+    late_balance: float = 0.05  # and in the decay, so that no expert is left without work
     z: float = 0.001  # coefficient of the router z-loss, a mean over layers
 
     def __post_init__(self) -> None:
@@ -136,6 +140,14 @@ class Settings:
         left = (self.steps - step) / max(1, self.decay_steps)
         return min(warm, 1.0, left)
 
+    def decays(self, step: int) -> bool:
+        """Whether `step` belongs to the decay."""
+        return step >= self.steps - self.decay_steps
+
     def length(self, step: int) -> int:
         """Row length in tokens at `step`."""
-        return self.long if step >= self.steps - self.decay_steps else self.short
+        return self.long if self.decays(step) else self.short
+
+    def balance_at(self, step: int) -> float:
+        """Coefficient of the load-balancing loss at `step`."""
+        return self.late_balance if self.decays(step) else self.balance

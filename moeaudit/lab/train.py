@@ -5,7 +5,7 @@
 Every run is seeded, logged (`log.jsonl`) and resumable (`--resume`): on one thread of one machine
 a resumed run equals the uninterrupted one bit for bit. While the learning rate is constant the run
 does not depend on its number of steps, so `constant.pt`, kept when the decay begins, can be
-resumed with more `--steps` than it was started with.
+resumed with more `--steps` or another decay.
 """
 
 from __future__ import annotations
@@ -23,11 +23,9 @@ from typing import Any
 import torch
 
 from ..errors import MoeAuditError, RunError
-from .configs import ARCHITECTURES, Settings
+from .configs import ARCHITECTURES, OF_THE_DECAY, Settings
 from .data import Mixture, Tokens
 from .training import Training
-
-_MAY_GROW = ("steps", "decay_steps")
 
 
 def save(training: Training, path: Path, facts: dict[str, Any]) -> None:
@@ -49,7 +47,7 @@ def saved(out: Path, facts: dict[str, Any]) -> dict[str, Any] | None:
     ]
     for checkpoint in checkpoints:
         theirs = checkpoint["facts"]
-        differing = [k for k in facts if theirs.get(k) != facts[k] and k not in _MAY_GROW]
+        differing = [k for k in facts if theirs.get(k) != facts[k] and k not in OF_THE_DECAY]
         if differing:
             k = differing[0]
             raise RunError(
@@ -57,7 +55,7 @@ def saved(out: Path, facts: dict[str, Any]) -> dict[str, Any] | None:
                 "Give the same settings to resume it, or another --out for a new run."
             )
         step = checkpoint["state"]["step"]
-        same = all(theirs[k] == facts[k] for k in _MAY_GROW)
+        same = all(theirs.get(k) == facts.get(k) for k in OF_THE_DECAY)
         if same or step <= min(run["steps"] - run["decay_steps"] for run in (theirs, facts)):
             return checkpoint["state"]
     if checkpoints:

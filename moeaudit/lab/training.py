@@ -132,7 +132,7 @@ class Training:
         pairs = list(self.routers.seen.values())
         balance = torch.stack([load_balance(*p) for p in pairs]).mean()
         z = torch.stack([router_z(logits) for logits, _ in pairs]).mean()
-        (nll + s.balance * balance + s.z * z).backward()
+        (nll + s.balance_at(self.step) * balance + s.z * z).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:

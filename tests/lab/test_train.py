@@ -56,10 +56,10 @@ def test_resumed_run_equals_the_uninterrupted_one(toy, patterns, tmp_path):
 
 def test_constant_part_serves_a_longer_run(toy, patterns, tmp_path):
     short = {"name": toy, "steps": 10, "decay_steps": 4}
-    long = {"name": toy, "steps": 16, "decay_steps": 4}
+    long = {"name": toy, "steps": 16, "decay_steps": 4, "late_balance": 0.5}
     training = Training(toy, 64, Settings(steps=10, decay_steps=4, **SMALL))
     list(train.run(training, Mixture(patterns, 0), tmp_path, short))
-    longer = Training(toy, 64, Settings(steps=16, decay_steps=4, **SMALL))
+    longer = Training(toy, 64, Settings(steps=16, decay_steps=4, late_balance=0.5, **SMALL))
     longer.restore(train.saved(tmp_path, long))
     assert longer.step == 6  # where the shorter run began to decay
     direct = Training(toy, 64, Settings(steps=16, decay_steps=4, **SMALL))
@@ -88,6 +88,7 @@ def test_rate_warms_up_stays_and_decays():
     assert s.rate(90) == pytest.approx(0.5)
     assert s.rate(99) == pytest.approx(0.05)
     assert (s.length(79), s.length(80)) == (256, 512)
+    assert (s.balance_at(79), s.balance_at(80)) == (s.balance, s.late_balance)
     with pytest.raises(InputError, match="must fit"):
         Settings(steps=10, decay_steps=11)
     with pytest.raises(InputError, match="whole rows"):
