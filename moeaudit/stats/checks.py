@@ -18,9 +18,14 @@ OUTCOMES = {
 
 
 def as_frame(table: Any, columns: list[str], name: str) -> pd.DataFrame:
-    """`table` as a DataFrame with exactly `columns`; accepts a frame or anything indexable by name."""
-    if not isinstance(table, pd.DataFrame) and hasattr(table, "to_pandas"):
-        table = table.to_pandas()
+    """`table` as a DataFrame with exactly `columns`.
+
+    Accepts a frame, anything with `to_pandas()` or `read()` that gives one (a folder of effects), and
+    anything with `columns` that is indexable by name.
+    """
+    for method in ("to_pandas", "read"):
+        if not isinstance(table, pd.DataFrame) and hasattr(table, method):
+            table = getattr(table, method)()
     have = getattr(table, "columns", None)
     if have is None:
         raise InputError(

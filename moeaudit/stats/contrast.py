@@ -75,7 +75,8 @@ def contrast(
     numbers have a `reason`. `p` is the protocol's test of a cell, `p_bonferroni` ... `p_by` correct
     it over the family, `p_maxt` is step-down max-T, `p_tost` tests |d_z| < sesoi, `p_equivalence`
     is its correction; `mde` is the effect found with the protocol's power, `n_to_decide` the tokens
-    at which the cell would be decided. Verdicts: see `equivalence.VERDICTS`.
+    at which the cell would be decided; `d_z_oracle` is the d_z of heldout_causal in that layer, about
+    the most that one number per expert can reach. Verdicts: see `equivalence.VERDICTS`.
 
     Raises
     ------
@@ -94,6 +95,10 @@ def contrast(
         check_family(family, [(c.metric, c.layer) for c in cells if c.role == "metric"])
         recipe = recipe.with_(alpha=family.alpha)
     result = cells_table(cells, n_documents, recipe, seed=seed, sizes=sizes)
+    if "heldout_causal" in controls:
+        mine = result["metric"] == "heldout_causal"
+        oracle = dict(zip(result["layer"][mine], result["d_z"][mine]))
+        result["d_z_oracle"] = pd.array([oracle[y] for y in result["layer"]], dtype="Float64")
     result.insert(0, "outcome", outcome)
     result.insert(0, "question", QUESTION)
     result.attrs = {"protocol": recipe.name, "defects": list(recipe.defects.on)}

@@ -296,3 +296,25 @@ def test_few_documents_carry_a_caution():
     assert contrast(effects, metrics, **QUICK).caution.notna().all()
     effects, metrics = census(documents=50, tokens=8)
     assert contrast(effects, metrics, **QUICK).caution.isna().all()
+
+
+def test_the_oracle_of_the_layer_stands_beside_each_metric():
+    effects, metrics = census(documents=30, slope=0.5)
+    table = contrast(effects, metrics, **QUICK)
+    for layer in (1, 2):
+        rows = table[table.layer == layer]
+        want = rows[rows.metric == "heldout_causal"].d_z.iloc[0]
+        assert (rows.d_z_oracle == want).all() and want > 0.5
+    without = contrast(effects, metrics, controls=("random",), **QUICK)
+    assert "d_z_oracle" not in without
+
+
+def test_effects_may_come_from_a_folder_that_reads_itself():
+    effects, metrics = census()
+
+    class Folder:
+        def read(self):
+            return effects
+
+    a, b = (contrast(e, metrics, **QUICK) for e in (effects, Folder()))
+    pd.testing.assert_frame_equal(a, b)
