@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import torch
 
-from moeaudit.errors import InputError
+from moeaudit.errors import InputError, ModelError
 
 from .effects import COLUMNS, Effects, EffectsFolder, ShardWriter, walked_frame
 from .interventions import Intervention, Zero
@@ -55,11 +56,16 @@ def ablate(
     writer = None if out is None else ShardWriter(Path(out))
     frames: list[pd.DataFrame] = []
     keep = frames.append if writer is None else writer.add
-    for chunk in texts.chunks:
-        for frame in chunk_effects(plan, chunk):
-            keep(frame)
-            if progress is not None:
-                progress(len(frame))
+    try:
+        for chunk in texts.chunks:
+            for frame in chunk_effects(plan, chunk):
+                keep(frame)
+                if progress is not None:
+                    progress(len(frame))
+    except BaseException:
+        if writer is not None:
+            writer.discard()
+        raise
     engine = str(replay_for(model))  # a long text may have changed it
     if writer is not None:
         writer.finish({"intervention": intervention.name, "engine": engine, "notes": notes})
@@ -99,7 +105,22 @@ def chunk_effects(plan: WalkPlan, chunk: Chunk) -> Iterator[pd.DataFrame]:
     step = plan.positions_at_once()
     for start in range(0, targets, step):
         positions = torch.arange(start, min(start + step, targets), device=device)
-        yield walked_frame(chunk, walk(plan, ids, positions))
+        frame = walked_frame(chunk, walk(plan, ids, positions))
+        _require_finite(plan, frame)
+        yield frame
+
+
+def _require_finite(plan: WalkPlan, frame: pd.DataFrame) -> None:
+    """An effect that is NaN or infinite comes from the model, and is not an effect."""
+    bad = ~np.isfinite(frame[["delta_nll", "kl"]].to_numpy()).all(1)
+    if bad.any():
+        row = frame[bad].iloc[0]
+        raise ModelError(
+            f"{plan.model.name}: {int(bad.sum())} effects are NaN or infinite, the first in document "
+            f"{row.document} at position {row.position}, layer {row.layer}, expert {row.expert}. Finite logits were "
+            "expected; the model overflows on this text. Load it with dtype='float32' or leave the "
+            "document out. Nothing was kept of it."
+        )
 
 
 __all__ = ["COLUMNS", "ablate", "chunk_effects", "tokenize_for"]

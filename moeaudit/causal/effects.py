@@ -139,6 +139,13 @@ class ShardWriter:
         self.rows += self.held_rows
         self.held, self.held_rows, self.shards = [], 0, self.shards + 1
 
+    def discard(self) -> None:
+        """Take back what was written: an unfinished table cannot be told from a small one."""
+        for path in (*self.folder.glob("part-*.parquet"), *self.folder.glob("part-*.unfinished")):
+            path.unlink()
+        if not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
     def finish(self, facts: dict[str, Any]) -> None:
         """Write the last shard and, only then, the file that says the table is complete."""
         self.flush()

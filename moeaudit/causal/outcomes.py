@@ -56,6 +56,8 @@ def _compare(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     flip = edited.argmax(-1) != top[:, None]
     delta = edited.sub_(clean[:, None])  # (positions, rows, vocab)
+    if not bool(torch.isfinite(clean).all()):  # a model may forbid a token with a logit of -inf
+        delta.masked_fill_((clean == -torch.inf)[:, None] & delta.isnan(), 0.0)
     weights = p[..., None]  # (positions, vocab, 1)
     # A constant shift of all logits changes nothing; without its mean, expm1 stays small.
     delta = delta.sub_(torch.bmm(delta, weights))

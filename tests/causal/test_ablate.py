@@ -8,7 +8,7 @@ import torch
 
 import moeaudit as ma
 from moeaudit.causal.effects import COLUMNS
-from moeaudit.errors import InputError, RunError
+from moeaudit.errors import InputError, ModelError, RunError
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +111,14 @@ def test_a_length_the_model_cannot_read_is_refused(model):
 def test_text_without_a_tokenizer_is_refused(model):
     with pytest.raises(InputError, match="tokenizer"):
         ma.ablate(model, ["some words"])
+
+
+def test_logits_that_are_nan_on_some_text_are_refused(tmp_path):
+    built = tiny_moe.build("olmoe")
+    model = ma.load(built)
+    ids = tiny_moe.ids(9)
+    with torch.no_grad():
+        built.model.embed_tokens.weight[int(ids[4])] = float("nan")
+    with pytest.raises(ModelError, match=r"NaN or infinite, the first in document 0 at position"):
+        ma.ablate(model, [ids], out=tmp_path / "effects")
+    assert not (tmp_path / "effects").exists()

@@ -54,3 +54,14 @@ def test_pieces_do_not_change_the_result(monkeypatch):
     pieces = compare(clean, edited.clone(), target)
     torch.testing.assert_close(whole.delta_nll, pieces.delta_nll)
     torch.testing.assert_close(whole.kl, pieces.kl)
+
+
+def test_a_forbidden_token_does_not_spoil_the_rest():
+    clean = torch.randn(3, 40)
+    edited = clean[:, None] + torch.randn(3, 2, 40)
+    target = torch.tensor([5, 6, 7])
+    without = compare(clean[:, 1:], edited[:, :, 1:].clone(), target - 1)
+    clean[:, 0], edited[:, :, 0] = -torch.inf, -torch.inf
+    got = compare(clean, edited, target)
+    torch.testing.assert_close(got.delta_nll, without.delta_nll)
+    torch.testing.assert_close(got.kl, without.kl)
