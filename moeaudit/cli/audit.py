@@ -33,7 +33,7 @@ def audit(
         str | None, typer.Option(help="Decoder layers, such as 0,3-5.  [default: all MoE layers]")
     ] = None,
     documents: Annotated[
-        int | None, typer.Option(help="Documents to measure effects on.  [default: 64]")
+        int | None, typer.Option(help="Documents to measure effects on.  [default: 160]")
     ] = None,
     tokens: Annotated[
         int, typer.Option(help="Tokens read of each document, from its beginning; 0 for all.")
@@ -49,15 +49,13 @@ def audit(
 ) -> None:
     """Audit MODEL: remove every active expert of every token, one at a time, and test what
     routing metrics say about it. The same command resumes an interrupted run."""
-    from rich.console import Console
-
     from ..runs import audit as run_audit
     from .progress import ConsoleProgress
+    from .screen import console
 
     chosen = parse_layers(layers)
     folder = out or default_out(model)
-    screen = Console(stderr=True)
-    with ConsoleProgress(screen) as progress:
+    with ConsoleProgress(console(stderr=True)) as progress:
         run = run_audit(
             model,
             text,
@@ -71,30 +69,26 @@ def audit(
             report=report,
             progress=progress,
         )
-    show(run, Console(), report or folder / "report.html")
+    show(run, console(), report or folder / "report.html")
 
 
-def show(run: Run, console: Console, page: Path) -> None:
+def show(run: Run, screen: Console, page: Path) -> None:
     """The answer, the table of verdicts, the verification, and where the report is."""
     from ..report.answer import answer
     from ..report.evidence import read
     from ..report.summary import overall
     from ..report.words import checks
+    from .screen import say
     from .verdicts import verdict_table
 
     evidence = read(run.tests)
     said = answer(evidence, overall(run.effects), run.spec.model)
-    plain = {"highlight": False, "markup": False, "soft_wrap": True}
-    console.print()
-    console.print(f"{said.headline}.", style="bold", **plain)
-    for sentence in said.sentences:
-        console.print(f"- {sentence}", **plain)
-    console.print(f"- {said.thin}", **plain)
-    console.print()
-    console.print(verdict_table(evidence, console.encoding))
+    say(screen, f"\n{said.headline}.", style="bold")
+    for sentence in (*said.sentences, said.thin):
+        say(screen, f"- {sentence}")
+    screen.print()
+    screen.print(verdict_table(evidence, screen.encoding))
     for check in checks(run):
-        console.print(f"{check['css']}: {check['text']}", **plain)
-    console.print(f"Engine: {run.record['engine']}", **plain)
-    console.print()
-    console.print(f"Report: {page}", **plain)
-    console.print(f"Tables: {run.folder}", **plain)
+        say(screen, f"{check['css']}: {check['text']}")
+    say(screen, f"Engine: {run.record['engine']}")
+    say(screen, f"\nReport: {page}\nTables: {run.folder}")

@@ -14,17 +14,16 @@ def inspect(
 ) -> None:
     """Show the MoE layers of MODEL, verify its router contract, and name the engine that will run."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     from ..causal import replay_for
     from ..causal.engines import ENGINES
     from ..models import load
+    from .screen import console, say
 
-    console = Console()
-    plain = {"highlight": False, "markup": False, "soft_wrap": True}
+    screen = console()
     loaded = load(model)
-    console.print(f"{loaded!r}", **plain)
+    say(screen, f"{loaded!r}")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("layer", "experts", "top-k"):
         table.add_column(name, justify="right")
@@ -38,15 +37,13 @@ def inspect(
             layer.router_path or "not found; the experts' call is enough",
             f"{layer.experts_path} ({type(layer.experts).__name__})",
         )
-    console.print(table)
-    console.print("Router contract: holds in every layer (checked on a forward pass).", **plain)
-    console.print(f"Experts implementation: {loaded.experts_implementation}", **plain)
-    console.print(f"Engine of the census: {replay_for(loaded)}", **plain)
+    screen.print(table)
+    say(screen, "Router contract: holds in every layer (checked on a forward pass).")
+    say(screen, f"Experts implementation: {loaded.experts_implementation}")
+    say(screen, f"Engine of the census: {replay_for(loaded)}")
     for name, engine in ENGINES.items():
         reason = engine.supports(loaded)
-        console.print(
-            f"Verification by {name}: {'available' if reason is None else reason}", **plain
-        )
-    console.print(f"Reads up to {loaded.max_length:,} tokens at once.", **plain)
+        say(screen, f"Verification by {name}: {'available' if reason is None else reason}")
+    say(screen, f"Reads up to {loaded.max_length:,} tokens at once.")
     for key in ("source", "revision", "weights_sha256"):
-        console.print(f"{key.replace('_', ' ')}: {loaded.provenance.get(key)}", **plain)
+        say(screen, f"{key.replace('_', ' ')}: {loaded.provenance.get(key)}")

@@ -34,11 +34,12 @@ def verdict_table(evidence: Evidence, encoding: str = "utf-8") -> Table:
         caption_justify="left",
         caption_style="",
         pad_edge=False,
+        padding=(0, 1, 0, 0),
     )
     table.add_column("metric", no_wrap=True)
-    for name in ("harm", "disturbance"):
+    for name in ("harm", "disturb."):
         table.add_column(name, no_wrap=True)
-        table.add_column("largest, layer", justify="right", no_wrap=True)
+        table.add_column("largest d_z", justify="right", no_wrap=True)
     previous = "metric"
     for row in rows(evidence):
         if row["role"] != previous:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
+from ..runs.frames import Column as Series
 from .evidence import OUTCOMES, Evidence, metric_name
 from .numbers import count, estimate, fixed, percent, plural, significant
+
+ALPHA = 0.05
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def _headline(evidence: Evidence) -> str:
     if disturbance:
         return (
             f"Routing metrics predict how much an expert's removal disturbs "
-            f"({disturbance} of {evidence.count('kl')} contrasts), but none is shown to predict harm"
+            f"({disturbance} of {evidence.count('kl')} contrasts), but {_no_harm(evidence)}"
         )
     if harm:
         return (
@@ -53,6 +54,18 @@ def _headline(evidence: Evidence) -> str:
     if open_cells:
         return "No routing metric is shown to predict harm or disturbance, and not all is decided"
     return "No routing metric predicts harm or disturbance by an amount of interest"
+
+
+def _no_harm(evidence: Evidence) -> str:
+    """How far the absence of predicted harm is itself shown."""
+    total, none = evidence.count("delta_nll"), evidence.count("delta_nll", "equivalent to none")
+    if none == total:
+        return f"not harm: all {total} contrasts are below the size of interest"
+    if none > total / 2:
+        return (
+            f"none is shown to predict harm, and {none} of {total} are below the size of interest"
+        )
+    return "none is shown to predict harm"
 
 
 def _shown(evidence: Evidence, outcome: str) -> int:
@@ -82,7 +95,7 @@ def _outcomes(evidence: Evidence) -> list[str]:
             ("not estimable", "not estimable"),
         ):
             if n := evidence.count(outcome, verdict):
-                parts.append(f"{n} {words}")
+                parts.append(f"{n} {words}{_small_but_real(evidence, outcome, verdict)}")
         text = f"{OUTCOMES[outcome][0]}: {', '.join(parts)}"
         best = evidence.strongest(outcome, None)
         if best is not None:
@@ -92,7 +105,16 @@ def _outcomes(evidence: Evidence) -> list[str]:
     return out
 
 
-def _cell(row: pd.Series) -> str:
+def _small_but_real(evidence: Evidence, outcome: str, verdict: str) -> str:
+    """Equivalent to none is not zero: how many are shown to differ from zero all the same."""
+    if verdict != "equivalent to none":
+        return ""
+    rows = evidence.metrics(outcome)
+    real = int(((rows["verdict"] == verdict) & (rows["p_adjusted"] <= ALPHA)).sum())
+    return f" ({real} of them not zero, but below the size of interest)" if real else ""
+
+
+def _cell(row: Series) -> str:
     size = estimate(float(row["d_z"]), float(row["low"]), float(row["high"]))
     return f"{metric_name(row['metric'])[0]} in layer {row['layer']} (d_z = {size})"
 
@@ -107,8 +129,8 @@ def _controls(evidence: Evidence, outcome: str) -> str:
         if len(rows):
             low, high = fixed(rows.min(), 2, True), fixed(rows.max(), 2, True)
             span = low if low == high else f"{low} to {high}"
-            parts.append(f"{words} reaches {span}")
-    return f". For comparison, {' and '.join(parts)} across layers" if parts else ""
+            parts.append(f"{words} {span}")
+    return f". For comparison, across layers: {', '.join(parts)}" if parts else ""
 
 
 def _across(evidence: Evidence) -> list[str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import pandas as pd
 from markupsafe import Markup
 
+from ..runs.frames import Frame
 from . import palette, svg
 from .evidence import OUTCOMES, metric_name
 from .figure import Figure, styled
@@ -17,7 +17,7 @@ from .tables import Column, folded, rows_of, table
 WIDTH, LEFT, ROW, TOP, PANEL = 980, 208, 27, 30, 190
 
 
-def associations(harm: pd.DataFrame, cells: pd.DataFrame, metrics: pd.DataFrame) -> Figure:
+def associations(harm: Frame, cells: Frame, metrics: Frame) -> Figure:
     """A matrix of rank correlations, and the metric that fares best drawn expert by expert.
 
     Parameters: `evidence.Evidence.harm`, `summary.cells` and the run's expert metrics.
@@ -49,14 +49,14 @@ def associations(harm: pd.DataFrame, cells: pd.DataFrame, metrics: pd.DataFrame)
     )
 
 
-def _best(rows: pd.DataFrame) -> str | None:
+def _best(rows: Frame) -> str | None:
     part = rows[(rows["role"] == "metric") & rows["rho"].notna()]
     if part.empty:
         return None
     return str(part.groupby("metric")["rho"].median().abs().idxmax())
 
 
-def _matrix(body: list[str], rows: pd.DataFrame) -> float:
+def _matrix(body: list[str], rows: Frame) -> float:
     layers = sorted(int(x) for x in rows["layer"].unique())
     names = list(dict.fromkeys(rows["metric"]))
     controls = set(rows.loc[rows["role"] == "control", "metric"])
@@ -95,7 +95,7 @@ def _matrix(body: list[str], rows: pd.DataFrame) -> float:
     return y + 24
 
 
-def _matrix_cell(body, row, x: float, y: float, width: float, written: bool) -> None:
+def _matrix_cell(body, row, x: svg.Number, y: svg.Number, width: svg.Number, written: bool) -> None:
     rho = float(row.rho)
     label = metric_name(row.metric)[0]
     if math.isnan(rho):
@@ -113,7 +113,7 @@ def _matrix_cell(body, row, x: float, y: float, width: float, written: bool) -> 
         body.append(svg.mark(x + width / 2, y + ROW / 2, "circle", "dot", r=1.6))
 
 
-def _scatter(body, rows, cells, metrics, name: str, y: float) -> float:
+def _scatter(body, rows, cells, metrics, name: str, y: svg.Number) -> float:
     """Small multiples by layer: the metric across, mean harm up, both as they are."""
     layers = sorted(int(x) for x in rows["layer"].unique())
     shown = [layers[i] for i in np.unique(np.linspace(0, len(layers) - 1, 6).round().astype(int))]
@@ -152,7 +152,7 @@ def _scatter(body, rows, cells, metrics, name: str, y: float) -> float:
     return y + PANEL - 30
 
 
-def _table(frame: pd.DataFrame) -> Markup:
+def _table(frame: Frame) -> Markup:
     columns = [
         Column("metric", lambda r: metric_name(r["metric"])[0], text=True),
         Column("role", lambda r: r["role"], text=True),
@@ -171,7 +171,7 @@ def _table(frame: pd.DataFrame) -> Markup:
     return table(rows_of(frame), columns, "Rank correlation of metric and expected effect", notes)
 
 
-def _plot(cells: pd.DataFrame, metrics: pd.DataFrame, names: list[str]):
+def _plot(cells: Frame, metrics: Frame, names: list[str]):
     import plotly.graph_objects as go
 
     plot = go.Figure()

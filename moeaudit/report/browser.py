@@ -6,11 +6,11 @@ numbers stand in a table under each document.
 
 from __future__ import annotations
 
-import pandas as pd
 from markupsafe import Markup, escape
 
+from ..runs.frames import Frame
 from . import palette
-from .numbers import count, fixed, plural, significant
+from .numbers import Number, count, fixed, plural, significant
 from .tables import Column, folded, rows_of, table
 
 DOCUMENTS = 4
@@ -18,7 +18,7 @@ TOKENS = 160
 WORST = 12
 
 
-def browser(tokens: pd.DataFrame, effects: pd.DataFrame, per_token: pd.DataFrame) -> Markup:
+def browser(tokens: Frame, effects: Frame, per_token: Frame) -> Markup:
     """The first document of each of the first domains, at most `TOKENS` tokens of each."""
     first = tokens.drop_duplicates("document").drop_duplicates("domain").head(DOCUMENTS)
     top = float(per_token["harm"].abs().quantile(0.98))
@@ -31,7 +31,7 @@ def browser(tokens: pd.DataFrame, effects: pd.DataFrame, per_token: pd.DataFrame
     return Markup("").join(parts)
 
 
-def _worst(effects: pd.DataFrame, n: int = 3) -> dict[int, list[dict]]:
+def _worst(effects: Frame, n: int = 3) -> dict[int, list[dict]]:
     """The n removals with the largest |delta_nll| of each position."""
     order = effects.assign(size=effects["delta_nll"].abs()).sort_values("size", ascending=False)
     head = order.groupby("position", sort=False).head(n)
@@ -39,7 +39,7 @@ def _worst(effects: pd.DataFrame, n: int = 3) -> dict[int, list[dict]]:
 
 
 def _document(
-    number: int, domain: str, rows: pd.DataFrame, worst: dict[int, list[dict]], top: float
+    number: int, domain: str, rows: Frame, worst: dict[int, list[dict]], top: float
 ) -> Markup:
     spans = [_token(row, worst[int(row["position"])], top) for row in rows_of(rows)]
     title = Markup('<h3>Document {} <span class="tag">{}</span></h3>').format(number, domain)
@@ -49,7 +49,7 @@ def _document(
     return title + shown + folded(summary, _table(most, number))
 
 
-def _token(row: dict, worst: list[dict], top: float) -> Markup:
+def _token(row: dict, worst: list[dict], top: Number) -> Markup:
     harm = float(row["harm"])
     details = Markup("").join(
         Markup("<span>layer {} expert {} (weight {}): <b>{}</b></span>").format(
@@ -94,7 +94,7 @@ def visible(text: object) -> str:
     )
 
 
-def _table(rows: pd.DataFrame, number: int) -> Markup:
+def _table(rows: Frame, number: int) -> Markup:
     columns = [
         Column("token", lambda r: visible(r["text"]), text=True),
         Column("position", lambda r: count(r["position"])),
@@ -110,7 +110,7 @@ def _table(rows: pd.DataFrame, number: int) -> Markup:
     return table(rows_of(rows), columns, f"Document {number}: the most affected tokens")
 
 
-def _legend(top: float) -> Markup:
+def _legend(top: Number) -> Markup:
     values = [-1.0, -0.4, -0.15, -0.03, 0.0, 0.03, 0.15, 0.4, 1.0]
     cells = Markup("").join(
         Markup('<span class="tok {}">{}</span>').format(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 from markupsafe import Markup
 
+from ..runs.frames import Column as Series
+from ..runs.frames import Frame
 from . import svg
 from .evidence import OUTCOMES, ROLES, metric_name
 from .figure import Figure, styled
@@ -16,7 +17,7 @@ from .tables import Column, folded, rows_of, table
 WIDTH, LEFT, ROW, GAP, TOP = 980, 208, 54, 46, 74
 
 
-def contrasts(frame: pd.DataFrame) -> Figure:
+def contrasts(frame: Frame) -> Figure:
     """`evidence.contrasts` as rows of metrics and columns of outcomes, one point a layer."""
     body: list[str] = []
     names = list(dict.fromkeys(frame.sort_values("role", kind="stable", key=_order)["metric"]))
@@ -47,7 +48,7 @@ def contrasts(frame: pd.DataFrame) -> Figure:
     )
 
 
-def _order(role: pd.Series) -> pd.Series:
+def _order(role: Series) -> Series:
     return role.map({"metric": 0, "control": 1})
 
 
@@ -96,7 +97,7 @@ def _panel(body, part, names, split, x0, width, title, labelled) -> None:
     body.append(svg.text(x0 + width / 2, bottom + 27, "layer", "muted", "middle"))
 
 
-def _range(part: pd.DataFrame) -> tuple[float, float]:
+def _range(part: Frame) -> tuple[float, float]:
     """The axis of one outcome, shared by all its rows: zero and all intervals.
 
     Controls that reach more than twice as far as the metrics do not squeeze the metrics: they are
@@ -114,7 +115,7 @@ def _range(part: pd.DataFrame) -> tuple[float, float]:
     return low - pad, high + pad
 
 
-def _point(body: list[str], row, x: float, scale: svg.Scale) -> None:
+def _point(body: list[str], row, x: svg.Number, scale: svg.Scale) -> None:
     shape, css, _ = VERDICTS.get(row.verdict, VERDICTS["inconclusive"])
     if row.role == "control":
         shape, css = "diamond", f"control c-{row.metric}"
@@ -131,7 +132,9 @@ def _point(body: list[str], row, x: float, scale: svg.Scale) -> None:
     body.append(svg.mark(x, scale(row.d_z), shape, css, words))
 
 
-def _off_scale(body, row, x: float, scale, least: float, most: float, written: bool) -> None:
+def _off_scale(
+    body, row, x: svg.Number, scale, least: svg.Number, most: svg.Number, written: bool
+) -> None:
     """A control beyond the axis: an arrow at the edge and the value in words."""
     up = row.d_z > most
     y = scale(most) + 6 if up else scale(least) - 6
@@ -144,7 +147,7 @@ def _off_scale(body, row, x: float, scale, least: float, most: float, written: b
         body.append(svg.text(x, y + 16 if up else y - 9, text, "tiny", "middle"))
 
 
-def _key(body: list[str], frame: pd.DataFrame) -> None:
+def _key(body: list[str], frame: Frame) -> None:
     x = 0.0
     shown = [v for v in VERDICTS if ((frame["verdict"] == v) & (frame["role"] == "metric")).any()]
     for verdict in shown:
@@ -157,7 +160,7 @@ def _key(body: list[str], frame: pd.DataFrame) -> None:
         body.append(svg.text(x + 15, 18, "control", "tick"))
 
 
-def _band_words(frame: pd.DataFrame) -> Markup:
+def _band_words(frame: Frame) -> Markup:
     band = frame["sesoi"].dropna()
     if band.empty:
         return Markup("")
@@ -165,7 +168,7 @@ def _band_words(frame: pd.DataFrame) -> Markup:
     return Markup(words).format(significant(band.max(), 1))
 
 
-def _table(frame: pd.DataFrame) -> Markup:
+def _table(frame: Frame) -> Markup:
     columns = [
         Column("metric", lambda r: metric_name(r["metric"])[0], text=True),
         Column("role", lambda r: ROLES[r["role"]], text=True),
@@ -186,7 +189,7 @@ def _table(frame: pd.DataFrame) -> Markup:
     )
 
 
-def _plot(frame: pd.DataFrame, names: list[str], outcomes: list[str]):
+def _plot(frame: Frame, names: list[str], outcomes: list[str]):
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from markupsafe import Markup
 
+from ..runs.frames import Frame
 from .numbers import count, estimate, fixed, percent
 from .summary import by_domain
 from .tables import Column, folded, rows_of, table
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
 
 def facts(run: Run, whole: dict[str, float]) -> list[dict[str, str]]:
     """The key figures as tiles."""
-    nll = float(run.tokens["nll"].mean())
+    tokens: Frame = run.tokens
+    nll = float(tokens["nll"].mean())
     tiles = [
         ("removals", count(whole["rows"]), f"of {len(run.spec.layers)} layers"),
-        ("tokens", count(len(run.tokens)), f"{count(whole['documents'])} documents"),
+        ("tokens", count(len(tokens)), f"{count(whole['documents'])} documents"),
         (
             "mean harm",
             *_split(whole, "delta_nll", True),
@@ -29,7 +31,7 @@ def facts(run: Run, whole: dict[str, float]) -> list[dict[str, str]]:
         ("raise the loss", percent(whole["harmful"]), "of removals"),
         ("flip the top prediction", percent(whole["flip"]), "of removals"),
         ("loss of the intact model", fixed(nll, 2), "nats per token"),
-        ("correct top predictions", percent(float(run.tokens["correct"].mean())), "intact model"),
+        ("correct top predictions", percent(float(tokens["correct"].mean())), "intact model"),
     ]
     return [{"name": n, "value": v, "note": w} for n, v, w in tiles]
 
@@ -50,7 +52,8 @@ def data_tables(run: Run) -> Markup:
     wide = grouped.unstack("role", fill_value=0)
     wide.columns = [f"{a}_{b}" for a, b in wide.columns]
     rows = rows_of(wide.reset_index())
-    own = run.tokens.groupby("domain", observed=True)["nll"].mean()
+    tokens: Frame = run.tokens
+    own = tokens.groupby("domain", observed=True)["nll"].mean()
     loss = {str(k): float(v) for k, v in own.items()}
     columns = [
         Column("domain", lambda r: r["domain"], text=True),

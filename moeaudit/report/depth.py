@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import pandas as pd
 from markupsafe import Markup
 
+from ..runs.frames import Frame
 from . import svg
 from .figure import Figure, styled
 from .numbers import count, estimate, percent
@@ -19,7 +19,7 @@ PANELS = [
 ]
 
 
-def depth(frame: pd.DataFrame) -> Figure:
+def depth(frame: Frame) -> Figure:
     """`summary.depth`: mean harm, KL and flip rate by layer, with intervals over documents."""
     width = (WIDTH - LEFT - GAP * (len(PANELS) - 1) - 10) / len(PANELS)
     body: list[str] = []
@@ -68,7 +68,7 @@ def _panel(body, frame, x0, width, column, title, unit, factor, signed) -> None:
     body.append(svg.text(x0 + width / 2, HEIGHT - BOTTOM + 33, "layer", "muted", "middle"))
 
 
-def _table(frame: pd.DataFrame) -> Markup:
+def _table(frame: Frame) -> Markup:
     columns = [
         Column("layer", lambda r: r["layer"]),
         Column("removals", lambda r: count(r["rows"])),
@@ -84,7 +84,7 @@ def _estimate(row, name: str, sign: bool) -> str:
     return estimate(row[name], row[f"{name}_low"], row[f"{name}_high"], sign)
 
 
-def _plot(frame: pd.DataFrame):
+def _plot(frame: Frame):
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 

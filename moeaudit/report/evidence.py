@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from ..runs.frames import Column as Series
+from ..runs.frames import Frame
+
 # outcome: (title, what it asks)
 OUTCOMES = {
     "delta_nll": ("Harm", "signed change of the loss: which expert costs more to lose?"),
@@ -52,25 +55,25 @@ class Evidence:
     expert's mean effect; empty if the run has none.
     """
 
-    contrasts: pd.DataFrame
-    harm: pd.DataFrame
+    contrasts: Frame
+    harm: Frame
 
     def count(self, outcome: str, verdict: str | None = None) -> int:
         """Metric contrasts of an outcome, or those with a verdict."""
         rows = self.metrics(outcome)
         return len(rows) if verdict is None else int((rows["verdict"] == verdict).sum())
 
-    def metrics(self, outcome: str) -> pd.DataFrame:
+    def metrics(self, outcome: str) -> Frame:
         """The metric contrasts of one outcome."""
         c = self.contrasts
         return c[(c["outcome"] == outcome) & (c["role"] == "metric")]
 
-    def control(self, outcome: str, name: str) -> pd.DataFrame:
+    def control(self, outcome: str, name: str) -> Frame:
         """One control of one outcome, a row a layer."""
         c = self.contrasts
         return c[(c["outcome"] == outcome) & (c["metric"] == name)]
 
-    def strongest(self, outcome: str, verdict: str | None = "predictive") -> pd.Series | None:
+    def strongest(self, outcome: str, verdict: str | None = "predictive") -> Series | None:
         """The metric contrast with the largest |d_z| among those with a verdict (any if None)."""
         rows = self.metrics(outcome)
         rows = rows[rows["d_z"].notna()]
@@ -91,7 +94,7 @@ _NUMBERS = ["low", "high", "p", "p_adjusted", "sesoi"]
 _WITHIN = "within-token contrast"
 
 
-def read(tests: pd.DataFrame) -> Evidence:
+def read(tests: Frame) -> Evidence:
     """The evidence in a run's tests table."""
     within = tests["question"] == _WITHIN
     return Evidence(
@@ -100,7 +103,7 @@ def read(tests: pd.DataFrame) -> Evidence:
     )
 
 
-def _plain(frame: pd.DataFrame, numbers: list[str]) -> pd.DataFrame:
+def _plain(frame: Frame, numbers: list[str]) -> Frame:
     """Renamed, with nullable columns as plain floats where NaN is what could not be estimated."""
     renamed = {k: v for k, v in _RENAMED.items() if k in frame and frame[k].notna().any()}
     out = frame.dropna(axis="columns", how="all").rename(columns=renamed).reset_index(drop=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import pandas as pd
 from markupsafe import Markup
 
+from ..runs.frames import Frame
 from . import palette, svg
 from .figure import Figure, styled
 from .numbers import count, decimals_for, estimate, fixed, percent, plural, significant
@@ -17,7 +17,7 @@ WIDTH = 980
 LEFT = 70
 
 
-def maps(cells: pd.DataFrame) -> Figure:
+def maps(cells: Frame) -> Figure:
     """The three maps over `summary.cells`; numbers stand in the cells where there is room."""
     panels = [
         ("Mean harm", "delta_nll", "change of the next token's NLL, nats", palette.diverging),
@@ -92,13 +92,13 @@ def _panel(body, cells, y, title, column, unit, classes) -> float:
     return y + 26
 
 
-def _units(top: float) -> tuple[float, str]:
+def _units(top: svg.Number) -> tuple[float, str]:
     if top >= 1:
         return 1, "nats"
     return (1e3, "thousandths of a nat") if top >= 1e-3 else (1e6, "millionths of a nat")
 
 
-def _legend(body: list[str], y: float, top: float, factor: float, classes) -> None:
+def _legend(body: list[str], y: svg.Number, top: svg.Number, factor: svg.Number, classes) -> None:
     """Swatches from weak to strong with the values where the colour changes."""
     edges = palette.edges(top)
     signed = classes is palette.diverging
@@ -126,7 +126,7 @@ def _title(row) -> str:
     )
 
 
-def _table(cells: pd.DataFrame) -> Markup:
+def _table(cells: Frame) -> Markup:
     columns = [
         Column("layer, expert", lambda r: f"{r['layer']}, {r['expert']}"),
         Column("removals", lambda r: count(r["rows"])),
@@ -144,7 +144,7 @@ def _estimate(row, name: str, sign: bool) -> str:
     return estimate(row[name], row[f"{name}_low"], row[f"{name}_high"], sign)
 
 
-def _plot(cells: pd.DataFrame):
+def _plot(cells: Frame):
     import plotly.graph_objects as go
 
     choices = [

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
+Number = float | int | np.number  # beartype takes neither int nor np.int64 for a float
+
 MINUS = "\N{MINUS SIGN}"
 
 
-def decimals_for(error: float, most: int = 6) -> int:
+def decimals_for(error: Number, most: int = 6) -> int:
     """Decimals that show two significant digits of `error` (a half-width or standard error)."""
     if not math.isfinite(error) or error <= 0:
         return 3
     return min(most, max(0, 1 - math.floor(math.log10(error))))
 
 
-def fixed(value: float, decimals: int, sign: bool = False) -> str:
+def fixed(value: Number, decimals: int, sign: bool = False) -> str:
     """`value` with `decimals` decimals; a dash for a missing value; no negative zero."""
     if value is None or math.isnan(value):
         return "\N{EN DASH}"
@@ -26,7 +30,7 @@ def fixed(value: float, decimals: int, sign: bool = False) -> str:
     return text.replace("-", MINUS)
 
 
-def estimate(value: float, low: float, high: float, sign: bool = True) -> str:
+def estimate(value: Number, low: Number, high: Number, sign: bool = True) -> str:
     """`+0.123 [+0.100, +0.146]`, rounded by the interval's own width."""
     if math.isnan(value):
         return "\N{EN DASH}"
@@ -36,7 +40,7 @@ def estimate(value: float, low: float, high: float, sign: bool = True) -> str:
     return f"{fixed(value, decimals, sign)} {interval(low, high, decimals, sign)}"
 
 
-def interval(low: float, high: float, decimals: int | None = None, sign: bool = True) -> str:
+def interval(low: Number, high: Number, decimals: int | None = None, sign: bool = True) -> str:
     """`[+0.100, +0.146]`."""
     if math.isnan(low) or math.isnan(high):
         return "\N{EN DASH}"
@@ -45,7 +49,7 @@ def interval(low: float, high: float, decimals: int | None = None, sign: bool = 
     return f"[{fixed(low, decimals, sign)}, {fixed(high, decimals, sign)}]"
 
 
-def significant(value: float, digits: int = 2, sign: bool = False) -> str:
+def significant(value: Number, digits: int = 2, sign: bool = False) -> str:
     """`value` to `digits` significant digits, in plain notation from 1e-4 up, else as 3.1e-7."""
     if value is None or math.isnan(value):
         return "\N{EN DASH}"
@@ -59,17 +63,17 @@ def significant(value: float, digits: int = 2, sign: bool = False) -> str:
     return fixed(value, max(0, digits - 1 - exponent), sign)
 
 
-def count(value: float) -> str:
+def count(value: Number) -> str:
     """An integer with thin groups of three: 72,288."""
     return f"{int(value):,}"
 
 
-def percent(value: float, decimals: int = 1) -> str:
+def percent(value: Number, decimals: int = 1) -> str:
     """A fraction as a percentage."""
     return "\N{EN DASH}" if math.isnan(value) else f"{fixed(100 * value, decimals)}%"
 
 
-def probability(value: float) -> str:
+def probability(value: Number) -> str:
     """A p-value: three decimals, or `< 0.001`."""
     if value is None or math.isnan(value):
         return "\N{EN DASH}"

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 
+from .numbers import Number
+
 # Upper edges of classes 0..3 as fractions of the largest value shown; class 4 is above.
 EDGES = (1 / 64, 1 / 16, 1 / 4, 9 / 16)
 STEPS = len(EDGES)
@@ -31,14 +33,14 @@ SEQUENTIAL = [
 ]
 
 
-def level(value: float, top: float) -> int:
+def level(value: Number, top: Number) -> int:
     """How strong: 0 (next to nothing) to 4, by |value| / top."""
     if top <= 0 or math.isnan(value):
         return 0
     return sum(abs(value) / top >= edge for edge in EDGES)
 
 
-def diverging(value: float, top: float) -> str:
+def diverging(value: Number, top: Number) -> str:
     """Class d-4 .. d4, written `dm4` for minus four."""
     if math.isnan(value):
         return "none"
@@ -46,12 +48,12 @@ def diverging(value: float, top: float) -> str:
     return f"dm{strength}" if value < 0 and strength else f"d{strength}"
 
 
-def sequential(value: float, top: float) -> str:
+def sequential(value: Number, top: Number) -> str:
     """Class q0 .. q4."""
     return "none" if math.isnan(value) else f"q{level(value, top)}"
 
 
-def edges(top: float) -> list[float]:
+def edges(top: Number) -> list[float]:
     """The values where the class changes."""
     return [edge * top for edge in EDGES]
 

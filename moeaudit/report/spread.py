@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import pandas as pd
 from markupsafe import Markup
 
+from ..runs.frames import Frame
 from . import svg
 from .figure import Figure, styled
 from .numbers import count, percent, significant
@@ -15,7 +15,7 @@ WIDTH, LEFT, ROW, TOP = 980, 70, 34, 46
 PAIRS = [(0.001, 0.999, "s1"), (0.01, 0.99, "s2"), (0.05, 0.95, "s3"), (0.25, 0.75, "s4")]
 
 
-def spread(frame: pd.DataFrame) -> Figure:
+def spread(frame: Frame) -> Figure:
     """`summary.spread`: central shares of the signed effect by layer, on a symmetric log axis."""
     threshold = _threshold(frame)
     squash = svg.symlog(threshold)
@@ -64,7 +64,7 @@ def spread(frame: pd.DataFrame) -> Figure:
     )
 
 
-def _threshold(frame: pd.DataFrame) -> float:
+def _threshold(frame: Frame) -> float:
     """Where the axis turns logarithmic: the power of ten below the typical half-spread."""
     typical = float((frame[0.75] - frame[0.25]).median()) / 2
     power = 1e-6
@@ -73,7 +73,7 @@ def _threshold(frame: pd.DataFrame) -> float:
     return power
 
 
-def _ticks(threshold: float, top: float) -> list[float]:
+def _ticks(threshold: svg.Number, top: svg.Number) -> list[float]:
     sizes, value = [], threshold * 10
     while value <= top * 1.0001:
         sizes.append(value)
@@ -91,8 +91,8 @@ def _key(body: list[str]) -> None:
     body.append(svg.text(x + 12, 15, "extreme", "tick"))
 
 
-def _table(frame: pd.DataFrame) -> Markup:
-    def quantile(q: float) -> Column:
+def _table(frame: Frame) -> Markup:
+    def quantile(q: svg.Number) -> Column:
         return Column(f"{100 * q:g}%", lambda r: significant(r[str(q)], 2, True))
 
     columns = [
@@ -112,7 +112,7 @@ def _table(frame: pd.DataFrame) -> Markup:
     )
 
 
-def _plot(frame: pd.DataFrame):
+def _plot(frame: Frame):
     import plotly.graph_objects as go
 
     plot = go.Figure()

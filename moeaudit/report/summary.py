@@ -9,13 +9,15 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from ..runs.frames import Frame
+
 QUANTILES = (0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
 LEVEL = 0.95
 
 
 def clustered_means(
-    frame: pd.DataFrame, values: list[str], by: list[str], cluster: str = "document"
-) -> pd.DataFrame:
+    frame: Frame, values: list[str], by: list[str], cluster: str = "document"
+) -> Frame:
     """Mean of each value in each group, with a 95% interval that takes documents as the unit.
 
     The mean over a group's rows is a ratio of document sums, m = sum(s_d) / sum(n_d). Its variance
@@ -26,26 +28,25 @@ def clustered_means(
     Returns one row per group: `by`, `rows`, `documents`, and per value `v`, `v_low`, `v_high`.
     """
     numbers = frame[values].astype("float64")
-    keyed = pd.concat([frame[[*by, cluster]], numbers], axis=1)
-    sums = keyed.groupby([*by, cluster], observed=True)[values].agg("sum")
-    sums["n"] = keyed.groupby([*by, cluster], observed=True).size()
-    sums = sums.reset_index()
+    keyed: Frame = pd.concat([frame[[*by, cluster]], numbers], axis=1)
+    by_document: Frame = keyed.groupby([*by, cluster], observed=True)
+    sums: Frame = by_document[values].sum().assign(n=by_document.size()).reset_index()
     groups = sums.groupby(by, observed=True)
-    out = groups["n"].agg(rows="sum", documents="size")
-    quantile = stats.t.ppf(0.5 + LEVEL / 2, np.maximum(out["documents"] - 1, 1))
+    out: Frame = groups["n"].agg(rows="sum", documents="size")
+    g = out["documents"].to_numpy(dtype="float64")
+    scale = np.where(g > 1, g / np.maximum(g - 1, 1), np.nan)
+    quantile = stats.t.ppf(0.5 + LEVEL / 2, np.maximum(g - 1, 1))
     for value in values:
+        m = groups[value].transform("sum") / groups["n"].transform("sum")
+        squared = sums.assign(r2=(sums[value] - m * sums["n"]) ** 2)
+        squares = squared.groupby(by, observed=True)["r2"].sum()
         mean = groups[value].sum() / out["rows"]
-        total = sums[by].merge(mean.rename("m").reset_index(), on=by, how="left")["m"].to_numpy()
-        residual = sums[by].assign(r2=(sums[value] - total * sums["n"]) ** 2)
-        squares = residual.groupby(by, observed=True)["r2"].sum()
-        g = out["documents"].to_numpy(dtype="float64")
-        scale = np.where(g > 1, g / np.maximum(g - 1, 1), np.nan)
         half = quantile * np.sqrt(scale * squares) / out["rows"]
         out[value], out[f"{value}_low"], out[f"{value}_high"] = mean, mean - half, mean + half
     return out.reset_index()
 
 
-def overall(effects: pd.DataFrame) -> dict[str, float]:
+def overall(effects: Frame) -> dict[str, float]:
     """One row for the whole census: mean harm, KL and flip rate with intervals, share harmful."""
     table = effects[["document", "delta_nll", "kl", "flip"]].assign(
         all=0, harmful=effects["delta_nll"] > 0
@@ -54,7 +55,7 @@ def overall(effects: pd.DataFrame) -> dict[str, float]:
     return {str(key): float(value) for key, value in row.items() if key != "all"}
 
 
-def cells(effects: pd.DataFrame, experts_of: dict[int, int]) -> pd.DataFrame:
+def cells(effects: Frame, experts_of: dict[int, int]) -> Frame:
     """One row per (layer, expert) of the audited layers, also for experts that were never active.
 
     `share` is the fraction of the audited tokens for which the expert was active.
@@ -75,13 +76,13 @@ def cells(effects: pd.DataFrame, experts_of: dict[int, int]) -> pd.DataFrame:
     return full
 
 
-def depth(effects: pd.DataFrame) -> pd.DataFrame:
+def depth(effects: Frame) -> Frame:
     """One row per layer: mean harm, KL, flip rate with intervals; share of removals that harm."""
     table = effects.assign(harmful=effects["delta_nll"] > 0)
     return clustered_means(table, ["delta_nll", "kl", "flip", "harmful"], ["layer"])
 
 
-def spread(effects: pd.DataFrame) -> pd.DataFrame:
+def spread(effects: Frame) -> Frame:
     """One row per layer: quantiles of the signed effect, and how concentrated the effects are.
 
     `top1` and `top10` are the shares of the layer's total |delta_nll| that the largest 1% and 10%
@@ -102,7 +103,7 @@ def spread(effects: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def by_domain(effects: pd.DataFrame, tokens: pd.DataFrame) -> pd.DataFrame:
+def by_domain(effects: Frame, tokens: Frame) -> Frame:
     """One row per (domain, layer): mean harm and KL with intervals."""
     domain = tokens.drop_duplicates("document").set_index("document")["domain"].astype(str)
     table = effects[["document", "layer", "delta_nll", "kl"]].assign(
@@ -111,7 +112,7 @@ def by_domain(effects: pd.DataFrame, tokens: pd.DataFrame) -> pd.DataFrame:
     return clustered_means(table, ["delta_nll", "kl"], ["domain", "layer"])
 
 
-def token_effects(effects: pd.DataFrame) -> pd.DataFrame:
+def token_effects(effects: Frame) -> Frame:
     """One row per (document, position): its mean harm over all removals, and the worst of them."""
     by = ["document", "position"]
     groups = effects.groupby(by)

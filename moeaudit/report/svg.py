@@ -10,30 +10,30 @@ from collections.abc import Callable
 
 from markupsafe import Markup, escape
 
-from .numbers import fixed
+from .numbers import Number, fixed
 
-Scale = Callable[[float], float]
+Scale = Callable[[Number], float]
 
 
-def num(value: float) -> str:
+def num(value: Number) -> str:
     """A coordinate: at most two decimals."""
     return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
-def text(x: float, y: float, words: object, cls: str = "", anchor: str = "") -> str:
+def text(x: Number, y: Number, words: object, cls: str = "", anchor: str = "") -> str:
     """A text element; `anchor` is middle or end (start if empty)."""
     where = f' text-anchor="{anchor}"' if anchor else ""
     kind = f' class="{cls}"' if cls else ""
     return f'<text x="{num(x)}" y="{num(y)}"{kind}{where}>{escape(words)}</text>'
 
 
-def rect(x: float, y: float, width: float, height: float, cls: str, title: str = "") -> str:
+def rect(x: Number, y: Number, width: Number, height: Number, cls: str, title: str = "") -> str:
     """A rectangle, with a native tooltip if `title` is given."""
     shape = f'x="{num(x)}" y="{num(y)}" width="{num(width)}" height="{num(height)}" class="{cls}"'
     return f"<rect {shape}><title>{escape(title)}</title></rect>" if title else f"<rect {shape}/>"
 
 
-def line(x1: float, y1: float, x2: float, y2: float, cls: str) -> str:
+def line(x1: Number, y1: Number, x2: Number, y2: Number, cls: str) -> str:
     """A straight line."""
     return f'<line x1="{num(x1)}" y1="{num(y1)}" x2="{num(x2)}" y2="{num(y2)}" class="{cls}"/>'
 
@@ -45,7 +45,7 @@ def path(points: list[tuple[float, float]], cls: str, closed: bool = False) -> s
     return f'<{name} points="{steps}" class="{cls}"/>'
 
 
-def mark(x: float, y: float, shape: str, cls: str, title: str = "", r: float = 3.6) -> str:
+def mark(x: Number, y: Number, shape: str, cls: str, title: str = "", r: Number = 3.6) -> str:
     """A point: circle, square, up (triangle), down (triangle) or diamond."""
     words = f"<title>{escape(title)}</title>" if title else ""
     if shape == "circle":
@@ -60,7 +60,9 @@ def mark(x: float, y: float, shape: str, cls: str, title: str = "", r: float = 3
     return f'<polygon points="{steps}" class="{cls}">{words}</polygon>'
 
 
-def document(width: float, height: float, label: str, body: list[str], least: int = 640) -> Markup:
+def document(
+    width: Number, height: Number, label: str, body: list[str], least: int = 640
+) -> Markup:
     """The svg element: scales with the page, is named for screen readers, never below `least` px.
 
     `least` is 640 or 720: the widths that the style sheet knows, since the page's policy allows no
@@ -73,13 +75,13 @@ def document(width: float, height: float, label: str, body: list[str], least: in
     return Markup(head + "".join(body) + "</svg>")
 
 
-def linear(low: float, high: float, start: float, end: float) -> Scale:
+def linear(low: Number, high: Number, start: Number, end: Number) -> Scale:
     """Map [low, high] to [start, end]."""
     slope = (end - start) / (high - low) if high > low else 0.0
     return lambda value: start + (value - low) * slope
 
 
-def symlog(threshold: float) -> Scale:
+def symlog(threshold: Number) -> Scale:
     """Linear near zero, logarithmic beyond `threshold`: sign(v) log10(1 + |v| / threshold)."""
     return lambda value: math.copysign(math.log10(1 + abs(value) / threshold), value)
 
@@ -94,10 +96,10 @@ def tick_texts(values: list[float], sign: bool = False) -> list[str]:
     return [fixed(v, decimals, sign) for v in values]
 
 
-def ticks(low: float, high: float, about: int = 5) -> list[float]:
+def ticks(low: Number, high: Number, about: int = 5) -> list[float]:
     """Round numbers between low and high, about `about` of them."""
     if not high > low:
-        return [low]
+        return [float(low)]
     raw = (high - low) / about
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw * 0.999)

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
 from markupsafe import Markup, escape
+
+from ..runs.frames import Frame
 
 Row = Mapping[str, Any]
 
@@ -22,7 +23,7 @@ class Column:
     css: Callable[[Row], str] | None = None
 
 
-def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def rows_of(frame: Frame) -> list[dict[str, Any]]:
     """The rows of a frame as dictionaries keyed by column name."""
     return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from .numbers import count, layers_text, percent, plural, significant
+from .numbers import count, layers_text, plural, significant
 
 if TYPE_CHECKING:
     from ..runs import Run
@@ -142,8 +142,3 @@ def provenance(run: Run) -> list[tuple[str, Any]]:
             )
         )
     return out
-
-
-def share(value: float) -> str:
-    """A fraction for a tile."""
-    return percent(value)

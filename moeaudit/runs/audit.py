@@ -55,7 +55,7 @@ def audit(
     layers
         Decoder layer indices; every MoE layer if None.
     documents
-        How many documents the effects are measured on (default 64), balanced over domains.
+        How many documents the effects are measured on (default 160), balanced over domains.
     tokens
         How many tokens of each document are read, from its beginning; 0 reads whole documents.
     max_length
@@ -79,7 +79,7 @@ def audit(
     )
     folder = Path(out)
     record = claim(folder, spec)
-    if record is None or record["status"] != "finished":
+    if record is None or not complete(folder, record):
         with locked(folder):
             record = _Session(folder, spec, claim(folder, spec)).run(loaded, material, progress)
     run = Run.load(folder)
@@ -88,6 +88,16 @@ def audit(
     if report is not None:
         run.report(report)
     return run
+
+
+def complete(folder: Path, record: dict[str, Any]) -> bool:
+    """Whether a run says that it is finished and its files are all there."""
+    files = ("documents", "tokens", "experts", "tests")
+    return (
+        record["status"] == "finished"
+        and all((folder / f"{name}.parquet").is_file() for name in files)
+        and all(Shards(folder / name).whole for name in ("routing", "effects"))
+    )
 
 
 def question(
@@ -170,6 +180,8 @@ class _Session:
         with self._stage("statistics", "tests.parquet") as todo:
             if todo:
                 experts = read_table(self.folder / "experts.parquet")
+                experts, twins = stages.distinct_metrics(experts)
+                self._note(twins)
                 tests = stages.test_table(effects, experts, self.spec, progress)
                 write_table(self.folder / "tests.parquet", tests)
         stages.join_tokens(self.folder)

@@ -17,7 +17,7 @@ from ..errors import RunError
 from .spec import AuditSpec
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from .frames import Frame
 
 FORMAT = "moeaudit-run/1"
 RECORD = "audit.json"
@@ -48,7 +48,7 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_table(path: Path, frame: pd.DataFrame) -> None:
+def write_table(path: Path, frame: Frame) -> None:
     """Write a table as Parquet atomically. The same frame gives the same bytes."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -58,7 +58,7 @@ def write_table(path: Path, frame: pd.DataFrame) -> None:
         pq.write_table(table, temporary, compression="zstd")
 
 
-def read_table(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
+def read_table(path: Path, columns: list[str] | None = None) -> Frame:
     """Read a Parquet table of a run. Raises RunError if it is missing or damaged."""
     import pyarrow as pa
     import pyarrow.parquet as pq

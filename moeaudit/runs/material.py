@@ -21,8 +21,8 @@ from ..text import Corpus, TokenizedCorpus
 if TYPE_CHECKING:
     from ..models import Model
 
-DOCUMENTS = 64  # effects; see docs/run-folder.md for what this costs
-METRIC_RATIO = 4  # clean passes are cheap: up to this many metric documents per effect document
+DOCUMENTS = 160  # effects; see docs/run-folder.md for what this costs
+METRIC_RATIO = 2  # clean passes are cheap: up to this many metric documents per effect document
 LEAST = 4  # of each set: split-half reliability needs two documents in each half
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 log = logging.getLogger("moeaudit")
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Stages follow each other; each has a known amount of work in a unit."""
 

@@ -13,8 +13,9 @@ from .shards import Shards
 from .spec import AuditSpec
 
 if TYPE_CHECKING:
-    import pandas as pd
     import plotly.graph_objects as go
+
+    from .frames import Frame
 
 
 class Run:
@@ -47,27 +48,27 @@ class Run:
         return cls(path, record)
 
     @cached_property
-    def tokens(self) -> pd.DataFrame:
+    def tokens(self) -> Frame:
         return read_table(self.folder / "tokens.parquet")
 
     @cached_property
-    def documents(self) -> pd.DataFrame:
+    def documents(self) -> Frame:
         return read_table(self.folder / "documents.parquet")
 
     @cached_property
-    def routing(self) -> pd.DataFrame:
+    def routing(self) -> Frame:
         return Shards(self.folder / "routing").read()
 
     @cached_property
-    def effects(self) -> pd.DataFrame:
+    def effects(self) -> Frame:
         return Shards(self.folder / "effects").read()
 
     @cached_property
-    def experts(self) -> pd.DataFrame:
+    def experts(self) -> Frame:
         return read_table(self.folder / "experts.parquet")
 
     @cached_property
-    def tests(self) -> pd.DataFrame:
+    def tests(self) -> Frame:
         return read_table(self.folder / "tests.parquet")
 
     @property

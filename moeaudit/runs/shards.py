@@ -15,7 +15,7 @@ from ..errors import RunError
 from .folder import read_table, write_json, write_table
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from .frames import Frame
 
 
 class Shards:
@@ -36,11 +36,14 @@ class Shards:
 
     def has(self, number: int) -> bool:
         """Whether shard `number` is finished and its file is still what was written."""
-        entry = self.manifest.get(_name(number))
-        path = self.folder / _name(number)
+        return self._holds(_name(number))
+
+    def _holds(self, name: str) -> bool:
+        entry = self.manifest.get(name)
+        path = self.folder / name
         return entry is not None and path.is_file() and path.stat().st_size == entry["bytes"]
 
-    def write(self, number: int, frame: pd.DataFrame) -> None:
+    def write(self, number: int, frame: Frame) -> None:
         """Write shard `number`, then say so in the manifest."""
         path = self.folder / _name(number)
         write_table(path, frame)
@@ -49,16 +52,21 @@ class Shards:
         write_json(self.folder / "manifest.json", {"shards": self.manifest})
 
     @property
+    def whole(self) -> bool:
+        """Whether there are shards and each is as the manifest says."""
+        return bool(self.manifest) and all(self._holds(name) for name in self.manifest)
+
+    @property
     def rows(self) -> int:
         """Rows in all finished shards."""
         return sum(entry["rows"] for entry in self.manifest.values())
 
-    def frames(self, columns: list[str] | None = None) -> Iterator[pd.DataFrame]:
+    def frames(self, columns: list[str] | None = None) -> Iterator[Frame]:
         """The finished shards in order, one at a time."""
         for name in self.manifest:
             yield read_table(self.folder / name, columns)
 
-    def read(self, columns: list[str] | None = None) -> pd.DataFrame:
+    def read(self, columns: list[str] | None = None) -> Frame:
         """The whole table. Raises RunError if there is no shard."""
         import pandas as pd
 

@@ -63,7 +63,10 @@ class AuditSpec:
                 f"The spec of this run has {problem}; it was written by another version of "
                 "moeaudit. Read it with that version, or run the audit into a new folder."
             )
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
+        return cls(**fields)
 
     def canonical(self) -> str:
         """One line of JSON, the same for equal specs on every platform."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from .folder import write_table
+from .frames import Frame
 from .material import Material
 from .progress import Progress
 from .shards import Shards
@@ -90,7 +91,7 @@ def census(
 
 
 def verify_all(
-    model: Model, material: Material, spec: AuditSpec, effects: pd.DataFrame, progress: Progress
+    model: Model, material: Material, spec: AuditSpec, effects: Frame, progress: Progress
 ) -> list[dict[str, Any]]:
     """Recompute a few rows with each engine; one entry per engine, also for those that cannot."""
     from ..causal.verify import verify
@@ -118,9 +119,26 @@ def verify_all(
     return out
 
 
-def test_table(
-    effects: pd.DataFrame, experts: pd.DataFrame, spec: AuditSpec, progress: Progress
-) -> pd.DataFrame:
+def distinct_metrics(experts: Frame) -> tuple[Frame, list[str]]:
+    """The metrics without those that equal an earlier one everywhere, and notes on these.
+
+    Some scores of the literature are one quantity under two names; counting both would inflate
+    the family of tests.
+    """
+    wide = experts.pivot_table(index=["layer", "expert"], columns="metric", values="value")
+    names = [str(name) for name in experts["metric"].unique() if name in wide.columns]
+    kept: list[str] = []
+    notes: list[str] = []
+    for name in names:
+        twin = next((k for k in kept if wide[k].equals(wide[name])), None)
+        if twin is None:
+            kept.append(name)
+        else:
+            notes.append(f"{name} equals {twin} for every expert and was not tested again.")
+    return experts[experts["metric"].isin(kept)].reset_index(drop=True), notes
+
+
+def test_table(effects: Frame, experts: Frame, spec: AuditSpec, progress: Progress) -> Frame:
     """Within-token contrasts and per-expert harm, for harm and for disturbance."""
     from ..stats import contrast, expert_harm
 
@@ -144,7 +162,7 @@ def join_tokens(folder: Path) -> None:
     write_table(folder / "tokens.parquet", Shards(folder / PARTIAL / "tokens").read())
 
 
-def summary(effects: pd.DataFrame, tokens: pd.DataFrame) -> dict[str, Any]:
+def summary(effects: Frame, tokens: Frame) -> dict[str, Any]:
     """The few numbers that a sentence about the run needs."""
     delta = effects["delta_nll"].astype("float64")
     return {
