@@ -1,0 +1,95 @@
+"""The sentences: they follow the verdicts, and never claim a null that was not shown."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from moeaudit.report.answer import answer, verdict_table
+from moeaudit.report.evidence import Evidence, metric_name, read
+
+OVERALL = {
+    "rows": 1000.0,
+    "delta_nll": 0.01,
+    "delta_nll_low": 0.005,
+    "delta_nll_high": 0.015,
+    "harmful": 0.55,
+    "flip": 0.04,
+}
+
+
+def evidence(harm: list[str], disturbance: list[str]) -> Evidence:
+    """One metric, a layer per verdict."""
+    rows = [
+        {
+            "outcome": outcome,
+            "metric": "utilisation",
+            "role": "metric",
+            "layer": layer,
+            "n": 500,
+            "documents": 20,
+            "d_z": None if verdict == "not estimable" else 0.01 * (1 + layer),
+            "low": 0.0,
+            "high": 0.1,
+            "p": 0.5,
+            "p_adjusted": 0.5,
+            "sesoi": 0.1,
+            "mde": 0.14,
+            "verdict": verdict,
+            "reason": None,
+        }
+        for outcome, verdicts in (("delta_nll", harm), ("kl", disturbance))
+        for layer, verdict in enumerate(verdicts)
+    ]
+    return Evidence(pd.DataFrame(rows).astype({"d_z": "float64"}), pd.DataFrame())
+
+
+NONE, OPEN, YES = "equivalent to none", "inconclusive", "predictive"
+
+
+@pytest.mark.parametrize(
+    ("harm", "disturbance", "words"),
+    [
+        ([YES, OPEN], [YES, YES], "predict disturbance in 2 and harm in 1 of 2"),
+        ([NONE, NONE], [YES, OPEN], "not harm: all 2 contrasts are below the size of interest"),
+        ([NONE, OPEN], [YES, OPEN], "none is shown to predict harm"),
+        ([OPEN, OPEN], [OPEN, OPEN], "not all is decided"),
+        ([NONE, NONE], [NONE, NONE], "No routing metric predicts harm or disturbance"),
+        ([YES, NONE], [NONE, NONE], "predict harm in 1 of 2"),
+    ],
+)
+def test_the_headline_follows_the_verdicts(harm, disturbance, words):
+    assert words in answer(evidence(harm, disturbance), OVERALL, "m").headline
+
+
+def test_undecided_is_never_called_absent():
+    said = answer(evidence([OPEN, OPEN], [OPEN, OPEN]), OVERALL, "m")
+    assert "2 undecided" in said.sentences[1]
+    assert "2 contrasts of harm can neither be shown nor ruled out" in said.thin
+    assert "No routing metric predicts" not in said.headline
+
+
+def test_the_evidence_is_counted_in_documents():
+    said = answer(evidence([OPEN], [OPEN]), OVERALL, "m")
+    assert "20 documents are the sampling unit" in said.thin
+    assert "80% power from d_z = 0.14" in said.thin
+
+
+def test_nothing_estimable_is_said_so():
+    table = evidence(["not estimable"], ["not estimable"])
+    said = answer(table, OVERALL, "m")
+    assert "1 not estimable" in said.sentences[1]
+    assert verdict_table(table)[0]["delta_nll"]["best"] is None
+
+
+def test_tests_of_a_run_become_evidence(run):
+    found = read(run.tests)
+    assert found.count("delta_nll") == 5 * 6
+    assert set(found.contrasts["role"]) == {"metric", "control"}
+    assert set(found.harm["metric"]) == set(found.contrasts["metric"])
+    assert found.harm["rho"].between(-1, 1).all()
+    assert (found.contrasts["low"] <= found.contrasts["high"]).all()
+
+
+def test_unknown_metrics_keep_their_name():
+    assert metric_name("my_own_score") == ("my own score", "")
