@@ -43,10 +43,7 @@ def _main(
 def main() -> None:
     """Entry point. A problem with the input is one paragraph on stderr and exit status 2."""
     try:
-        app()
+        app(prog_name="moeaudit")
     except MoeAuditError as error:
         typer.echo(f"moeaudit: {error}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("moeaudit: interrupted. The same command continues from here.", err=True)
-        sys.exit(130)

@@ -55,20 +55,28 @@ def audit(
 
     chosen = parse_layers(layers)
     folder = out or default_out(model)
-    with ConsoleProgress(console(stderr=True)) as progress:
-        run = run_audit(
-            model,
-            text,
-            out=folder,
-            layers=chosen,
-            documents=documents,
-            tokens=tokens,
-            max_length=max_length,
-            seed=seed,
-            verify_rows=verify_rows,
-            report=report,
-            progress=progress,
+    try:
+        with ConsoleProgress(console(stderr=True)) as progress:
+            run = run_audit(
+                model,
+                text,
+                out=folder,
+                layers=chosen,
+                documents=documents,
+                tokens=tokens,
+                max_length=max_length,
+                seed=seed,
+                verify_rows=verify_rows,
+                report=report,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        typer.echo(
+            f"moeaudit: interrupted. What was finished is kept in {folder}; the same command "
+            "continues from there.",
+            err=True,
         )
+        raise typer.Exit(130) from None
     show(run, console(), report or folder / "report.html")
 
 

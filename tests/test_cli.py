@@ -1,0 +1,270 @@
+"""The command line: what it prints, what it exits with, what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import synthetic
+import tiny_run
+
+from moeaudit import cli
+from moeaudit.cli.options import default_out, parse_layers
+from moeaudit.cli.progress import ConsoleProgress, clock
+from moeaudit.errors import InputError
+
+CONTROL = re.compile(r"\x1b|\r")
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """Run the command line in this process; its exit status."""
+    monkeypatch.setattr(sys, "argv", ["moeaudit", *map(str, arguments)])
+    try:
+        cli.main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return tiny_run.save(tmp_path_factory.mktemp("cli") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("texts")
+    for number, text in enumerate(tiny_run.TEXTS):
+        path = folder / ("even" if number % 2 == 0 else "odd") / f"{number}.txt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def small(model, texts) -> list[object]:
+    return ["audit", model, "--text", texts, "--tokens", 12, "--verify-rows", 2]
+
+
+def test_help_answers_at_once_and_loads_nothing_heavy():
+    code = (
+        "import sys, moeaudit.cli\n"
+        "heavy = {'torch', 'transformers', 'pandas', 'plotly', 'numpy', 'scipy'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "sys.argv = ['moeaudit', '--help']\n"
+        "moeaudit.cli.main()"
+    )
+    times = []
+    for _ in range(3):
+        since = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        times.append(time.perf_counter() - since)
+        assert done.returncode == 0, done.stderr
+    for verb in ("audit", "models", "inspect", "report"):
+        assert f"  {verb} " in done.stdout
+    # half a second on an idle machine; a busy one is given more, since heavy imports are ruled out
+    assert min(times) < 2.0
+
+
+def test_an_audit_from_start_to_report(small, tmp_path, monkeypatch, capfd):
+    page = tmp_path / "pages" / "tiny.html"
+    assert call(monkeypatch, *small, "--out", tmp_path / "run", "--report", page) == 0
+    out, err = capfd.readouterr()
+    assert not CONTROL.search(out + err)
+    assert "census: 100% of" in err or "removals in 0:0" in err
+    assert f"Report: {page}" in out
+    assert "gate weight (control)" in out
+    assert out.count("passed: 2 removals recomputed") == 2
+    assert page.read_text().startswith("<!doctype html>")
+    record = json.loads((tmp_path / "run" / "audit.json").read_text())
+    assert record["spec"]["text"] == "documents"
+    assert {d["status"] for d in [record]} == {"finished"}
+    # again: nothing is computed, the answer is the same
+    assert call(monkeypatch, *small, "--out", tmp_path / "run", "--report", page) == 0
+    again = capfd.readouterr()
+    assert "removals in" not in again.err
+    assert again.out == out
+    # and another question is refused
+    assert call(monkeypatch, *small, "--out", tmp_path / "run", "--layers", "0-1") == 2
+    assert "layers is [0, 1, 2] there and [0, 1] here" in capfd.readouterr().err
+    # the page alone, from the tables
+    other = tmp_path / "again.html"
+    assert call(monkeypatch, "report", tmp_path / "run", "--out", other) == 0
+    assert other.read_text() == page.read_text()
+
+
+BAD: dict[str, tuple[list[str], str]] = {
+    "no such model": (["audit", "no-such-model"], "is not a bundled model"),
+    "no such folder of text": (["audit", "MODEL", "--text", "TMP/none"], "none"),
+    "empty folder of text": (["audit", "MODEL", "--text", "TMP/empty"], "empty"),
+    "text that is not UTF-8": (["audit", "MODEL", "--text", "TMP/latin"], "UTF-8"),
+    "too little text": (["audit", "MODEL", "--text", "TMP/three.jsonl"], "at least 8"),
+    "unknown layer": (["audit", "MODEL", "--layers", "7"], "7"),
+    "layers that cannot be read": (["audit", "MODEL", "--layers", "1;2"], "--layers '1;2'"),
+    "too few documents": (["audit", "MODEL", "--documents", "2"], "at least 4"),
+    "one token": (["audit", "MODEL", "--tokens", "1"], "cannot be audited"),
+    "a chunk that does not fit": (["audit", "MODEL", "--max-length", "100000"], "100000"),
+    "an output folder in use": (["audit", "MODEL", "--out", "TMP/latin"], "holds no moeaudit run"),
+    "an output that is a file": (["audit", "MODEL", "--out", "TMP/three.jsonl"], "is a file"),
+    "a report that would replace a file": (
+        ["audit", "MODEL", "--report", "TMP/three.jsonl"],
+        "is not a report of moeaudit",
+    ),
+    "a folder that holds no run": (["report", "TMP/latin"], "is not a run folder"),
+    "not a MoE": (["inspect", "TMP/dense"], "not a Mixture-of-Experts model"),
+    "a pickled checkpoint": (["inspect", "TMP/pickled"], "pickle"),
+}
+
+
+@pytest.fixture(scope="module")
+def bad_things(tmp_path_factory) -> Path:
+    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    place = tmp_path_factory.mktemp("bad")
+    (place / "empty").mkdir()
+    (place / "latin").mkdir()
+    (place / "latin" / "a.txt").write_bytes("café".encode("latin-1"))
+    rows = [json.dumps({"text": text}) for text in tiny_run.TEXTS[:3]]
+    (place / "three.jsonl").write_text("\n".join(rows))
+    dense = LlamaConfig(
+        vocab_size=50,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+    )
+    LlamaForCausalLM(dense).save_pretrained(place / "dense")
+    (place / "pickled").mkdir()
+    (place / "pickled" / "config.json").write_text("{}")
+    (place / "pickled" / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+    return place
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_paragraph_status_2_and_nothing_written(
+    case, model, bad_things, tmp_path, monkeypatch, capfd
+):
+    arguments, words = BAD[case]
+    arguments = [a.replace("MODEL", str(model)).replace("TMP", str(bad_things)) for a in arguments]
+    if arguments[0] == "audit" and "--out" not in arguments:
+        arguments += ["--out", str(tmp_path / "out")]
+    before = sorted(bad_things.rglob("*"))
+    monkeypatch.chdir(tmp_path)
+    assert call(monkeypatch, *arguments) == 2
+    out, err = capfd.readouterr()
+    assert words in err
+    assert err.startswith("moeaudit: ")
+    assert err.count("\n") == 1, "one paragraph"
+    assert "Traceback" not in err
+    assert out == ""
+    assert not list(tmp_path.iterdir()), "nothing half-written"
+    assert sorted(bad_things.rglob("*")) == before
+
+
+def test_no_arguments_show_the_help(monkeypatch, capfd):
+    assert call(monkeypatch) == 2
+    assert "Usage: moeaudit" in "".join(capfd.readouterr())
+
+
+def test_version(monkeypatch, capfd):
+    from moeaudit import __version__
+
+    assert call(monkeypatch, "--version") == 0
+    assert capfd.readouterr().out == f"moeaudit {__version__}\n"
+
+
+def test_inspect_names_layers_contract_and_engine(model, monkeypatch, capfd):
+    assert call(monkeypatch, "inspect", model) == 0
+    out = capfd.readouterr().out
+    assert out.count("model.layers.") == 2 * 3  # router and experts of each layer
+    assert "Router contract: holds" in out
+    assert "Engine of the census: " in out
+    assert "Verification by hooks: available" in out
+    assert not CONTROL.search(out)
+
+
+def test_models_lists_what_is_bundled(monkeypatch, capfd):
+    from moeaudit.models.bundled import bundled_models
+
+    assert call(monkeypatch, "models") == 0
+    out = capfd.readouterr().out
+    for name in bundled_models():
+        assert name in out
+    assert "no evidence about large ones" in out or "No model is bundled" in out
+
+
+def test_an_interrupt_says_how_to_go_on(monkeypatch, capfd, tmp_path):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("moeaudit.runs.audit", interrupted)
+    assert call(monkeypatch, "audit", "anything", "--out", tmp_path / "x") == 130
+    assert "the same command continues" in capfd.readouterr().err
+
+
+def test_a_terminal_that_cannot_print_triangles_gets_letters(tmp_path):
+    folder = synthetic.write_run(tmp_path / "run", documents=8, tokens=12, layers=3)
+    code = (
+        "import sys; from pathlib import Path; from rich.console import Console\n"
+        "from moeaudit.runs import Run; from moeaudit.cli.audit import show\n"
+        "show(Run.load(sys.argv[1]), Console(width=100), Path('x.html'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)],
+        capture_output=True,
+        env={
+            **os.environ,
+            "PYTHONIOENCODING": "ascii:replace",
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        },
+    )
+    assert done.returncode == 0, done.stderr
+    text = done.stdout.decode("ascii")
+    assert "P predictive" in text
+    assert "REAP" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "layers"), [(None, None), ("3", [3]), ("0,3-5", [0, 3, 4, 5]), ("5, 1-2,2", [1, 2, 5])]
+)
+def test_layers_are_read(text, layers):
+    assert parse_layers(text) == layers
+
+
+@pytest.mark.parametrize("text", ["", "a", "1-", "-1", "3-1", "1,,2", "1.5"])
+def test_layers_that_make_no_sense_are_refused(text):
+    with pytest.raises(InputError, match="--layers"):
+        parse_layers(text)
+
+
+def test_the_default_folder_follows_the_model(tmp_path):
+    assert default_out("tiny-olmoe") == Path("runs/tiny-olmoe")
+    assert default_out("owner/name") == Path("runs/owner--name")
+    assert default_out(str(tmp_path)) == Path("runs") / tmp_path.name
+
+
+def test_progress_tells_rate_and_time_left():
+    from io import StringIO
+
+    from rich.console import Console
+
+    sink = StringIO()
+    with ConsoleProgress(Console(file=sink, width=100)) as progress:
+        progress.stage("census", 1000, "removals", 200)
+        progress.since -= 10.0
+        progress.advance(400)
+        assert progress.line() == "census: 60% of 1,000 removals, 40 removals/s, 0:00:10 left"
+        progress.advance(400)
+    text = sink.getvalue()
+    assert "200 of 1,000 removals kept from before" in text
+    assert "census: 1,000 removals in 0:00:10 (80 removals/s)" in text
+    assert "\x1b" not in text
+    assert clock(3725.4) == "1:02:05"
