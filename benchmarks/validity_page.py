@@ -65,7 +65,7 @@ def scenarios(real: np.ndarray | None) -> list[tuple[str, Draw]]:
         for skew in SKEWS
     ]
     if real is not None:
-        out += [(f"redrawn, {d} documents", redrawn(real, d)) for d in (50, real.shape[1])]
+        out += [(f"redrawn, {d} documents", redrawn(real, d)) for d in (25, 50, 100, real.shape[1])]
     return out
 
 
@@ -76,8 +76,8 @@ def wrong_claims(cases: list[tuple[str, Draw]], runs: int, seed: int) -> str:
         _tell(name, rows[-1][1])
     text = (
         f"## False claims\n\nShare of {runs} audits without any effect in which at least one of the "
-        "cells is called an effect at .05 (first three columns; max-T is what verdicts use), and share "
-        "of single cells with p <= .05 (last three). Documents x tokens.\n"
+        "cells is called an effect at .05 (first four columns; max-T is what verdicts use), and share "
+        "of single cells with p <= .05 (last three). Documents x tokens per document.\n"
     )
     return text + "\n" + markdown("audit", rows)
 

@@ -128,7 +128,13 @@ def _row(
 def _correct(
     table: pd.DataFrame, members: np.ndarray, sums: list[np.ndarray], recipe: Protocol, seed: int
 ) -> None:
-    flipped = max_t(np.stack(sums, axis=1), n_flips=recipe.n_flips, alpha=recipe.alpha, seed=seed)
+    flipped = max_t(
+        np.stack(sums, axis=1),
+        n_flips=recipe.n_flips,
+        alpha=recipe.alpha,
+        seed=seed,
+        statistic=recipe.statistic,
+    )
     part = table.loc[members]
     columns: dict[str, Any] = {"p": flipped.p_flip}
     columns |= {f"p_{m}": families.adjust(flipped.p_flip, m) for m in families.METHODS}

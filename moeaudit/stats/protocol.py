@@ -9,6 +9,7 @@ import numpy as np
 from ..errors import InputError
 from .checks import fraction, positive
 from .effect_sizes import INTERVALS
+from .maxt import STATISTICS
 
 
 @dataclass(frozen=True)
@@ -52,15 +53,16 @@ class Defects:
 class Protocol:
     """A recipe for `contrast`. Sizes are in units of d_z.
 
-    `test` gives the p that families correct ("sign_flip", "cluster_t", "paired_t",
-    "paired_t_and_wilcoxon": the larger of the two); `decision` the corrected p that verdicts use
-    ("maxt" or a correction of families.METHODS); `equivalence` the correction of the TOST p, or
-    None for no equivalence claims.
+    `statistic` is what the sign-flips compare (`maxt.STATISTICS`). `test` gives the p that families
+    correct ("sign_flip", "cluster_t", "paired_t", "paired_t_and_wilcoxon": the larger of the two);
+    `decision` the corrected p that verdicts use ("maxt" or a correction of `families.METHODS`);
+    `equivalence` the correction of the TOST p, or None for no equivalence claims.
     """
 
     name: str
     test: str = "sign_flip"
     decision: str = "maxt"
+    statistic: str = "skew_adjusted"
     equivalence: str | None = "holm"
     alpha: float | int = 0.05
     sesoi: float | int = 0.1
@@ -82,6 +84,7 @@ class Protocol:
             fraction(getattr(self, name), name)
         _one_of(self.test, TESTS, "test")
         _one_of(self.decision, DECISIONS, "decision")
+        _one_of(self.statistic, tuple(STATISTICS), "statistic")
         _one_of(self.interval, tuple(INTERVALS), "interval")
         if self.equivalence is not None:
             _one_of(self.equivalence, DECISIONS[1:], "equivalence correction")
