@@ -10,9 +10,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .causal import Coalitions as Coalitions
     from .causal import Effects as Effects
+    from .causal import MeanOutput as MeanOutput
+    from .causal import Renormalize as Renormalize
+    from .causal import Resample as Resample
+    from .causal import Skip as Skip
+    from .causal import Swap as Swap
     from .causal import Zero as Zero
     from .causal import ablate as ablate
+    from .causal import expert_outputs as expert_outputs
     from .causal import verify as verify
     from .models import Model as Model
     from .models import bundled_models as bundled_models
@@ -48,8 +55,15 @@ _ROOM_OF = {
     "router_saturation": "observe",
     "vocabulary_specialisation": "observe",
     "Effects": "causal",
+    "Coalitions": "causal",
+    "MeanOutput": "causal",
+    "Renormalize": "causal",
+    "Resample": "causal",
+    "Skip": "causal",
+    "Swap": "causal",
     "Zero": "causal",
     "ablate": "causal",
+    "expert_outputs": "causal",
     "verify": "causal",
     "Model": "models",
     "bundled_models": "models",

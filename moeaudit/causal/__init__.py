@@ -8,20 +8,36 @@ from .interventions import Edits as Edits
 from .interventions import Intervention as Intervention
 from .interventions import Routing as Routing
 from .interventions import Zero as Zero
+from .operators import Coalitions as Coalitions
+from .operators import ExpertOutputs as ExpertOutputs
+from .operators import MeanOutput as MeanOutput
+from .operators import Renormalize as Renormalize
+from .operators import Resample as Resample
+from .operators import Skip as Skip
+from .operators import Swap as Swap
+from .operators import expert_outputs as expert_outputs
 from .replay import plan_for as plan_for
 from .replay import replay_for as replay_for
 from .verify import Verification as Verification
 from .verify import verify as verify
 
 __all__ = [
+    "Coalitions",
     "Edits",
     "Effects",
     "EffectsFolder",
+    "ExpertOutputs",
     "Intervention",
+    "MeanOutput",
+    "Renormalize",
+    "Resample",
     "Routing",
+    "Skip",
+    "Swap",
     "Verification",
     "Zero",
     "ablate",
+    "expert_outputs",
     "plan_for",
     "replay_for",
     "tokenize_for",

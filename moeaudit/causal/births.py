@@ -12,18 +12,10 @@ from jaxtyping import Float, Int
 from moeaudit.models import MoELayer
 from moeaudit.models.contract import slot_contributions
 
+from .clean import ExpertsSeen
 from .interventions import Edits, Intervention, Routing, edited_answer, rank_order
 
 _EXPERT_ROWS = 8192  # (row, changed expert) pairs evaluated at once
-
-
-@dataclass
-class ExpertsSeen:
-    """The arguments of the experts call in the clean pass."""
-
-    hidden: Float[torch.Tensor, "tokens d_model"]
-    index: Int[torch.Tensor, "tokens top_k"]
-    weight: Float[torch.Tensor, "tokens top_k"]
 
 
 @dataclass
@@ -35,13 +27,14 @@ class Birth:
     rank: Int[torch.Tensor, "positions rows"]
     expert: Int[torch.Tensor, "positions rows"]
     weight: Float[torch.Tensor, "positions rows"]
+    about: dict[str, torch.Tensor]
 
 
 def _edit(
     moe: MoELayer, intervention: Intervention, seen: ExpertsSeen, positions: torch.Tensor
 ) -> tuple[Routing, Edits]:
     index, weight = rank_order(seen.index[positions], seen.weight[positions])
-    routing = Routing(moe, index, weight)
+    routing = Routing(moe, index, weight, seen.hidden[positions], positions)
     return routing, intervention.edits(routing)
 
 
@@ -52,6 +45,7 @@ def _birth(moe: MoELayer, routing: Routing, edits: Edits, hidden: torch.Tensor) 
         edits.rank,
         routing.index.gather(-1, edits.rank),
         routing.weight.gather(-1, edits.rank),
+        edits.about,
     )
 
 
@@ -79,6 +73,8 @@ def births_by_delta(
         for a in range(0, p, step)
     ]
     delta = torch.cat(out).reshape(p, rows, changes, -1).sum(2)
+    if edits.vector is not None:
+        delta = delta + edits.vector
     return _birth(moe, routing, edits, hidden_out[positions][:, None] + scale * delta)
 
 
@@ -113,12 +109,22 @@ def births_by_rerun(
         done += given.shape[0]
         return (given, index[part].to(old_index.dtype), weight[part].to(old_weight.dtype)), {}
 
+    vector = None if edits.vector is None else edits.vector.flatten(0, 1)
+
+    def add(module: Any, args: tuple, kwargs: dict, output: torch.Tensor) -> torch.Tensor | None:  # noqa: ARG001
+        if vector is None:
+            return None
+        part = vector[done - len(args[0]) : done]
+        return output + part.reshape(output.shape).to(output.dtype)
+
     handle = moe.experts.register_forward_pre_hook(replace, with_kwargs=True)
+    added = moe.experts.register_forward_hook(add, with_kwargs=True)
     try:
         starts = clean_in[:, None].expand(p, rows, *clean_in.shape[1:]).contiguous()
         hidden = run_layer(starts)
     finally:
         handle.remove()
+        added.remove()
     if done != p * rows:
         raise RuntimeError(f"layer {moe.index} called its experts for {done} of {p * rows} rows")
     return _birth(moe, routing, edits, hidden)

@@ -81,9 +81,12 @@ def walked_frame(chunk: Chunk, walked: Walked) -> pd.DataFrame:
         "kl": walked.outcomes.kl.cpu().numpy().reshape(-1),
         "flip": walked.outcomes.flip.cpu().numpy().reshape(-1),
     }
-    return pd.DataFrame(
+    frame = pd.DataFrame(
         {name: np.asarray(columns[name]).astype(kind) for name, kind in COLUMNS.items()}
     )
+    for name, values in walked.about.items():  # what an operator says of its rows besides
+        frame[name] = values.cpu().numpy().reshape(-1)
+    return frame
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,14 @@ there is one more copy of the whole document with the router's answer edited at 
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from typing import Any
 
 import torch
 
-from .births import ExpertsSeen
+from .clean import ExpertsSeen, clean_pass
 from .interventions import Edits, Routing, edited_answer, rank_order
 from .outcomes import Outcomes, compare
-from .wavefront import Walked, WalkPlan
+from .wavefront import Walked, WalkPlan, joined
 
 _TOKENS = 1 << 14  # tokens in one batch of copies
 _LOGITS = 1 << 25  # logits of one batch of copies
@@ -28,12 +27,12 @@ class FullForwards:
 
     @torch.no_grad()
     def run(self) -> Walked:
-        clean, seen = self._clean()
+        clean, seen = clean_pass(self.plan.model, self.plan.layers, self.ids)
         answers: list[tuple[Routing, Edits]] = []
         for moe in self.plan.layers:
             at = seen[moe.index]
             index, weight = rank_order(at.index[self.positions], at.weight[self.positions])
-            routing = Routing(moe, index, weight)
+            routing = Routing(moe, index, weight, at.hidden[self.positions], self.positions)
             answers.append((routing, self.plan.intervention.edits(routing)))
         parts = [self._layer(clean, seen, *answer) for answer in answers]
         return Walked(
@@ -47,24 +46,8 @@ class FullForwards:
                 torch.cat([part.kl for part in parts], 1),
                 torch.cat([part.flip for part in parts], 1),
             ),
+            about=joined([e.about for _, e in answers]),
         )
-
-    def _clean(self) -> tuple[torch.Tensor, dict[int, ExpertsSeen]]:
-        seen: dict[int, ExpertsSeen] = {}
-
-        def record(index: int):
-            def hook(module: Any, args: tuple, kwargs: dict) -> None:  # noqa: ARG001
-                seen[index] = ExpertsSeen(*[*args, *kwargs.values()][:3])
-
-            return hook
-
-        with ExitStack() as stack:
-            for moe in self.plan.layers:
-                hook = record(moe.index)
-                handle = moe.experts.register_forward_pre_hook(hook, with_kwargs=True)
-                stack.callback(handle.remove)
-            logits = self.plan.model.hf(input_ids=self.ids, use_cache=False).logits[0]
-        return logits, seen
 
     def _layer(
         self, clean: torch.Tensor, seen: dict[int, ExpertsSeen], routing: Routing, edits: Edits
@@ -81,15 +64,22 @@ class FullForwards:
             edits.change.reshape(-1, changes),
         )
         copies = max(1, min(_TOKENS // tokens, _LOGITS // (tokens * vocab)))
-        picked = [
-            self._copies(routing, index[a : a + copies], weight[a : a + copies], at[a : a + copies])
-            for a in range(0, p * rows, copies)
-        ]
+        vector = None if edits.vector is None else edits.vector.flatten(0, 1)
+        picked = []
+        for a in range(0, p * rows, copies):
+            part = slice(a, a + copies)
+            extra = None if vector is None else vector[part]
+            picked.append(self._copies(routing, index[part], weight[part], at[part], extra))
         edited = torch.cat(picked).view(p, rows, vocab)
         return compare(clean[self.positions], edited, self.ids[0, self.positions + 1])
 
     def _copies(
-        self, routing: Routing, index: torch.Tensor, weight: torch.Tensor, at: torch.Tensor
+        self,
+        routing: Routing,
+        index: torch.Tensor,
+        weight: torch.Tensor,
+        at: torch.Tensor,
+        vector: torch.Tensor | None,
     ) -> torch.Tensor:
         """Logits at position `at[c]` of copy c, whose answer there is `index[c]`, `weight[c]`."""
         count, tokens = len(at), self.ids.shape[1]
@@ -104,11 +94,20 @@ class FullForwards:
             new_weight[flat] = weight.to(new_weight.dtype)
             return (hidden, new_index, new_weight), {}
 
+        def add(module: Any, args: tuple, output: torch.Tensor) -> torch.Tensor | None:  # noqa: ARG001
+            if vector is None:
+                return None
+            output = output.clone()
+            output.view(count * tokens, -1)[flat] += vector.to(output.dtype)
+            return output
+
         handle = routing.layer.experts.register_forward_pre_hook(edit, with_kwargs=True)
+        added = routing.layer.experts.register_forward_hook(add)
         try:
             logits = self.plan.model.hf(
                 input_ids=self.ids.expand(count, -1), use_cache=False
             ).logits
         finally:
             handle.remove()
+            added.remove()
         return logits[torch.arange(count, device=at.device), at]

@@ -6,7 +6,7 @@ loaded), so every counterfactual is a sparse change of weights: `y' = y + sum_c 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -22,6 +22,10 @@ class Routing:
     layer: MoELayer
     index: Int[torch.Tensor, "positions top_k"]
     weight: Float[torch.Tensor, "positions top_k"]
+    # What the experts were given; operators that put another output in an expert's place need it.
+    hidden: Float[torch.Tensor, "positions d_model"]
+    # Places in the document, for operators that draw at random and must not depend on batching.
+    positions: Int[torch.Tensor, " positions"]
 
 
 @dataclass(frozen=True)
@@ -30,11 +34,15 @@ class Edits:
 
     `rank` says which active expert a row is about. `expert` and `change` give, for each row, the
     experts whose weight changes and by how much; an expert that was not active enters with it.
+    `vector` is added to the routed output besides. `about` holds further columns of the table,
+    such as the expert that entered.
     """
 
     rank: Int[torch.Tensor, "positions rows"]
     expert: Int[torch.Tensor, "positions rows changes"]
     change: Float[torch.Tensor, "positions rows changes"]
+    vector: Float[torch.Tensor, "positions rows d_model"] | None = None
+    about: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 @runtime_checkable

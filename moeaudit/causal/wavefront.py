@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -20,7 +20,8 @@ from jaxtyping import Float, Int
 from moeaudit.models import Model, MoELayer
 
 from .attention import RowsDoNotHold, RowState, row_attention
-from .births import Birth, ExpertsSeen, births_by_delta, births_by_rerun
+from .births import Birth, births_by_delta, births_by_rerun
+from .clean import ExpertsSeen
 from .interventions import Intervention
 from .layout import Layout, hidden_path, map_tensors
 from .outcomes import Outcomes, compare
@@ -65,6 +66,12 @@ class Walked:
     expert: Int[torch.Tensor, "positions rows"]
     weight: Float[torch.Tensor, "positions rows"]
     outcomes: Outcomes
+    about: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+def joined(parts: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Further columns of all layers side by side."""
+    return {name: torch.cat([part[name] for part in parts], 1) for name in parts[0]}
 
 
 class Wavefront:
@@ -99,6 +106,7 @@ class Wavefront:
             expert=torch.cat([b.expert for b in self.births], 1),
             weight=torch.cat([b.weight for b in self.births], 1),
             outcomes=outcomes,
+            about=joined([b.about for b in self.births]),
         )
 
     @torch.no_grad()

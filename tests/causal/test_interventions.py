@@ -16,7 +16,9 @@ def test_ranks_follow_the_weight_and_ties_keep_their_slot():
 def test_zero_removes_each_active_expert_once():
     layer = tiny_moe.load("olmoe").anatomy.layers[0]
     index, weight = torch.tensor([[3, 1]]), torch.tensor([[0.6, 0.2]])
-    edits = Zero().edits(Routing(layer, index, weight))
+    edits = Zero().edits(
+        Routing(layer, index, weight, torch.zeros(1, 32), torch.zeros(1, dtype=torch.long))
+    )
     assert edits.rank.tolist() == [[0, 1]]
     assert edits.expert.tolist() == [[[3], [1]]]
     torch.testing.assert_close(edits.change, torch.tensor([[[-0.6], [-0.2]]]))
