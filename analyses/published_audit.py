@@ -131,7 +131,17 @@ def cells_of(released: list[Released], cluster: str, magnitude: bool) -> tuple[l
 OURS = [
     *("d_z_low", "d_z_high", "rank_biserial", "rank_biserial_low", "rank_biserial_high"),
     *("design_effect", "p_cluster", "p_flip", "p_bonferroni", "p_holm", "p_hochberg"),
-    *("p_bh", "p_by", "p_maxt", "p_tost", "p_equivalence", "power_at_sesoi", "mde"),
+    *(
+        "p_bh",
+        "p_by",
+        "p_maxt",
+        "p_rank_flip",
+        "p_rank_maxt",
+        "p_tost",
+        "p_equivalence",
+        "power_at_sesoi",
+        "mde",
+    ),
     *("n_to_decide", "n_documents_to_decide", "verdict", "reason"),
 ]
 

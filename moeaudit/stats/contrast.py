@@ -73,7 +73,8 @@ def contrast(
     One row per (metric, layer) and per (control, layer). Sizes are of outcome(high removed) -
     outcome(low removed), so positive means that the metric points at the expert that matters. Null
     numbers have a `reason`. `p` is the protocol's test of a cell, `p_bonferroni` ... `p_by` correct
-    it over the family, `p_maxt` is step-down max-T, `p_tost` tests |d_z| < sesoi, `p_equivalence`
+    it over the family, `p_maxt` is step-down max-T, `p_rank_flip` and `p_rank_maxt` are the same on
+    signed ranks (Wilcoxon's test with documents as clusters), `p_tost` tests |d_z| < sesoi, `p_equivalence`
     is its correction; `mde` is the effect found with the protocol's power, `n_to_decide` the tokens
     at which the cell would be decided; `d_z_oracle` is the d_z of heldout_causal in that layer, about
     the most that one number per expert can reach. Verdicts: see `equivalence.VERDICTS`.

@@ -99,7 +99,7 @@ def signed_rank_sums(
     """
     keep = difference != 0
     ranks = stats.rankdata(np.abs(difference[keep])) * np.sign(difference[keep])
-    return np.bincount(document[keep], ranks, minlength=n_documents)
+    return np.bincount(document[keep], ranks, minlength=n_documents).astype(np.float64)
 
 
 def design_effect(m: Moments) -> float:

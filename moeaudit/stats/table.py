@@ -14,7 +14,7 @@ from .cells import Cell
 from .effect_sizes import Pairs, interval_of
 from .maxt import MaxT, max_t
 from .moments import Moments
-from .paired import cluster_t, design_effect, paired_t, wilcoxon
+from .paired import cluster_t, design_effect, paired_t, signed_rank_sums, wilcoxon
 from .protocol import Protocol
 
 COUNTS = ["n", "n_documents", "n_dropped", "n_tied", "n_all_tied", "n_unscored", "n_partial"]
@@ -47,7 +47,7 @@ def cells_table(
     rows = [_row(c, m, protocol, weights, sizes) for c, m in zip(cells, reduced)]
     table = pd.DataFrame(rows)
     for members in _families(cells):
-        _correct(table, members, [reduced[i].moments for i in members], protocol, seed)
+        _correct(table, members, [reduced[i] for i in members], protocol, seed)
     return finish(table)
 
 
@@ -100,19 +100,14 @@ def _size(
 
 
 def _correct(
-    table: pd.DataFrame, members: list[int], reduced: list[Moments], protocol: Protocol, seed: int
+    table: pd.DataFrame, members: list[int], reduced: list[Pairs], protocol: Protocol, seed: int
 ) -> None:
     """Fill the columns that need the whole family: corrections, equivalence, power, verdicts."""
     part = table.loc[members]
     usable = part["reason"].isna().to_numpy()
-    sums = np.stack([m.difference_sums for m in reduced], axis=1)  # (documents, cells)
-    flipped = max_t(
-        np.where(usable, sums, 0.0),
-        n_flips=protocol.n_flips,
-        alpha=protocol.alpha,
-        seed=seed,
-        statistic=protocol.statistic,
-    )
+    flipped = _flip([p.moments.difference_sums for p in reduced], usable, protocol, seed)
+    ranks = [signed_rank_sums(p.high - p.low, p.document, p.n_documents) for p in reduced]
+    ranked = _flip(ranks, usable, protocol, seed)
     base = {
         "sign_flip": flipped.p_flip,
         "cluster_t": part["p_cluster"].to_numpy(float),
@@ -123,9 +118,10 @@ def _correct(
     columns: dict[str, Any] = {"p_flip": flipped.p_flip, "p": p}
     columns |= {f"p_{method}": families.adjust(p, method) for method in families.METHODS}
     columns["p_maxt"] = flipped.p_maxt
+    columns |= {"p_rank_flip": ranked.p_flip, "p_rank_maxt": ranked.p_maxt}
     columns["family_size"] = len(members)
     columns["sesoi"] = protocol.sesoi
-    columns |= _absence(part, reduced, usable, protocol, flipped)
+    columns |= _absence(part, [p.moments for p in reduced], usable, protocol, flipped)
     decision = columns[f"p_{protocol.decision}"]
     columns["verdict"] = [
         equivalence.verdict(*x, protocol.alpha)
@@ -133,6 +129,17 @@ def _correct(
     ]
     for name, values in columns.items():
         table.loc[members, name] = values
+
+
+def _flip(sums: list[np.ndarray], usable: np.ndarray, protocol: Protocol, seed: int) -> MaxT:
+    """Sign-flips of a family's document sums (documents, cells), cells without a p set to zero."""
+    return max_t(
+        np.where(usable, np.stack(sums, axis=1), 0.0),
+        n_flips=protocol.n_flips,
+        alpha=protocol.alpha,
+        seed=seed,
+        statistic=protocol.statistic,
+    )
 
 
 def _absence(

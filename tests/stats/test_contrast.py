@@ -9,7 +9,7 @@ import statsmodels.api as sm
 from scipy import stats
 
 from moeaudit.errors import InputError
-from moeaudit.stats import Defects, Family, contrast, get_protocol
+from moeaudit.stats import Defects, Family, contrast, get_protocol, sign_flip_p
 
 QUICK = {"n_boot": 200, "n_flips": 200}
 
@@ -318,3 +318,17 @@ def test_effects_may_come_from_a_folder_that_reads_itself():
 
     a, b = (contrast(e, metrics, **QUICK) for e in (effects, Folder()))
     pd.testing.assert_frame_equal(a, b)
+
+
+def test_rank_tests_flip_the_signed_ranks_of_documents():
+    effects, metrics = census(documents=9, slope=0.1)
+    row = cell(contrast(effects, metrics, **QUICK), "id", 1)
+    document, x = by_hand(effects, 1)
+    signed = np.sign(x) * stats.rankdata(np.abs(x))
+    sums = np.bincount(document, signed)
+    assert row.p_rank_flip == pytest.approx(sign_flip_p(sums), abs=1e-12)
+    # With every token its own document the plain t of the flips orders them as Wilcoxon's W does.
+    few = x[:12]
+    w = np.sign(few) * stats.rankdata(np.abs(few))
+    exact = stats.wilcoxon(few, method="exact").pvalue
+    assert sign_flip_p(w, statistic="t") == pytest.approx(exact, abs=1e-12)
