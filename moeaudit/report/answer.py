@@ -123,6 +123,7 @@ def _controls(evidence: Evidence, outcome: str) -> str:
     parts = []
     for name, words in (
         ("gate_weight", "the token's own gate weight"),
+        ("heldout_causal", "the expert's mean effect in other documents"),
         ("random", "a random pair"),
     ):
         rows = evidence.control(outcome, name)["d_z"].dropna()

@@ -110,7 +110,7 @@ def _matrix_cell(body, row, x: svg.Number, y: svg.Number, width: svg.Number, wri
         kind = f"in on-{css}{' bold' if sure else ''}"
         body.append(svg.text(x + width / 2, y + 17, fixed(rho, 2, True), kind, "middle"))
     elif sure:
-        body.append(svg.mark(x + width / 2, y + ROW / 2, "circle", "dot", r=1.6))
+        body.append(svg.mark(x + width / 2, y + ROW / 2, "circle", f"dot on-{css}", r=1.6))
 
 
 def _scatter(body, rows, cells, metrics, name: str, y: svg.Number) -> float:
@@ -210,6 +210,6 @@ def _plot(cells: Frame, metrics: Frame, names: list[str]):
         showlegend=False,
         updatemenus=[{"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.15, "yanchor": "top"}],
     )
-    plot.update_xaxes(title=metric_name(known[0])[0] if known else "")
+    plot.update_xaxes(title=metric_name(known[0])[0] if known else "", zeroline=False)
     plot.update_yaxes(title="mean harm, nats", zeroline=True)
     return styled(plot, 460)

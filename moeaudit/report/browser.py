@@ -112,7 +112,7 @@ def _table(rows: Frame, number: int) -> Markup:
 
 def _legend(top: Number) -> Markup:
     values = [-1.0, -0.4, -0.15, -0.03, 0.0, 0.03, 0.15, 0.4, 1.0]
-    cells = Markup("").join(
+    cells = Markup(" ").join(
         Markup('<span class="tok {}">{}</span>').format(
             palette.diverging(v * top, top), escape(significant(v * top, 1, True))
         )

@@ -129,7 +129,7 @@ def _point(body: list[str], row, x: svg.Number, scale: svg.Scale) -> None:
         f"{metric_name(row.metric)[0]}, layer {row.layer}: d_z {estimate(row.d_z, row.low, row.high)}, "
         f"adjusted p {probability(row.p_adjusted)}, {row.verdict or row.role}"
     )
-    body.append(svg.mark(x, scale(row.d_z), shape, css, words))
+    body.append(svg.mark(x, scale(row.d_z), shape, css, words, 2.8))
 
 
 def _off_scale(
@@ -232,6 +232,8 @@ def _plot(frame: Frame, names: list[str], outcomes: list[str]):
                 row=1,
                 col=column,
             )
-    plot.update_xaxes(title="layer", dtick=1 if frame["layer"].nunique() < 13 else None)
+    plot.update_xaxes(
+        title="layer", zeroline=False, dtick=1 if frame["layer"].nunique() < 13 else None
+    )
     plot.update_yaxes(zeroline=True)
     return styled(plot, 520)

@@ -88,8 +88,8 @@ def _plot(frame: Frame):
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
-    plot = make_subplots(rows=1, cols=3, subplot_titles=[f"{p[1]} ({p[2]})" for p in PANELS])
-    for i, (column, title, _, factor, _signed) in enumerate(PANELS, start=1):
+    plot = make_subplots(rows=1, cols=3, subplot_titles=[p[1] for p in PANELS])
+    for i, (column, title, unit, factor, _) in enumerate(PANELS, start=1):
         mean, low, high = (factor * frame[f"{column}{s}"] for s in ("", "_low", "_high"))
         plot.add_trace(
             go.Scatter(
@@ -105,5 +105,6 @@ def _plot(frame: Frame):
             row=1,
             col=i,
         )
-    plot.update_xaxes(title="layer")
+        plot.update_yaxes(title=unit, row=1, col=i)
+    plot.update_xaxes(title="layer", zeroline=False)
     return styled(plot, 380)

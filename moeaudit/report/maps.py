@@ -59,7 +59,7 @@ def _panel(body, cells, y, title, column, unit, classes) -> float:
     top = float(np.nanquantile(np.abs(values), 0.98)) if np.isfinite(values).any() else 0.0
     factor, scale_name = (100, "%") if column == "share" else _units(top)
     body.append(svg.text(0, y + 15, title, "title"))
-    body.append(svg.text(LEFT + 90, y + 15, f"{unit}; cells in {scale_name}", "muted"))
+    body.append(svg.text(LEFT + 90, y + 15, f"{unit}; scale in {scale_name}", "muted"))
     _legend(body, y + 4, top, factor, classes)
     y += 26
     digits = 1 if top * factor < 100 else 0
@@ -78,7 +78,9 @@ def _panel(body, cells, y, title, column, unit, classes) -> float:
             written = fixed(value * factor, digits, sign=column == "delta_nll")
             body.append(svg.text(x + width / 2, at + height / 2 + 4, written, kind, "middle"))
         elif sure:
-            body.append(svg.mark(x + width / 2 - 0.5, at + height / 2, "circle", "dot", r=1.4))
+            body.append(
+                svg.mark(x + width / 2 - 0.5, at + height / 2, "circle", f"dot on-{css}", r=1.5)
+            )
     every = max(1, math.ceil(14 / height))
     for i, layer in enumerate(layers):
         if i % every == 0:

@@ -101,8 +101,8 @@ def _table(frame: Frame) -> Markup:
         Column("least", lambda r: significant(r["least"], 2, True)),
         *(quantile(q) for q in QUANTILES),
         Column("most", lambda r: significant(r["most"], 2, True)),
-        Column("largest 1% carry", lambda r: percent(r["top1"])),
-        Column("largest 10% carry", lambda r: percent(r["top10"])),
+        Column("top 1% carry", lambda r: percent(r["top1"])),
+        Column("top 10%", lambda r: percent(r["top10"])),
     ]
     return table(
         rows_of(frame),

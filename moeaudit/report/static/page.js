@@ -32,6 +32,7 @@
         out[key] = { ...out[key], gridcolor: rule, zerolinecolor: css("--muted"), linecolor: rule };
       }
     }
+    out.modebar = { bgcolor: "rgba(0,0,0,0)", color: css("--muted"), activecolor: ink };
     if (out.updatemenus) {
       out.updatemenus = out.updatemenus.map((menu) => ({
         ...menu, bgcolor: css("--paper"), bordercolor: rule, font: { color: ink },
@@ -44,7 +45,9 @@
     const spec = JSON.parse(document.getElementById(`plot-${key}`).textContent);
     const plotly = await load();
     await plotly.react(target, spec.data, themed(spec.layout), {
-      displaylogo: false, responsive: true, modeBarButtonsToRemove: ["toImage", "lasso2d", "select2d"],
+      displaylogo: false,
+      responsive: true,
+      modeBarButtons: [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "autoScale2d", "resetScale2d"]],
     });
     shown.set(key, target);
   };
