@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -35,10 +36,10 @@ def contrast(
     *,
     outcome: str = "delta_nll",
     protocol: str | Protocol = "moeaudit",
-    controls: tuple[str, ...] = tuple(CONTROLS),
-    layers: list[int] | None = None,
+    controls: Sequence[str] = tuple(CONTROLS),
+    layers: Sequence[int] | None = None,
     seed: int = 0,
-    sizes: tuple[str, ...] = ("d_z",),
+    sizes: Sequence[str] = ("d_z",),
     family: Family | None = None,
     **settings: Any,
 ) -> pd.DataFrame:
@@ -112,8 +113,8 @@ def contrast_cells(
     recipe: Protocol,
     *,
     outcome: str,
-    controls: tuple[str, ...],
-    layers: list[int] | None,
+    controls: Sequence[str],
+    layers: Sequence[int] | None,
     seed: int,
 ) -> tuple[list[Cell], int]:
     """The cells of `contrast` (metrics first, then controls, layers rising) and the documents."""
@@ -123,7 +124,8 @@ def contrast_cells(
     values = outcome_values(table, outcome)
     scores = metrics_table(metrics)
     names = choose_metrics(recipe, list(dict.fromkeys(scores["metric"].astype(str))))
-    chosen = layers or choose_layers(recipe, sorted(int(x) for x in table["layer"].unique()))
+    found = sorted(int(x) for x in table["layer"].unique())
+    chosen = choose_layers(recipe, found) if layers is None else layers
     by_layer = {int(k): scores.loc[scores["layer"] == k] for k in scores["layer"].unique()}
     draw_seed = seed if recipe.seed is None else recipe.seed
     cells: list[Cell] = []

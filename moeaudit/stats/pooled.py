@@ -7,6 +7,7 @@ first; documents are then the only thing that varies.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,8 @@ def pooled(
     *,
     outcome: str = "delta_nll",
     protocol: str | Protocol = "moeaudit",
-    controls: tuple[str, ...] = tuple(CONTROLS),
-    layers: list[int] | None = None,
+    controls: Sequence[str] = tuple(CONTROLS),
+    layers: Sequence[int] | None = None,
     seed: int = 0,
     **settings: Any,
 ) -> pd.DataFrame:

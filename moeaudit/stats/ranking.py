@@ -6,29 +6,28 @@ the reliability of the harm (two halves of the documents) and its noise ceiling 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ..errors import InputError
-from . import equivalence, families
-from .bootstrap import document_weights, percentile_limits
+from .attenuation import Attenuation, of_half
+from .bootstrap import document_weights
 from .checks import as_frame, metrics_table, outcome_column, outcome_values
 from .contrast import KEYS
 from .controls import CONTROLS, check_controls
 from .correlation import kendall_limits, kendall_rows, spearman_limits, spearman_rows
 from .harm import Harm, harm_of, reliability
-from .maxt import step_down
 from .protocol import Protocol, choose_metrics, get_protocol
+from .ranking_table import ranking_table
 from .seeds import generator
 from .slots import layers_of
-from .table import finish
 
-QUESTION = "per-expert expected harm"
 MIN_EXPERTS = 4
 SESOI = 0.3
+UNRELIABLE = "halves of the documents do not agree on the harm of these experts"
 
 
 def expert_harm(
@@ -38,8 +37,8 @@ def expert_harm(
     outcome: str = "delta_nll",
     per: str = "active_token",
     protocol: str | Protocol = "moeaudit",
-    controls: tuple[str, ...] = tuple(CONTROLS),
-    layers: list[int] | None = None,
+    controls: Sequence[str] = tuple(CONTROLS),
+    layers: Sequence[int] | None = None,
     sesoi: float | int = SESOI,
     seed: int = 0,
     **settings: Any,
@@ -59,14 +58,18 @@ def expert_harm(
 
     Returns
     -------
-    One row per (metric, layer) and (control, layer): `n_experts`, `n_dropped` (experts active in
-    fewer than 10 documents, or without a value), `rho` (Spearman) and `tau` (Kendall's tau-b), each
-    with `_low`, `_high` (document bootstrap: how well the harm is known, experts fixed) and
-    `_analytic_low`, `_analytic_high` (experts as a sample), `reliability` of the harm
-    (split-half), `ceiling` = its square root: the correlation that a perfect metric could
-    reach, `p` (experts permuted), its corrections, `p_maxt` (step-down, one permutation for all
-    metrics of a layer), `p_equivalence` (|rho| >= sesoi refuted, by the bootstrap standard error
-    and that of experts together), `verdict`, `reason`.
+    One row per (metric, layer) and (control, layer).
+
+    `rho` (Spearman) and `tau` (Kendall's tau-b) are correlations with the harm as measured, `_low`
+    and `_high` their document bootstrap, corrected for the noise it adds; `_analytic_low` and
+    `_analytic_high` take the experts as a sample instead. `rho_true` with its limits is the
+    correlation with the harm itself: `rho` over the `ceiling`, which is the square root of the
+    `reliability` of the harm (split-half) and the most a perfect metric could be seen to reach.
+    It is null where halves of the documents do not agree (`caution` says so).
+
+    `p` permutes the experts; then its corrections and `p_maxt` (step-down, one permutation for all
+    metrics of a layer). `p_tost` and `p_equivalence` are against |rho_true| >= sesoi. `n_experts`,
+    and `n_dropped`: experts active in fewer than 10 documents, or without a value.
     """
     recipe = get_protocol(protocol).with_(**settings)
     controls = check_controls(tuple(controls))
@@ -97,13 +100,15 @@ def expert_harm(
         shuffles = generator(seed, "experts", slots.layer).permuted(
             np.tile(np.arange(len(harm.expert)), (recipe.n_flips, 1)), axis=1
         )
-        ceiling = reliability(harm, seed)
+        whole = reliability(harm, seed)
         for name, role, score, target in questions:
-            row, draws = _row(target, score, weights, shuffles, recipe)
-            row |= {"metric": name, "role": role, "layer": slots.layer, "reliability": ceiling}
+            # The held-out score is set against the harm in the other half of the documents.
+            noise = Attenuation(of_half(whole) if name == "heldout_causal" else whole)
+            row, draws = _row(target, score, weights, shuffles, noise, recipe)
+            row |= {"metric": name, "role": role, "layer": slots.layer}
             rows.append(row)
             null.append(draws)
-    return _table(rows, null, outcome, per, sesoi, recipe, [*names, *controls])
+    return ranking_table(rows, null, outcome, per, sesoi, recipe, [*names, *controls])
 
 
 def _questions(
@@ -141,7 +146,12 @@ def _questions(
 
 
 def _row(
-    harm: Harm, score: np.ndarray, weights: np.ndarray, shuffles: np.ndarray, recipe: Protocol
+    harm: Harm,
+    score: np.ndarray,
+    weights: np.ndarray,
+    shuffles: np.ndarray,
+    noise: Attenuation,
+    recipe: Protocol,
 ) -> tuple[dict[str, Any], np.ndarray]:
     mean = harm.mean(np.ones((1, len(harm.tokens))))[0]
     use = ~np.isnan(score) & ~np.isnan(mean)
@@ -150,12 +160,15 @@ def _row(
         "n_documents": int((harm.count.sum(axis=1) > 0).sum()),
         "n_experts": int(use.sum()),
         "n_dropped": harm.n_dropped + int((~use).sum()),
+        "reliability": noise.reliability,
+        "ceiling": noise.ceiling,
         "reason": _why_not(score[use], mean[use]),
+        "caution": None if noise.known else UNRELIABLE,
     }
     keys = ("rho", "tau")
     for key in keys:
         row |= dict.fromkeys((key, *(f"{key}_{s}" for s in _LIMITS)), np.nan)
-    row |= {"se": np.nan, "p": np.nan, "z": np.nan}
+    row |= dict.fromkeys(("rho_true", "rho_true_low", "rho_true_high", "se", "p", "z"), np.nan)
     if row["reason"] is not None:
         return row, np.full(len(shuffles), np.nan)
     x, y = score[None, use], mean[use]
@@ -169,14 +182,15 @@ def _row(
         estimate = float(rows_of(x, y[None])[0, 0])
         draws = rows_of(x, replicates)[:, 0]
         draws = draws[np.isfinite(draws)]
-        low, high = percentile_limits(draws, recipe.level)
+        low, high = noise.observed_limits(draws, recipe.level)
         a_low, a_high = limits(estimate, n, recipe.level)
         row |= dict(
             zip((key, *(f"{key}_{s}" for s in _LIMITS)), (estimate, low, high, a_low, a_high))
         )
         if key == "rho":
-            over_experts = (1 + estimate**2 / 2) / (n - 3) * (1 - estimate**2) ** 2
-            row["se"] = float(np.sqrt(draws.var(ddof=1) + over_experts))
+            row["rho_true"] = noise.true(estimate)
+            row["rho_true_low"], row["rho_true_high"] = noise.true_limits(draws, recipe.level)
+            row["se"] = noise.true_se(draws)
     # The order a shuffle of all experts induces on those in use is a uniform shuffle of them.
     places = np.argsort(shuffles[:, use], axis=1)
     null = np.abs(spearman_rows(x, y[places])[:, 0])
@@ -197,60 +211,3 @@ def _why_not(score: np.ndarray, mean: np.ndarray) -> str | None:
     if np.ptp(mean) == 0:
         return "the expected harm is the same for every expert"
     return None
-
-
-def _table(
-    rows: list[dict[str, Any]],
-    null: list[np.ndarray],
-    outcome: str,
-    per: str,
-    sesoi: float,
-    recipe: Protocol,
-    order: list[str],
-) -> pd.DataFrame:
-    table = pd.DataFrame(rows)
-    family = np.where(table["role"] == "metric", "metric", table["metric"])
-    for name in dict.fromkeys(family):
-        members = np.flatnonzero(family == name)
-        part = table.loc[members]
-        p = part["p"].to_numpy(float)
-        columns: dict[str, Any] = {f"p_{m}": families.adjust(p, m) for m in families.METHODS}
-        columns["p_maxt"] = step_down(part["z"].to_numpy(float), [null[i] for i in members])
-        ok = part["reason"].isna().to_numpy()
-        refuted = np.full(len(members), np.nan)
-        for i in np.flatnonzero(ok):
-            r, se, dof = (part[c].iloc[i] for c in ("rho", "se", "n_experts"))
-            if se > 0:
-                refuted[i] = equivalence.tost(float(r), float(se), float(dof - 2), sesoi).p
-        columns["p_tost"] = refuted
-        columns["p_equivalence"] = families.adjust(refuted, recipe.equivalence or "holm")
-        columns["family_size"] = len(members)
-        columns["verdict"] = [
-            equivalence.verdict(*x, recipe.alpha)
-            for x in zip(
-                columns[f"p_{recipe.decision}"], columns["p_equivalence"], part["rho"].to_numpy()
-            )
-        ]
-        for column, values in columns.items():
-            table.loc[members, column] = values
-    table["ceiling"] = np.sqrt(table["reliability"].clip(lower=0))
-    table["sesoi"], table["outcome"], table["per"], table["question"] = (
-        sesoi,
-        outcome,
-        per,
-        QUESTION,
-    )
-    place = [order.index(n) for n in table["metric"]]
-    table = table.assign(place=place).sort_values(["role", "place", "layer"], kind="stable")
-    table = pd.concat([table[table["role"] == r] for r in ("metric", "control")], ignore_index=True)
-    return finish(table.loc[:, COLUMNS].copy())
-
-
-COLUMNS = [
-    *("question", "outcome", "per", "metric", "role", "layer"),
-    *("n", "n_documents", "n_experts", "n_dropped"),
-    *("rho", "rho_low", "rho_high", "rho_analytic_low", "rho_analytic_high"),
-    *("tau", "tau_low", "tau_high", "tau_analytic_low", "tau_analytic_high"),
-    *("reliability", "ceiling", "p", *(f"p_{m}" for m in families.METHODS), "p_maxt"),
-    *("sesoi", "p_tost", "p_equivalence", "family_size", "verdict", "reason"),
-]

@@ -7,7 +7,7 @@ a slope: nats per standard deviation of the metric.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,9 +40,9 @@ def regression(
     *,
     outcome: str = "delta_nll",
     protocol: str | Protocol = "moeaudit",
-    models: tuple[str, ...] = tuple(MODELS),
-    controls: tuple[str, ...] = tuple(CONTROLS),
-    layers: list[int] | None = None,
+    models: Sequence[str] = tuple(MODELS),
+    controls: Sequence[str] = tuple(CONTROLS),
+    layers: Sequence[int] | None = None,
     max_tokens: int = 20_000,
     seed: int = 0,
     **settings: Any,

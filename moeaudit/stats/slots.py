@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +43,7 @@ def document_codes(effects: pd.DataFrame) -> tuple[np.ndarray, int]:
 
 
 def layers_of(
-    effects: pd.DataFrame, values: np.ndarray, layers: list[int] | None = None
+    effects: pd.DataFrame, values: np.ndarray, layers: Sequence[int] | None = None
 ) -> Iterator[Slots]:
     """Walk the layers of an effects table in rising order; memory is one layer's arrays.
 
@@ -61,6 +61,8 @@ def layers_of(
     document, n_documents = document_codes(effects)
     layer = effects["layer"].to_numpy()
     found = [int(x) for x in np.unique(layer)]
+    if layers is not None and len(layers) == 0:
+        raise InputError(f"An empty list of layers was asked for; the effects hold {found}.")
     absent = sorted(set(layers or []) - set(found))
     if absent:
         raise InputError(f"The effects hold no layer {absent}; they hold the layers {found}.")

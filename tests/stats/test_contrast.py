@@ -268,6 +268,7 @@ def test_bad_tables_are_refused(change, message):
         ({"sesoi": -0.1}, "SESOI"),
         ({"alpha": 1.5}, "alpha"),
         ({"layers": [9]}, "no layer"),
+        ({"layers": []}, "empty list"),
         ({"interval": "exact"}, "Unknown interval"),
         ({"sizes": ("d",)}, "Unknown effect size"),
         ({"bootstraps": 3}, "no setting bootstraps"),

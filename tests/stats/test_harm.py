@@ -10,6 +10,8 @@ from test_contrast import census
 
 from moeaudit.errors import InputError
 from moeaudit.stats import correlation, expert_harm
+from moeaudit.stats.attenuation import Attenuation, of_half
+from moeaudit.stats.bootstrap import document_weights
 from moeaudit.stats.controls import document_folds, heldout_score
 from moeaudit.stats.slots import layers_of
 
@@ -112,7 +114,7 @@ def test_what_cannot_be_estimated_says_why_and_nothing_is_nan():
     assert "same for every expert" in cell(table, "flat", 1).reason
     assert "only 3 experts" in cell(table, "few", 1).reason
     assert cell(table, "flat", 1).verdict == "not estimable"
-    told = table.reason.notna()
+    told = table.reason.notna() | table.caution.notna()
     assert (
         not table[~told].drop(columns=["reason", "caution"], errors="ignore").isna().any(axis=None)
     )
@@ -141,3 +143,33 @@ def test_row_wise_correlations_equal_scipy_with_ties():
     z, se = np.arctanh(0.5), np.sqrt((1 + 0.125) / 27)
     assert (low, high) == pytest.approx((np.tanh(z - 1.959964 * se), np.tanh(z + 1.959964 * se)))
     assert correlation.spearman_brown(0.6) == pytest.approx(0.75)
+
+
+def test_interval_covers_the_correlation_with_the_harm_itself():
+    # 32 experts, harm of reliability .75 from 60 documents, metric correlated with the harm.
+    rng = np.random.default_rng(5)
+    weights = document_weights(60, 300, 0)
+    noise = Attenuation(0.75)
+    plain = corrected = 0
+    for _ in range(200):
+        harm = rng.normal(size=32)
+        metric = 0.6 * harm + 0.8 * rng.normal(size=32)
+        seen = harm + np.sqrt(60 / 3) * rng.normal(size=(60, 32))
+        truth = stats.spearmanr(metric, harm).statistic
+        draws = correlation.spearman_rows(metric[None], weights @ seen / 60)[:, 0]
+        low, high = noise.true_limits(draws, 0.95)
+        corrected += low <= truth <= high
+        low, high = np.quantile(draws, [0.025, 0.975])
+        plain += low <= truth <= high
+    assert 0.9 <= corrected / 200 <= 0.99 and plain / 200 < 0.75
+
+
+def test_attenuation_by_its_formulas():
+    noise = Attenuation(0.64)
+    assert noise.ceiling == pytest.approx(0.8) and noise.true(0.4) == pytest.approx(0.5)
+    assert noise.of_replicates**2 == pytest.approx(0.64 / 1.36) == pytest.approx(of_half(0.64))
+    draws = np.linspace(-0.2, 0.4, 1001)
+    low, high = noise.true_limits(draws, 0.95)
+    assert noise.observed_limits(draws, 0.95) == pytest.approx((0.8 * low, 0.8 * high))
+    nothing = Attenuation(-0.1)
+    assert np.isnan(nothing.true(0.3)) and nothing.true_limits(draws, 0.95) == (-1, 1)
