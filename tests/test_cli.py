@@ -268,3 +268,19 @@ def test_progress_tells_rate_and_time_left():
     assert "census: 1,000 removals in 0:00:10 (80 removals/s)" in text
     assert "\x1b" not in text
     assert clock(3725.4) == "1:02:05"
+
+
+def test_numbers_that_fail_verification_are_not_a_success(small, tmp_path, monkeypatch, capfd):
+    from moeaudit.runs.folder import read_record, write_json
+
+    out = tmp_path / "run"
+    arguments = [*small, "--out", out, "--layers", "0", "--documents", "4"]
+    assert call(monkeypatch, *arguments) == 0
+    record = read_record(out)
+    record["verification"][0] |= {"agrees": False, "max_abs_kl": 0.25}
+    write_json(out / "audit.json", record)
+    capfd.readouterr()
+    assert call(monkeypatch, *arguments) == 1
+    said = capfd.readouterr().out
+    assert "failed: 2 removals recomputed by raw PyTorch hooks" in said
+    assert "Verification failed" in said

@@ -78,6 +78,8 @@ def audit(
         )
         raise typer.Exit(130) from None
     show(run, console(), report or folder / "report.html")
+    if run.alarm:
+        raise typer.Exit(1)
 
 
 def show(run: Run, screen: Console, page: Path) -> None:
@@ -99,4 +101,6 @@ def show(run: Run, screen: Console, page: Path) -> None:
     for check in checks(run):
         say(screen, f"{check['css']}: {check['text']}")
     say(screen, f"Engine: {run.record['engine']}")
+    if run.alarm:
+        say(screen, f"\n{run.alarm}", style="bold")
     say(screen, f"\nReport: {page}\nTables: {run.folder}")

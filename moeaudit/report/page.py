@@ -103,6 +103,7 @@ def render(run: Run) -> str:
         answer=answer(evidence, whole, run.spec.model),
         contents=[c for c in CONTENTS if c[0] in keys or c[0] not in _FIGURE_KEYS],
         engine=run.record["engine"],
+        alarm=run.alarm,
         checks=words.checks(run),
         facts=facts(run, whole),
         verdicts=verdicts(evidence),

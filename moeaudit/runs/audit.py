@@ -120,6 +120,11 @@ def question(
     chosen = model.anatomy.select(layers)
     length = model.max_length if max_length is None else max_length
     material = gather(model, docs, documents=documents, tokens=tokens, max_length=length, seed=seed)
+    if documents is not None and material.effect.n_documents < documents:
+        material.notes.append(
+            f"{documents} documents were asked for; effects are measured on the "
+            f"{material.effect.n_documents} that there are (metrics need documents of their own)."
+        )
     spec = AuditSpec(
         model=model.name,
         weights=model.provenance["weights_sha256"],

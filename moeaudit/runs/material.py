@@ -150,13 +150,13 @@ def _tokenised(
     max_length: int,
     notes: list[str],
 ) -> Material:
-    from ..causal import tokenize_for
+    from ..text.reading import tokens_for
 
     parts, rows = [], []
     for role, corpus in (("metrics", metric), ("effects", effect)):
         plain = corpus.subset(range(len(corpus)))
         plain.notes = []
-        read, cut = beginnings(tokenize_for(model, plain, max_length), tokens)
+        read, cut = beginnings(tokens_for(model, plain, max_length), tokens)
         parts.append(read)
         notes = [*notes, *(f"{role.capitalize()}: {note}" for note in cut)]
         length = _lengths(read)
@@ -215,9 +215,9 @@ def _from_tokens(
     model: Model, docs: Sequence[Any], wanted: int, tokens: int, max_length: int, seed: int
 ) -> Material:
     """Token arrays instead of texts: the same choice, by a hash of the ids."""
-    from ..causal import tokenize_for
+    from ..text.reading import tokens_for
 
-    whole, notes = beginnings(tokenize_for(model, docs, max_length), tokens)
+    whole, notes = beginnings(tokens_for(model, docs, max_length), tokens)
     _enough(whole.n_documents)
     ids = {d: hashlib.sha256() for d in dict.fromkeys(c.document for c in whole.chunks)}
     for chunk in whole.chunks:

@@ -76,6 +76,19 @@ class Run:
         """One entry per engine: how many rows it recomputed and the largest differences found."""
         return self.record["verification"]
 
+    @property
+    def alarm(self) -> str | None:
+        """Why the numbers should not be used as they are; None if verification went well."""
+        failed = [v["engine"] for v in self.verification if not v["skipped"] and not v["agrees"]]
+        if failed:
+            return (
+                f"Verification failed: {' and '.join(failed)} disagree with the census by more than "
+                "rounding explains. Do not use these numbers; please report this with audit.json."
+            )
+        if not any(v["n"] for v in self.verification):
+            return "No engine could recompute any of these numbers: they are not verified."
+        return None
+
     def report(self, path: str | Path | None = None) -> Path:
         """Write the run as one self-contained HTML page; by default `report.html` in the folder."""
         from ..report import write_report  # the report reads runs, so it cannot be imported above

@@ -180,3 +180,23 @@ def test_some_layers_only(small_audit, tmp_path):
     assert set(run.effects["layer"]) == set(run.routing["layer"]) == {2}
     assert set(run.experts["layer"]) == set(run.tests["layer"]) == {2}
     assert "layers 0, 1 were not audited" in run.report().read_text()
+
+
+def test_fewer_documents_than_asked_for_are_noted(small_audit, tmp_path):
+    run = small_audit(out=tmp_path / "out", documents=50, layers=[0])
+    assert run.spec.effect_documents == 10
+    assert any(note.startswith("50 documents were asked for") for note in run.record["notes"])
+
+
+def test_a_run_that_fails_verification_says_so_loudly(finished):
+    broken = json.loads(json.dumps(finished.record))
+    broken["verification"][0] |= {"agrees": False, "max_abs_delta_nll": 0.5}
+    run = Run(finished.folder, broken)
+    assert run.alarm is not None
+    assert "hooks disagree" in run.alarm
+    text = (run.report(finished.folder.parent / "alarm.html")).read_text()
+    assert 'role="alert">Verification failed' in text
+    assert finished.alarm is None
+    for entry in broken["verification"]:
+        entry |= {"agrees": False, "n": 0, "skipped": "it cannot"}
+    assert "not verified" in str(Run(finished.folder, broken).alarm)
