@@ -1,7 +1,6 @@
 """The counterfactuals: interventions, wavefront replay, outcomes, verification."""
 
-from .ablate import ablate as ablate
-from .ablate import tokenize_for as tokenize_for
+from .census import ablate as ablate
 from .effects import Effects as Effects
 from .effects import EffectsFolder as EffectsFolder
 from .interventions import Edits as Edits
@@ -40,6 +39,5 @@ __all__ = [
     "expert_outputs",
     "plan_for",
     "replay_for",
-    "tokenize_for",
     "verify",
 ]

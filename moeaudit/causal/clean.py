@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 
 from moeaudit.models import Model, MoELayer
+from moeaudit.models.modes import evaluating
 
 
 @dataclass
@@ -34,7 +35,7 @@ def clean_pass(
 
         return hook
 
-    with ExitStack() as stack:
+    with evaluating(model.hf), ExitStack() as stack:
         for moe in layers:
             handle = moe.experts.register_forward_pre_hook(record(moe.index), with_kwargs=True)
             stack.callback(handle.remove)

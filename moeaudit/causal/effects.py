@@ -98,6 +98,9 @@ class EffectsFolder:
     intervention: str
     engine: str
     notes: tuple[str, ...]
+    max_length: int | None = (
+        None  # how long texts were cut, so that the same pieces can be made again
+    )
 
     def read(self, columns: list[str] | None = None) -> pd.DataFrame:
         """All shards as one frame."""

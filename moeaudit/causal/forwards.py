@@ -65,13 +65,18 @@ class FullForwards:
         )
         copies = max(1, min(_TOKENS // tokens, _LOGITS // (tokens * vocab)))
         vector = None if edits.vector is None else edits.vector.flatten(0, 1)
-        picked = []
+        target = self.ids[0, self.positions + 1].repeat_interleave(rows)
+        parts = []
         for a in range(0, p * rows, copies):
             part = slice(a, a + copies)
             extra = None if vector is None else vector[part]
-            picked.append(self._copies(routing, index[part], weight[part], at[part], extra))
-        edited = torch.cat(picked).view(p, rows, vocab)
-        return compare(clean[self.positions], edited, self.ids[0, self.positions + 1])
+            edited = self._copies(routing, index[part], weight[part], at[part], extra)
+            parts.append(compare(clean[at[part]], edited[:, None], target[part]))
+        return Outcomes(
+            torch.cat([part.delta_nll for part in parts]).view(p, rows),
+            torch.cat([part.kl for part in parts]).view(p, rows),
+            torch.cat([part.flip for part in parts]).view(p, rows),
+        )
 
     def _copies(
         self,

@@ -6,12 +6,16 @@ cell; a model that passes is replayed, one that fails runs on the slower path an
 
 from __future__ import annotations
 
+import copy
+import threading
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 
 from moeaudit.models import Model, MoELayer
+from moeaudit.models.find import find_anatomy
+from moeaudit.models.modes import evaluating
 from moeaudit.models.probe import probe_ids
 
 from .attention import RowsDoNotHold
@@ -22,6 +26,8 @@ from .lone_rows import LoneRows
 from .wavefront import Walked, WalkPlan, Wavefront
 
 _TOKENS = 13
+_COPY_PARAMETERS = 500_000_000
+_ONE_AT_A_TIME = threading.RLock()
 # What rounding explains between the two engines: a floor in nats, and a share of the largest effect
 # (a model with loud weights amplifies rounding; a row that cannot follow is off by its whole effect).
 _ROUNDING = {
@@ -48,16 +54,29 @@ class Replay:
 
     def __str__(self) -> str:
         if self.engine == "wavefront":
-            return f"wavefront replay (checked to {self.largest_difference:.1e} nats against full forwards)"
+            checked = (
+                f"{self.largest_difference:.1e} nats against full forwards on {_TOKENS} tokens"
+            )
+            return f"wavefront replay (checked to {checked})"
         return f"batched full forwards, exact and slower, because {self.reason}"
 
 
 def replay_for(model: Model) -> Replay:
     """The engine for `model`, found once and kept with it."""
-    found = model.findings.get("replay")
-    if found is None:
-        found = model.findings["replay"] = _choose(model)
-    return found
+    state = _fingerprint(model)
+    known = model.findings.get("replay")
+    if known is None or known[0] != state:
+        with _ONE_AT_A_TIME, evaluating(model.hf):
+            model.findings["replay"] = known = (state, _choose_in_full_precision(model))
+    return known[1]
+
+
+def _fingerprint(model: Model) -> tuple[object, ...]:
+    """What a verdict depends on besides the weights: a change of it asks for a new one."""
+    layers = model.anatomy.decoder_layers
+    hooks = tuple(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in layers)  # noqa: SLF001
+    attention = getattr(model.hf.config, "_attn_implementation", None)
+    return (model.experts_implementation, attention, model.dtype, str(model.device), hooks)
 
 
 def plan_for(model: Model, layers: list[MoELayer], intervention: Intervention) -> WalkPlan:
@@ -70,14 +89,27 @@ def walk(plan: WalkPlan, ids: torch.Tensor, positions: torch.Tensor) -> Walked:
     """Effects at `positions` of the document `ids`, `"1 tokens"`, by the engine chosen."""
     model = plan.model
     replay = replay_for(model)
-    if replay.engine == "wavefront":
-        try:
-            return Wavefront(plan, ids, positions).run()
-        except RowsDoNotHold as surprise:
-            # Some models change their attention only on longer texts (compressed or sparse keys).
-            reason = f"on a text of {ids.shape[1]} tokens {surprise}"
-            model.findings["replay"] = replace(replay, engine="full forwards", reason=reason)
-    return FullForwards(plan, ids, positions).run()
+    # Attention is rerouted through registries of the process, so walks take turns.
+    with _ONE_AT_A_TIME, evaluating(model.hf):
+        if replay.engine == "wavefront":
+            try:
+                return Wavefront(plan, ids, positions).run()
+            except RowsDoNotHold as surprise:
+                # Some models change their attention only on longer texts (compressed, sparse keys).
+                reason = f"on a text of {ids.shape[1]} tokens {surprise}"
+                slower = replace(replay, engine="full forwards", reason=reason)
+                model.findings["replay"] = (_fingerprint(model), slower)
+        return FullForwards(plan, ids, positions).run()
+
+
+def _choose_in_full_precision(model: Model) -> Replay:
+    """Choose on a float32 copy where there is room for one: half precision hides what mixes tokens."""
+    half = model.dtype in (torch.float16, torch.bfloat16)
+    if not half or model.hf.num_parameters() > _COPY_PARAMETERS:
+        return _choose(model)
+    copied = copy.deepcopy(model.hf).float()
+    exact = _choose(Model(model.name, copied, None, find_anatomy(copied), {}))
+    return exact if exact.engine == "full forwards" else _choose(model)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ import torch
 from ..errors import InputError
 from ..models import Model
 from ..text import Chunk, TokenizedCorpus
-from .ablate import tokenize_for
+from ..text.reading import tokens_for
 from .effects import EffectsFolder
 from .engines import engine_class
 
@@ -42,15 +42,35 @@ class Verification:
 
     @property
     def agrees(self) -> bool:
-        """Whether at least one row was recomputed and none differs by more than rounding."""
+        """Whether at least one row was recomputed and none differs by more than rounding.
+
+        False as well where all sampled effects are below the tolerance: such a sample shows nothing.
+        """
         # Comparisons with NaN are false, so an effect that is NaN never agrees.
-        return self.n > 0 and all(
-            difference <= self.tolerance for difference in (self.max_abs_delta_nll, self.max_abs_kl)
+        return (
+            self.n > 0
+            and not self.blind
+            and all(
+                difference <= self.tolerance
+                for difference in (self.max_abs_delta_nll, self.max_abs_kl)
+            )
         )
+
+    @property
+    def blind(self) -> bool:
+        """Whether every sampled effect is smaller than what rounding explains."""
+        both = self.rows[["delta_nll", "engine_delta_nll"]].abs() if self.n else self.rows
+        return self.n > 0 and not bool((both.to_numpy(float) > self.tolerance).any())
 
     def __repr__(self) -> str:
         if self.skipped is not None:
             return f"Not verified with {self.engine}: {self.skipped}"
+        if self.blind:
+            return (
+                f"Not verified with {self.engine}: all {self.n} sampled effects are below {self.tolerance:.0e} nats, "
+                f"what {self.dtype} rounding explains, so agreement would show nothing. Load the model "
+                "in float32."
+            )
         verdict = (
             f"within {self.tolerance:.0e}, what {self.dtype} rounding explains"
             if self.agrees
@@ -74,6 +94,7 @@ def verify(
     engine: str = "hooks",
     seed: int = 0,
     docs: Any = None,
+    max_length: int | None = None,
 ) -> Verification:
     """Recompute `n` random effects by one full forward each, in an engine of its own.
 
@@ -106,7 +127,7 @@ def verify(
             f"These are effects of the intervention {intervention!r}, and the engines recompute "
             "the removal of one expert only. Verify effects of Zero()."
         )
-    texts = _texts(effects, model, docs)
+    texts = _texts(effects, model, docs, max_length)
     rows = _sample(effects, n, seed)
     reason = kind.supports(model)
     if reason is not None:
@@ -160,10 +181,13 @@ def _largest_difference(rows: pd.DataFrame, column: str) -> float:
     return float(np.max(np.abs(census - engine)))
 
 
-def _texts(effects: pd.DataFrame | EffectsFolder, model: Model, docs: Any) -> TokenizedCorpus:
+def _texts(
+    effects: pd.DataFrame | EffectsFolder, model: Model, docs: Any, max_length: int | None
+) -> TokenizedCorpus:
     carried = getattr(effects, "texts", None)
     if docs is not None:
-        return tokenize_for(model, docs)
+        cut = getattr(effects, "max_length", None) or getattr(carried, "max_length", None)
+        return tokens_for(model, docs, max_length or cut)
     if not isinstance(carried, TokenizedCorpus):
         raise InputError(
             "These effects do not carry the documents they were computed on, so nothing can be "

@@ -201,7 +201,9 @@ class Wavefront:
             row_args, row_kwargs = map_tensors(place, (args, kwargs))
             state.positions, state.rows = positions, n
             try:
-                result = layer.forward(*row_args, **row_kwargs)
+                result = layer(
+                    *row_args, **row_kwargs
+                )  # as called, so that other hooks see rows too
             finally:
                 state.positions = None
             result = result[0] if isinstance(result, tuple) else result

@@ -23,7 +23,7 @@ def load(
     source: Any,
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
-    dtype: str | None = None,
+    dtype: Any = None,
     device: str | None = None,
     experts_implementation: str | None = None,
     revision: str | None = None,
@@ -32,13 +32,15 @@ def load(
 
     `source` is a bundled name (`"tiny-olmoe"`), a folder in hub layout, a hub id, a transformers
     model, a TransformerLens `TransformerBridge` or an nnsight model. `dtype` is `"float32"`,
-    `"bfloat16"`, `"float16"` or `"auto"` (as stored, the default; bundled models are stored in
+    `"bfloat16"`, `"float16"`, a torch dtype or `"auto"` (as stored, the default; bundled models are stored in
     half precision and load as float32). Code from a checkpoint is never run, pickles never read.
+    A model object is used as it is; passes run in evaluation mode and leave its mode alone.
 
     Raises ModelError for a model that cannot be loaded, holds NaN, or is no MoE, and ContractError
     for a MoE whose experts are not called as `experts(hidden, top_k_index, top_k_weights)`.
     """
     from .find import find_anatomy
+    from .modes import evaluating
     from .probe import run_probe
     from .weights import require_finite, tensors_sha256
 
@@ -48,22 +50,24 @@ def load(
         name, hf, found_tokenizer, provenance = _from_place(source, dtype, device, revision)
         tokenizer = tokenizer or found_tokenizer
     else:
+        _only_for_places(source, dtype=dtype, device=device, revision=revision)
         hf, found_tokenizer = _unwrap(source)
         tokenizer = tokenizer or found_tokenizer
         name = getattr(hf.config, "_name_or_path", "") or type(hf).__name__
-        provenance = {"source": "object", "revision": None, "weights_sha256": tensors_sha256(hf)}
-    hf.eval()
+        provenance = {"source": "object", "revision": None} | tensors_sha256(hf)
     if experts_implementation is not None:
-        hf.set_experts_implementation(experts_implementation)
+        _set_experts(hf, name, experts_implementation)
     try:
-        probe = run_probe(hf, 7)
+        with evaluating(hf):
+            probe = run_probe(hf, 7)
     except Exception as error:
         raise ModelError(
             f"{name} ({type(hf).__name__}) did not read a short text: {type(error).__name__}: {error} A "
             "causal language model that is called as model(input_ids=...) and returns logits was expected."
         ) from error
     require_finite(hf, probe.logits, name)
-    anatomy = find_anatomy(hf)
+    with evaluating(hf):
+        anatomy = find_anatomy(hf)
     model = Model(name, hf, tokenizer, anatomy, provenance)
     model.provenance |= {
         "architecture": anatomy.architecture,
@@ -75,7 +79,7 @@ def load(
 
 
 def _from_place(
-    source: str | Path, dtype: str | None, device: str | None, revision: str | None
+    source: str | Path, dtype: Any, device: str | None, revision: str | None
 ) -> tuple[str, PreTrainedModel, PreTrainedTokenizerBase | None, dict[str, Any]]:
     text = str(source)
     if text in bundled_models():
@@ -101,7 +105,7 @@ def _from_place(
     commit = getattr(hf.config, "_commit_hash", None) or revision
     from .weights import tensors_sha256
 
-    facts = {"source": f"hub:{text}", "revision": commit, "weights_sha256": tensors_sha256(hf)}
+    facts = {"source": f"hub:{text}", "revision": commit} | tensors_sha256(hf)
     return text, hf, _tokenizer(text, revision), facts
 
 
@@ -123,17 +127,18 @@ def _check_folder(path: Path) -> None:
 
 
 def _read(
-    source: str | Path, name: str, dtype: str, device: str | None, revision: str | None
+    source: str | Path, name: str, dtype: Any, device: str | None, revision: str | None
 ) -> PreTrainedModel:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
-    if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
+    kind = dtype if isinstance(dtype, torch.dtype) else getattr(torch, str(dtype), None)
+    if dtype != "auto" and not (isinstance(kind, torch.dtype) and kind.is_floating_point):
         raise ModelError(
             f"dtype = '{dtype}' is unknown; use 'auto', 'float32', 'bfloat16' or 'float16'."
         )
     options: dict[str, Any] = {
-        "dtype": dtype if dtype == "auto" else getattr(torch, dtype),
+        "dtype": dtype if dtype == "auto" else kind,
         "use_safetensors": True,
         "trust_remote_code": False,
         "output_loading_info": True,
@@ -142,7 +147,8 @@ def _read(
         options["revision"] = revision
     try:
         with _quiet():
-            config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+            at = {} if revision is None else {"revision": revision}
+            config = AutoConfig.from_pretrained(source, trust_remote_code=False, **at)
             auto = (
                 AutoModelForCausalLM
                 if type(config) in AutoModelForCausalLM._model_mapping  # noqa: SLF001
@@ -159,7 +165,15 @@ def _read(
             "model with safetensors weights was expected, or a hub id that this machine can reach."
         ) from error
     _require_complete(name, info)
-    return hf.to(device) if device else hf
+    if device is None:
+        return hf
+    try:
+        return hf.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(
+            f"'{name}' could not be moved to device '{device}': {str(error).splitlines()[0]} Use 'cpu', or a "
+            "device that torch sees on this machine."
+        ) from error
 
 
 def _require_complete(name: str, info: dict[str, Any]) -> None:
@@ -181,7 +195,8 @@ def _provenance(folder: Path, source: str, revision: str | None) -> dict[str, An
     from .weights import files_sha256
 
     files = sorted(folder.glob("*.safetensors"))
-    return {"source": source, "revision": revision, "weights_sha256": files_sha256(files)}
+    facts = {"source": source, "revision": revision, "weights_sha256": files_sha256(files)}
+    return facts | {"weights_sha256_of": "files"}
 
 
 def _tokenizer(source: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase | None:
@@ -197,6 +212,25 @@ def _tokenizer(source: str | Path, revision: str | None = None) -> PreTrainedTok
         raise ModelError(
             f"The tokenizer of '{source}' could not be read: {error} A tokenizer.json was expected; "
             "pass `tokenizer=` to load() to use another one."
+        ) from error
+
+
+def _only_for_places(source: Any, **options: Any) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise ModelError(
+            f"{given[0]} = {options[given[0]]!r} cannot be applied to a {type(source).__name__} that is already "
+            f"loaded. Leave it out, or change the model itself before it is given to load()."
+        )
+
+
+def _set_experts(hf: PreTrainedModel, name: str, implementation: str) -> None:
+    try:
+        hf.set_experts_implementation(implementation)
+    except (ValueError, KeyError) as error:
+        raise ModelError(
+            f"{name}: experts_implementation = '{implementation}' is not one of transformers': "
+            f"{str(error).splitlines()[0]} Use 'eager', 'batched_mm' or 'grouped_mm'."
         ) from error
 
 

@@ -23,16 +23,20 @@ def files_sha256(paths: list[Path]) -> str:
     return total.hexdigest()
 
 
-def tensors_sha256(model: nn.Module) -> str:
-    """SHA-256 over a model object's tensors by name, for models that came from no file."""
+def tensors_sha256(model: nn.Module) -> dict[str, str | None]:
+    """SHA-256 over a model object's tensors by name, for models that came from no file.
+
+    Tensors that an offloaded model keeps elsewhere cannot be hashed; then the hash is None.
+    """
+    if any(tensor.device.type == "meta" for tensor in model.state_dict().values()):
+        return {"weights_sha256": None, "weights_sha256_of": "not hashed: weights are offloaded"}
     total = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         total.update(name.encode())
-        if tensor.device.type != "meta":
-            total.update(
-                tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
-            )
-    return total.hexdigest()
+        total.update(
+            tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+        )
+    return {"weights_sha256": total.hexdigest(), "weights_sha256_of": "tensors in memory"}
 
 
 @torch.no_grad()
@@ -53,8 +57,13 @@ def require_finite(model: nn.Module, logits: torch.Tensor, name: str) -> None:
                 "infinite. Finite weights were expected; the checkpoint is damaged or training diverged. "
                 "Nothing was audited."
             )
-    if not bool(torch.isfinite(logits).all()):
+    # A model may forbid tokens with a logit of -inf; NaN and +inf are faults.
+    if bool((logits.isnan() | (logits == torch.inf)).any()) or not bool(
+        torch.isfinite(logits).any()
+    ):
+        kind = str(logits.dtype).removeprefix("torch.")
         raise ModelError(
-            f"{name}: the model's logits on a short text are NaN or infinite though its weights are "
-            "finite. This happens when float16 overflows; load it with dtype='float32' or 'bfloat16'."
+            f"{name}: the model's logits on a short text are NaN or infinite in {kind} though its weights "
+            "are finite. float16 overflows easily: load it with dtype='float32' or 'bfloat16'. In float32, "
+            "the checkpoint is damaged."
         )

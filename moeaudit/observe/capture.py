@@ -10,9 +10,10 @@ import pandas as pd
 import torch
 from jaxtyping import Int64
 
-from ..errors import InputError
+from ..errors import ModelError
 from ..models import Model
-from ..text import TokenizedCorpus, tokenize
+from ..text import TokenizedCorpus
+from ..text.reading import tokens_for
 from .clean_pass import clean_pass
 from .tables import routing_frame, tokens_frame
 from .trace import Facts, Trace
@@ -36,7 +37,7 @@ def capture(model: Model, docs: Any, *, max_length: int | None = None) -> Trace:
         InputError: no document has two tokens, or a token id is out of the vocabulary.
         ContractError: the experts' outputs do not add up to the routed output.
     """
-    tokenized = as_tokenized(model, docs, max_length)
+    tokenized = tokens_for(model, docs, max_length)
     reasons: dict[str, str] = {}
     pairs = list(capture_documents(model, tokenized, reasons=reasons))
     tokens = pd.concat([pair[0] for pair in pairs], ignore_index=True)
@@ -54,9 +55,14 @@ def capture_documents(
     """
     domains = list(dict.fromkeys(chunk.domain for chunk in tokenized.chunks))
     pieces = PieceCache(model)
-    for chunk in as_tokenized(model, tokenized, None).chunks:
+    for chunk in tokens_for(model, tokenized).chunks:
         ids = chunk.ids
         logits, records = clean_pass(model, torch.from_numpy(ids)[None].to(model.device))
+        if not bool(torch.isfinite(logits).any(-1).all()) or bool(logits.isnan().any()):
+            raise ModelError(
+                f"{model.name} gives NaN logits in document {chunk.document}; finite ones were expected, and "
+                "NaN is no measurement. Load the model with dtype='float32', or leave the document out."
+            )
         layers = {index: (model.anatomy[index], record) for index, record in records.items()}
         tokens = tokens_frame(
             chunk.document, chunk.domain, chunk.start, ids, pieces.of(ids), logits, domains
@@ -66,27 +72,6 @@ def capture_documents(
             reasons.update({name: why for name, why in found.items() if name not in reasons})
         del logits, records, layers  # nothing of this chunk is held while the caller works
         yield tokens, routing
-
-
-def as_tokenized(model: Model, docs: Any, max_length: int | None) -> TokenizedCorpus:
-    """Documents as chunks of token ids; tokenised documents are passed through, once checked."""
-    limit = model.max_length if max_length is None else max_length
-    if limit > model.max_length:
-        raise InputError(
-            f"max_length = {limit} does not fit: {model.name} reads at most {model.max_length} "
-            "tokens in one piece. Longer documents are cut into such pieces by themselves."
-        )
-    if not isinstance(docs, TokenizedCorpus):
-        return tokenize(docs, model.tokenizer, limit, vocabulary=model.vocab_size)
-    for chunk in docs.chunks:
-        low, high = int(np.min(chunk.ids)), int(np.max(chunk.ids))
-        if low < 0 or high >= model.vocab_size:
-            raise InputError(
-                f"Document {chunk.document} holds token id {low if low < 0 else high}, but "
-                f"{model.name} knows the ids 0 to {model.vocab_size - 1}. Tokenise the documents "
-                "with the model's own tokenizer, or pass them as strings."
-            )
-    return docs
 
 
 class PieceCache:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..errors import ContractError
 from ..models import Model, MoELayer
+from ..models.modes import evaluating
 
 
 @dataclass
@@ -44,7 +45,7 @@ def clean_pass(
         ContractError: an MoE layer whose experts were not called exactly once in the forward.
     """
     watchers = [LayerWatcher(model, layer) for layer in model.anatomy.layers]
-    with torch.no_grad(), contextlib.ExitStack() as stack:
+    with torch.no_grad(), evaluating(model.hf), contextlib.ExitStack() as stack:
         for watcher in watchers:
             stack.enter_context(watcher.watching())
         logits = model.hf(input_ids=ids, use_cache=False).logits[0]

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..errors import ContractError
 from ..models import MoELayer
+from ..models.contract import slot_contributions
 from .clean_pass import LayerRecord
 
 _ROWS_TIMES_WIDTH = 2**25  # bounds the memory of one call of the experts
@@ -36,11 +37,9 @@ def slot_norms(
         part = slice(start, min(start + block, rows))
         index, weight = record.index[part], record.weight[part]
         with torch.no_grad():
-            slots = layer.experts(
-                record.hidden[part].repeat_interleave(top_k, dim=0),  # [block * top_k, d_model]
-                index.reshape(-1, 1),
-                torch.ones_like(weight).reshape(-1, 1),
-            ).reshape(-1, top_k, d_model)
+            slots = slot_contributions(
+                layer.experts, record.hidden[part], index, torch.ones_like(weight)
+            )  # [block, top_k, d_model]
         norms.append(slots.float().norm(dim=-1))
         contributions = slots.float() * weight.float()[..., None]
         difference = contributions.sum(dim=1) - record.routed[part].float()

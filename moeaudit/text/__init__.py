@@ -14,16 +14,19 @@ from .document import Document as Document
 from .read import documents as documents
 
 if TYPE_CHECKING:
+    from .reading import tokens_for as tokens_for
     from .tokens import Chunk as Chunk
     from .tokens import TokenizedCorpus as TokenizedCorpus
     from .tokens import tokenize as tokenize
 
 _TOKENS = ("Chunk", "TokenizedCorpus", "tokenize")
 
-__all__ = ["Chunk", "Corpus", "Document", "TokenizedCorpus", "corpus", "documents", "tokenize"]
+__all__ = ["Chunk", "Corpus", "Document", "TokenizedCorpus", "corpus", "documents", "tokenize", "tokens_for"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "tokens_for":
+        return importlib.import_module(".reading", __name__).tokens_for
     if name in _TOKENS:
         return getattr(importlib.import_module(".tokens", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

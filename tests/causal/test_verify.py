@@ -120,3 +120,24 @@ def test_half_precision_is_judged_by_its_own_rounding():
     result = verify(effects, model, n=8)
     assert result.tolerance == 16 * torch.finfo(torch.bfloat16).eps and result.agrees
     assert "bfloat16 rounding" in repr(result)
+
+
+def test_effects_below_the_precision_of_the_model_are_not_called_verified():
+    from transformers import AutoModelForCausalLM
+
+    built = tiny_moe.build("olmoe")
+    torch.manual_seed(0)
+    quiet = AutoModelForCausalLM.from_config(built.config).to(torch.bfloat16)
+    model = ma.load(quiet)
+    effects = ma.ablate(model, [tiny_moe.ids(12)])
+    assert effects.delta_nll.abs().max() < 0.1
+    found = ma.verify(effects, model, n=5)
+    assert found.blind and not found.agrees
+    assert "would show nothing" in repr(found)
+
+
+def test_a_folder_of_cut_texts_is_verified_as_it_was_cut(tmp_path):
+    model = tiny_moe.load("olmoe")
+    docs = [tiny_moe.ids(40)]
+    stored = ma.ablate(model, docs, max_length=16, out=tmp_path / "effects")
+    assert ma.verify(stored, model, n=6, docs=docs).agrees

@@ -166,3 +166,55 @@ def test_a_model_that_changes_on_longer_texts_falls_back_and_says_so(monkeypatch
         atol=1e-5,
         rtol=0,
     )
+
+
+def test_a_model_left_in_training_mode_is_audited_in_evaluation_mode_and_given_back():
+    import moeaudit as ma
+
+    built = tiny_moe.build("qwen2_moe", attention_dropout=0.3)
+    model = ma.load(built)
+    before = ma.ablate(model, [tiny_moe.ids(10)])
+    built.train()
+    again = ma.ablate(model, [tiny_moe.ids(10)])
+    assert abs(again.delta_nll - before.delta_nll).max() <= 1e-6
+    assert all(module.training for module in built.modules())
+    assert ma.verify(again, model, n=4).agrees
+
+
+def test_a_hook_added_to_a_layer_later_is_part_of_the_model():
+    """Steering a layer changes the model; effects must be of the steered one."""
+    from causal.plain import removal
+
+    import moeaudit as ma
+
+    built = tiny_moe.build("olmoe")
+    model = ma.load(built)
+    ids = torch.as_tensor(tiny_moe.ids(10))
+    before = ma.ablate(model, [ids])
+    handle = built.model.layers[1].register_forward_hook(lambda m, a, out: out * 1.5)
+    try:
+        after = ma.ablate(model, [ids])
+        assert abs(after.delta_nll - before.delta_nll).max() > 0.01
+        for row in after.sample(8, random_state=0).itertuples():
+            plain = removal(
+                built, ids[None], model.anatomy[row.layer].experts, row.position, row.expert
+            )
+            assert abs(plain.delta_nll - row.delta_nll) <= 1e-5
+    finally:
+        handle.remove()
+
+
+def test_two_threads_take_turns():
+    from concurrent.futures import ThreadPoolExecutor
+
+    import moeaudit as ma
+
+    models = [ma.load(tiny_moe.build(name)) for name in ("olmoe", "qwen2_moe")]
+    docs = [tiny_moe.ids(n, seed=n) for n in (9, 12, 15, 18)]
+    alone = [ma.ablate(model, docs) for model in models]
+    with ThreadPoolExecutor(4) as pool:
+        futures = [pool.submit(ma.ablate, model, docs) for model in models * 2]
+        together = [future.result() for future in futures]
+    for got, expected in zip(together, alone * 2):
+        assert got.engine.startswith("wavefront")
+        assert abs(got.delta_nll - expected.delta_nll).max() <= 1e-6

@@ -8,7 +8,7 @@ from torch import nn
 
 import moeaudit as ma
 from moeaudit.errors import ContractError, InputError, ModelError
-from moeaudit.models.contract import declared_moe_layers, slot_contributions
+from moeaudit.models.contract import check_call, declared_moe_layers, slot_contributions
 from moeaudit.models.probe import run_probe
 
 ROUTERS = {
@@ -134,7 +134,7 @@ def test_a_list_of_experts_is_refused():
 
 
 class _Normed(nn.Module):
-    """Experts whose output is not the sum of its slots."""
+    """Experts inside a module that changes their output: which of the two is the layer's?"""
 
     def __init__(self, experts):
         super().__init__()
@@ -145,11 +145,28 @@ class _Normed(nn.Module):
         return out / out.norm(dim=-1, keepdim=True)
 
 
-def test_slots_that_do_not_add_up_are_refused():
+def test_experts_within_experts_are_refused():
     built = tiny_moe.build("olmoe")
     built.model.layers[0].mlp.experts = _Normed(built.model.layers[0].mlp.experts)
-    with pytest.raises(ContractError, match="(layer 0.*do not sum|two groups of routed experts)"):
+    with pytest.raises(ContractError, match="layer 0 calls two groups of routed experts"):
         ma.load(built)
+
+
+def test_slots_that_do_not_add_up_are_refused():
+    probe = run_probe(tiny_moe.build("olmoe"))
+    call = probe.calls[0]
+    check_call("Olmoe", 0, call, probe)
+    call.output = call.output / call.output.norm(dim=-1, keepdim=True)
+    with pytest.raises(ContractError, match="Olmoe, layer 0, OlmoeExperts at .* do not sum"):
+        check_call("Olmoe", 0, call, probe)
+
+
+def test_tokens_that_are_dropped_or_reordered_are_refused():
+    probe = run_probe(tiny_moe.build("olmoe"))
+    call = probe.calls[0]
+    call.index, call.weight, call.hidden = call.index[:-1], call.weight[:-1], call.hidden[:-1]
+    with pytest.raises(ContractError, match="called with 10 rows for a document of 11 tokens"):
+        check_call("Olmoe", 0, call, probe)
 
 
 def test_declared_layers_by_convention():

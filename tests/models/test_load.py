@@ -192,3 +192,36 @@ def test_a_transformer_lens_bridge_is_unwrapped(architecture):
     got, expected = ma.ablate(model, [ids]), ma.ablate(plain, [ids])
     assert (got.expert.to_numpy() == expected.expert.to_numpy()).all()
     assert abs(got.delta_nll.to_numpy() - expected.delta_nll.to_numpy()).max() <= 1e-5
+
+
+def test_a_model_object_keeps_its_mode_and_takes_no_options():
+    built = tiny_moe.build("olmoe").train()
+    ma.load(built)
+    assert built.training
+    with pytest.raises(
+        ModelError, match="dtype = 'bfloat16' cannot be applied to a OlmoeForCausalLM"
+    ):
+        ma.load(built, dtype="bfloat16")
+
+
+def test_options_that_do_not_exist_are_one_paragraph(folder):
+    with pytest.raises(ModelError, match="'bogus' is not one of transformers'"):
+        ma.load(folder, experts_implementation="bogus")
+    with pytest.raises(ModelError, match="could not be moved to device 'cuda:9'"):
+        ma.load(folder, device="cuda:9")
+    with pytest.raises(ModelError, match="dtype = 'int8' is unknown"):
+        ma.load(folder, dtype="int8")
+    assert ma.load(folder, dtype=torch.float16).dtype == torch.float16
+
+
+def test_a_forbidden_token_is_not_an_overflow():
+    built = tiny_moe.build("olmoe")
+
+    def forbid(module, args, output):
+        output.logits[..., 3] = -torch.inf
+        return output
+
+    built.register_forward_hook(forbid)
+    model = ma.load(built)
+    effects = ma.ablate(model, [tiny_moe.ids(8)])
+    assert effects.kl.gt(0).all()

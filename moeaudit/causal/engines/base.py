@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ...errors import InputError, ModelError
 from ...models import Model
+from ...models.modes import evaluating
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class Engine(ABC):
                 f"{num_experts - 1}; check that the effects were computed on this model."
             )
         tokens = torch.from_numpy(ids)[None].to(self.model.device)
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(self.model.hf):
             clean = self._clean_logits(tokens)
             ablated = self.ablated_logits(tokens, position, layer, expert)
         if ablated is None:
@@ -151,4 +152,4 @@ def structural_twin(module: nn.Module) -> nn.Module:
     changed by them; it costs kilobytes, because no weight is copied.
     """
     tensors = [*module.parameters(), *module.buffers()]
-    return copy.deepcopy(module, memo={id(tensor): tensor for tensor in tensors})
+    return copy.deepcopy(module, memo={id(tensor): tensor for tensor in tensors}).eval()

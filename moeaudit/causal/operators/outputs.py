@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from moeaudit.causal.ablate import tokenize_for
 from moeaudit.causal.clean import clean_pass
 from moeaudit.causal.interventions import Edits, Routing
 from moeaudit.causal.operators.weights import each_rank
 from moeaudit.errors import InputError
 from moeaudit.models import Model, MoELayer
 from moeaudit.models.contract import slot_contributions
+from moeaudit.text.reading import tokens_for
 
 
 @dataclass(eq=False)
@@ -59,7 +59,7 @@ def expert_outputs(model: Model, docs: Any, *, keep: int = 64, seed: int = 0) ->
     each expert's outputs a uniform random `keep` are kept. Raises InputError for texts that the
     model cannot read.
     """
-    texts = tokenize_for(model, docs)
+    texts = tokens_for(model, docs)
     generator = torch.Generator().manual_seed(seed)
     said: dict[tuple[int, int], _Said] = {}
     priority: dict[tuple[int, int], torch.Tensor] = {}

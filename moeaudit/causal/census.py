@@ -10,15 +10,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from moeaudit.errors import InputError, ModelError
+from moeaudit.errors import InputError, ModelError, RunError
+from moeaudit.models import Model
+from moeaudit.text.reading import tokens_for
 
 from .effects import COLUMNS, Effects, EffectsFolder, ShardWriter, walked_frame
 from .interventions import Intervention, Zero
 from .replay import plan_for, replay_for, walk
 
 if TYPE_CHECKING:
-    from moeaudit.models import Model
-    from moeaudit.text import Chunk, TokenizedCorpus
+    from moeaudit.text import Chunk
 
     from .wavefront import WalkPlan
 
@@ -49,10 +50,12 @@ def ablate(
     the vocabulary.
     """
     intervention = Zero() if intervention is None else intervention
-    texts = tokenize_for(model, docs, max_length)
+    _check(model, layers, out)
+    texts = tokens_for(model, docs, max_length)
     plan = plan_for(model, model.anatomy.select(layers), intervention)
     replay = replay_for(model)
     notes = [*texts.notes, *([] if replay.reason is None else [str(replay)])]
+    engines = [str(replay)]
     writer = None if out is None else ShardWriter(Path(out))
     frames: list[pd.DataFrame] = []
     keep = frames.append if writer is None else writer.add
@@ -62,39 +65,40 @@ def ablate(
                 keep(frame)
                 if progress is not None:
                     progress(len(frame))
+            # A longer text may show that rows cannot follow; both engines are exact, both are named.
+            if (now := str(replay_for(model))) not in engines:
+                engines.append(now)
     except BaseException:
         if writer is not None:
             writer.discard()
         raise
-    engine = str(replay_for(model))  # a long text may have changed it
+    engine = "; then ".join(engines)
     if writer is not None:
-        writer.finish({"intervention": intervention.name, "engine": engine, "notes": notes})
-        return EffectsFolder(writer.folder, writer.rows, intervention.name, engine, tuple(notes))
+        facts = {"intervention": intervention.name, "engine": engine, "notes": notes}
+        facts |= {"max_length": texts.max_length, "texts_sha256": texts.hash}
+        writer.finish(facts)
+        return EffectsFolder(
+            writer.folder, writer.rows, intervention.name, engine, tuple(notes), texts.max_length
+        )
     whole = pd.concat(frames, ignore_index=True)
     return Effects.of(whole, texts, intervention.name, engine, notes)
 
 
-def tokenize_for(model: Model, docs: Any, max_length: int | None = None) -> TokenizedCorpus:
-    """Tokens of `docs` that this model can read; raises InputError where it cannot."""
-    from moeaudit.text import TokenizedCorpus, tokenize
-
-    if not isinstance(docs, TokenizedCorpus):
-        limit = model.max_length if max_length is None else max_length
-        if not 2 <= limit <= model.max_length:
-            raise InputError(
-                f"max_length = {limit} does not fit: {model.name} reads 2 to {model.max_length} tokens in one "
-                "piece. Longer documents are cut into pieces of max_length by themselves."
-            )
-        return tokenize(docs, model.tokenizer, max_length=limit, vocabulary=model.vocab_size)
-    for chunk in docs.chunks:
-        low, high = int(chunk.ids.min()), int(chunk.ids.max())
-        if low < 0 or high >= model.vocab_size:
-            raise InputError(
-                f"Document {chunk.document} holds token ids from {low} to {high}; 0 to "
-                f"{model.vocab_size - 1} were expected, the vocabulary of {model.name}. Was it "
-                "tokenised for another model?"
-            )
-    return docs
+def _check(model: Model, layers: list[int] | None, out: str | Path | None) -> None:
+    """Arguments that would otherwise fail later, or elsewhere."""
+    if not isinstance(model, Model):
+        raise InputError(
+            f"ablate() was given a {type(model).__name__} as its model; load it first: "
+            "ablate(moeaudit.load(...), docs)."
+        )
+    if layers is not None and not (
+        isinstance(layers, (list, tuple)) and all(isinstance(index, int) for index in layers)
+    ):
+        raise InputError(
+            f"layers = {layers!r}: a list of decoder layer numbers was expected, such as [0, 3]."
+        )
+    if out is not None and Path(out).is_file():
+        raise RunError(f"'{out}' is a file; a new or empty folder was expected for the effects.")
 
 
 def chunk_effects(plan: WalkPlan, chunk: Chunk) -> Iterator[pd.DataFrame]:
@@ -123,4 +127,4 @@ def _require_finite(plan: WalkPlan, frame: pd.DataFrame) -> None:
         )
 
 
-__all__ = ["COLUMNS", "ablate", "chunk_effects", "tokenize_for"]
+__all__ = ["COLUMNS", "ablate", "chunk_effects"]
