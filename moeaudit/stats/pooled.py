@@ -75,6 +75,8 @@ def pool_cells(
     for name in dict.fromkeys(family):
         members = np.flatnonzero([f == name for f in family])
         _correct(table, members, [sums[i] for i in members], recipe, seed)
+    if recipe.equivalence is None:
+        table = table.drop(columns="p_equivalence")
     return finish(table)
 
 
@@ -122,6 +124,9 @@ def _row(
     # The spread at no effect, for planning: that of the scaled document sums themselves.
     spread = by_document[present]
     null_se = float(np.sqrt(d / (d - 1) * ((spread - spread.mean()) ** 2).sum()))
+    if not (se > 0 and null_se > 0):
+        why = "all documents have the same difference, so no spread"
+        return row | {"reason": f"not poolable: {why}"}, np.zeros(n_documents)
     limits = {"d_z_low": low, "d_z_high": high, "d_z_se": se, "null_se": null_se}
     return row | limits, by_document
 

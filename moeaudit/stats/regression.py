@@ -117,7 +117,9 @@ def _scores(
                 name,
                 [np.broadcast_to(r, s.expert.shape) for r, s in zip(ranks, every)],
             )
-        elif every[0].n_documents >= 2:
+        elif every[0].n_documents < 2:  # no other document to score an expert by
+            yield "control", name, [np.full(s.expert.shape, np.nan) for s in every]
+        else:
             folds = document_folds(every[0].n_documents, recipe.n_folds, seed)
             yield "control", name, [heldout_score(s, folds) for s in every]
 
@@ -160,6 +162,7 @@ def _fit(
     d = len(np.unique(document))
     row: dict[str, Any] = {"n": len(y), "n_documents": d, "n_dropped": offered - len(y)}
     row |= dict.fromkeys(("slope", "slope_se", "slope_low", "slope_high", "p"), np.nan)
+    row["random"] = "none"
     if d < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         why = f"only {d} document(s)" if d < 2 else "the metric or the outcome does not vary"
         return row | {"reason": why}

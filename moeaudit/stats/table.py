@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from ..errors import InputError
 from . import equivalence, families, power
 from .bootstrap import document_weights
 from .cells import Cell
@@ -46,8 +47,12 @@ def cells_table(
     weights = document_weights(n_documents, protocol.n_boot, seed) if resampled else None
     rows = [_row(c, m, protocol, weights, sizes) for c, m in zip(cells, reduced)]
     table = pd.DataFrame(rows)
+    if table.empty:
+        raise InputError("There are no cells, so there is nothing to test.")
     for members in _families(cells):
         _correct(table, members, [reduced[i] for i in members], protocol, seed)
+    if protocol.equivalence is None:  # the protocol makes no such claims
+        table = table.drop(columns="p_equivalence")
     return finish(table)
 
 
@@ -82,6 +87,10 @@ def _row(
     for size in sizes:
         row |= _size(size, pairs, protocol, weights, estimable=reason is None)
     row["d_z_se"] = pairs.se("d_z") if reason is None else np.nan
+    limits = [row[f"{size}_{side}"] for size in sizes for side in ("low", "high")]
+    if reason is None and not np.isfinite([row["d_z_se"], *limits]).all():
+        reason = "too few documents or tokens: leaving one document out leaves no spread"
+        row["d_z_se"] = np.nan
     row["design_effect"] = design_effect(m) if reason is None else np.nan
     row |= {"p_t": by_token.p, "p_wilcoxon": signed.p, "p_cluster": by_document.p}
     row["reason"] = reason
@@ -118,7 +127,9 @@ def _correct(
     columns: dict[str, Any] = {"p_flip": flipped.p_flip, "p": p}
     columns |= {f"p_{method}": families.adjust(p, method) for method in families.METHODS}
     columns["p_maxt"] = flipped.p_maxt
-    columns |= {"p_rank_flip": ranked.p_flip, "p_rank_maxt": ranked.p_maxt}
+    # Where every document's signed ranks add up to zero no flip differs from any other: p = 1.
+    for name, values in (("p_rank_flip", ranked.p_flip), ("p_rank_maxt", ranked.p_maxt)):
+        columns[name] = np.where(usable & np.isnan(values), 1.0, values)
     columns["family_size"] = len(members)
     columns["sesoi"] = protocol.sesoi
     columns |= _absence(part, [p.moments for p in reduced], usable, protocol, flipped)

@@ -333,3 +333,16 @@ def test_rank_tests_flip_the_signed_ranks_of_documents():
     w = np.sign(few) * stats.rankdata(np.abs(few))
     exact = stats.wilcoxon(few, method="exact").pvalue
     assert sign_flip_p(w, statistic="t") == pytest.approx(exact, abs=1e-12)
+
+
+@pytest.mark.parametrize("tokens", [1, 2])
+def test_no_null_without_a_reason_however_little_there_is(tokens):
+    effects, metrics = census(documents=2, tokens=tokens)
+    for protocol in ("moeaudit", get_protocol("engmann2026").with_(metrics=("id",), n_layers=None)):
+        for interval in ("jackknife", "bca", "percentile", "cluster"):
+            table = contrast(effects, metrics, protocol=protocol, interval=interval, **QUICK)
+            told = table[table.reason.isna()].drop(columns=["reason", "caution", "d_z_oracle"])
+            assert not told.isna().any(axis=None)
+            assert (table[table.reason.notna()].verdict == "not estimable").all()
+            floats = table.select_dtypes("number").to_numpy(float, na_value=0.0)
+            assert np.isfinite(floats).all()

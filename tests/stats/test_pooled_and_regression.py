@@ -99,3 +99,12 @@ def test_a_flat_metric_has_no_slope_and_says_so(rows):
     got = slope(regression(effects, flat, models=("cluster", "mixed")), "cluster")
     assert "does not vary" in got.reason or "document" in got.reason
     assert pd.isna(got.slope) and got.n_dropped == len(effects)
+
+
+@pytest.mark.parametrize("documents", [1, 2])
+def test_nothing_is_null_without_a_reason(documents):
+    effects, metrics = census(documents=documents, tokens=3)
+    for table in (pooled(effects, metrics, **QUICK), regression(effects, metrics)):
+        told = table[table.reason.isna()].drop(columns="reason")
+        assert not told.isna().any(axis=None)
+        assert set(table.metric) == {"id", "odd", "random", "gate_weight", "heldout_causal"}
