@@ -19,8 +19,9 @@ $(STAMP): pyproject.toml constraints.txt
 audit: install
 	$(BIN)/moeaudit audit tiny-olmoe --out runs/tiny-olmoe --report reports/tiny-olmoe.html
 
+# One thread a process: the two test processes would otherwise fight over the cores.
 test: install
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope
 
 lint: install
 	$(BIN)/ruff check .
@@ -32,5 +33,9 @@ types: install
 bench: install
 	$(BIN)/python benchmarks/speed.py
 
+docs: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	$(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) runs build dist
+	rm -rf $(VENV) runs build dist site
