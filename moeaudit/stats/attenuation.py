@@ -9,7 +9,7 @@ correlation of 0.6 with a harm of reliability 0.75 held the truth 26 % of the ti
     reliability of a replicate's      R / (2 - R)  (noise variance doubled)
 
 Spearman (1904) for the first; the second is the same with half as many documents. With it 95 %
-intervals held the true correlation 92 to 96 % of the time for 16 to 64 experts and R of 0.5 to 0.95
+intervals held the true correlation 94 to 98 % of the time for 16 to 64 experts and R of 0.5 to 0.95
 (benchmarks/attenuation.py).
 """
 
