@@ -141,13 +141,18 @@ def _across(evidence: Evidence) -> list[str]:
     rows = rows[(rows["outcome"] == "delta_nll") & (rows["role"] == "metric") & rows["rho"].notna()]
     if rows.empty:
         return ["Across experts, no rank correlation of a metric with harm could be estimated."]
-    shown = int(rows["verdict"].isin(["predictive", "reversed"]).sum())
-    best = rows.loc[rows["rho"].abs().idxmax()]
+    found = rows[rows["verdict"].isin(["predictive", "reversed"])]
+    text = (
+        f"Across the experts of a layer, {len(found)} of {len(rows)} rank correlations of a metric "
+        "with expected harm are shown"
+    )
+    if found.empty:
+        return [f"{text}."]
+    best = found.loc[found["rho"].abs().idxmax()]
     size = estimate(float(best["rho"]), float(best["low"]), float(best["high"]))
     return [
-        f"Across the experts of a layer, {shown} of {len(rows)} rank correlations of a metric with "
-        f"expected harm are shown; the largest is {metric_name(best['metric'])[0]} in layer "
-        f"{best['layer']} (rho = {size}; ceiling {fixed(float(best['ceiling']), 2)})."
+        f"{text}; the largest is {metric_name(best['metric'])[0]} in layer {best['layer']} "
+        f"(rho = {size}; ceiling {fixed(float(best['ceiling']), 2)})."
     ]
 
 
@@ -176,6 +181,8 @@ def _thin(evidence: Evidence) -> str:
             f" {plural(undecided, 'contrast')} of harm can neither be shown nor ruled out: "
             "more documents would decide them."
         )
+    for caution in evidence.cautions():
+        text += f" Caution: {caution}."
     return text
 
 

@@ -165,7 +165,7 @@ def _table(frame: Frame) -> Markup:
         Column("verdict", lambda r: r["verdict"] or "", text=True),
     ]
     notes = [
-        "The interval resamples documents with the experts fixed: it says how well the harm is known.",
+        "The interval keeps the experts and varies the documents: it says how well the harm is known.",
         "p permutes the experts of a layer and is adjusted for all metric correlations.",
     ]
     return table(rows_of(frame), columns, "Rank correlation of metric and expected effect", notes)

@@ -33,7 +33,7 @@ def contrasts(frame: Frame) -> Figure:
     caption = Markup(
         "Within each token, the active expert with the highest value of the metric is compared with "
         "the one with the lowest: d<sub>z</sub> is the mean difference of their effects over its "
-        "standard deviation across tokens. Lines are 95% intervals from resampling documents. "
+        "standard deviation across tokens. Lines are 95% intervals over documents. "
         "Above zero: a high value goes with a larger effect. {} The controls below the rule are what "
         "nothing, the router itself and a causal score from other documents achieve on the same "
         "tokens."

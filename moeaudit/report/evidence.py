@@ -63,6 +63,15 @@ class Evidence:
         rows = self.metrics(outcome)
         return len(rows) if verdict is None else int((rows["verdict"] == verdict).sum())
 
+    def cautions(self) -> list[str]:
+        """What the statistics warn of, each once, with the number of cells it concerns."""
+        out: list[str] = []
+        for frame in (self.contrasts, self.harm):
+            if "caution" in frame:
+                for text, cells in frame["caution"].dropna().value_counts().items():
+                    out.append(f"{text} ({cells} of {len(frame)} cells)")
+        return out
+
     def metrics(self, outcome: str) -> Frame:
         """The metric contrasts of one outcome."""
         c = self.contrasts

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from ..stats.effect_sizes import INTERVALS
 from .numbers import count, layers_text, plural, significant
 
 if TYPE_CHECKING:
@@ -62,8 +63,7 @@ def method(run: Run) -> dict[str, Any]:
         "intervention": spec.intervention,
         "scope": spec.scope,
         "metric_documents": count(spec.metric_documents),
-        "interval": protocol["interval"],
-        "n_boot": count(protocol["n_boot"]),
+        "interval": INTERVALS.get(protocol["interval"], protocol["interval"]),
         "n_flips": count(protocol["n_flips"]),
         "decision": {"maxt": "step-down max-T"}.get(protocol["decision"], protocol["decision"]),
         "sesoi": protocol["sesoi"],

@@ -141,8 +141,10 @@ def locked(folder: Path) -> Iterator[None]:
         _lock(handle, folder)
         for left_over in folder.rglob(f"{_TEMPORARY}*"):
             left_over.unlink(missing_ok=True)
-        yield
-    path.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def _lock(handle: Any, folder: Path) -> None:
