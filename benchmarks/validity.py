@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 nice -n 10 python benchmarks/validity.py --out docs/methods/validity.md
 
 Effects are drawn clustered by document, with tails as heavy as real ones and cells that share tokens
-(`Law`); `--effects FILE --metrics FILE` adds audits redrawn, document by document, from a real census
-whose cells are centred so that no metric predicts anything. `--quick` runs a tenth of everything.
+(`Law`); `--run FOLDER` adds audits redrawn, document by document, from the census of a finished run
+(`moeaudit audit tiny-olmoe --out FOLDER`), its cells centred so that no metric predicts anything. `--quick` runs a tenth of everything.
 """
 
 from __future__ import annotations
@@ -102,11 +102,11 @@ def redrawn(sums: np.ndarray, documents: int, effect: float = 0.0) -> Draw:
     return lambda rng: moved[:, rng.integers(0, sums.shape[1], documents)]
 
 
-def real_census(effects: Path, metrics: Path, outcome: str) -> tuple[np.ndarray, dict[str, float]]:
-    """Document sums of every metric cell of a census, centred to d = 0, and what its tails are."""
+def real_census(run: Path, outcome: str) -> tuple[np.ndarray, dict[str, float]]:
+    """Document sums of every metric cell of a run's census, centred to d = 0, and what its tails are."""
     cells, n_documents = contrast_cells(
-        pd.read_parquet(effects),
-        pd.read_parquet(metrics),
+        pd.concat([pd.read_parquet(f) for f in sorted((run / "effects").glob("*.parquet"))]),
+        pd.read_parquet(run / "experts.parquet"),
         get_protocol("moeaudit"),
         outcome=outcome,
         controls=("random",),
@@ -242,14 +242,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="the Markdown page to write")
     parser.add_argument("--runs", type=int, default=2000, help="audits per family-wise figure")
-    parser.add_argument("--effects", type=Path, help="a real census (Parquet)")
-    parser.add_argument("--metrics", type=Path, help="its expert metrics (Parquet)")
+    parser.add_argument("--run", type=Path, help="folder of a finished audit to redraw from")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     runs = options.runs // 10 if options.quick else options.runs
     start = time.perf_counter()
-    page = report(runs, options.seed, options.effects, options.metrics)
+    page = report(runs, options.seed, options.run)
     page += f"\nWall time {time.perf_counter() - start:.0f} s.\n"
     options.out.write_text(page, encoding="utf-8")
     print(page)

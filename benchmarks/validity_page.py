@@ -30,22 +30,22 @@ INTRO = """# What the statistics do when the truth is known
 Made by
 
     OMP_NUM_THREADS=1 nice -n 10 python benchmarks/validity.py --out docs/methods/validity.md \\
-        [--effects effects.parquet --metrics metrics.parquet]
+        [--run FOLDER]
 
 which simulates whole audits: 20 cells that share tokens, differences clustered by document, with
 tails as heavy as real ones (the class `Law` gives the recipe and what it was fitted to). *Skewed* audits
 have a mean of zero with a heavier positive than negative tail. *Redrawn* audits take whole documents
-from a real census whose cells were centred so that nothing predicts anything; their tails, clusters and
+from the census of a finished run, whose cells were centred so that nothing predicts anything; their tails, clusters and
 dependence between cells are nobody's assumption. One standard error of a share near .05 over 2,000
 audits is .005.
 """
 
 
-def report(runs: int, seed: int, effects: Path | None, metrics: Path | None) -> str:
+def report(runs: int, seed: int, run: Path | None) -> str:
     """Run everything and return the page."""
     real, parts = None, [INTRO]
-    if effects is not None and metrics is not None:
-        real, tails = real_census(effects, metrics, "delta_nll")
+    if run is not None:
+        real, tails = real_census(run, "delta_nll")
         seen = ", ".join(f"{name} {value:.2f}" for name, value in tails.items())
         parts.append(
             f"The census redrawn from: {real.shape[0]} cells, {real.shape[1]} documents, "

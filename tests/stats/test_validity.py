@@ -45,9 +45,11 @@ def test_reduced_cells_are_the_packages_own(validity):
 
 def test_a_census_is_redrawn_at_the_effect_asked_for(validity, tmp_path):
     effects, metrics = census(documents=20, slope=0.5)
-    effects.to_parquet(tmp_path / "e.parquet")
-    metrics.to_parquet(tmp_path / "m.parquet")
-    sums, tails = validity.real_census(tmp_path / "e.parquet", tmp_path / "m.parquet", "delta_nll")
+    (tmp_path / "effects").mkdir()
+    for i, half in enumerate((effects[:600], effects[600:])):
+        half.to_parquet(tmp_path / "effects" / f"{i:05}.parquet")
+    metrics.to_parquet(tmp_path / "experts.parquet")
+    sums, tails = validity.real_census(tmp_path, "delta_nll")
     assert sums.shape == (4, 20, 7) and tails["q90/q50"] > 1
     everything = validity.redrawn(sums, 20, 0.3)(np.random.default_rng(0))
     assert everything.shape == (4, 20, 7)
