@@ -54,6 +54,16 @@ def language_table(rows: list[dict[str, Any]]) -> str:
     )
 
 
+def standing(rows: list[dict[str, Any]]) -> str:
+    """In words, on which of the domains the model predicts better than each n-gram."""
+    said = []
+    for key, name in (("trigram", "the trigram"), ("trigram_domain", "its own trigram")):
+        lost = [r["domain"] for r in rows if r["bits_per_byte"] >= r[key]]
+        text = f"The model is below {name} on {len(rows) - len(lost)} of {len(rows)} domains"
+        said.append(f"{text} (not on {', '.join(lost)})." if lost else f"{text}.")
+    return " ".join(said)
+
+
 def routing_table(rows: list[dict[str, Any]]) -> str:
     head = (
         "layer",
@@ -155,7 +165,7 @@ whole step (coefficient {run["balance"]}, in the decay {run["late_balance"]}), r
 
 Mean over the training domains: **{mean:.3f}**. The trigram (interpolated Kneser-Ney) and the
 unigram were fitted on the same text the model has read; the own trigram on the part of it from the
-domain it is measured on, so it is told what the model has to find out.
+domain it is measured on, so it is told what the model has to find out. {standing(trained)}
 
 {language_table(trained)}
 

@@ -14,7 +14,6 @@ import argparse
 import hashlib
 import json
 import math
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -32,7 +31,7 @@ from .card import card
 from .data import Mixture, Tokens
 from .ngram import Trigram, windows
 from .routing import dependence, utilisation
-from .training import Routers
+from .training import Routers, quiet
 
 Texts = dict[str, list[TokenizedText]]
 
@@ -227,5 +226,5 @@ def rounded(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    quiet()
     sys.exit(main())

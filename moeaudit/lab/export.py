@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ import torch
 
 from ..errors import ModelError, MoeAuditError, RunError
 from .configs import architecture
+from .training import quiet
 
 TOKENIZER = Path(__file__).parent.parent / "models" / "bundled" / "tokenizer"
 
@@ -86,5 +86,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    quiet()
     sys.exit(main())

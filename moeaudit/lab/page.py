@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .card import SIBLING, card, table
+from .card import SIBLING, card, standing, table
 
 
 def page(models: list[dict[str, Any]]) -> str:
@@ -40,6 +40,10 @@ def page(models: list[dict[str, Any]]) -> str:
         own = [f"{m['language'][i]['bits_per_byte']:.3f}" for m in models]
         grams = [f"{m['language'][i]['trigram']:.3f}" for m in models]
         bits.append((name, *(f"**{a}** / {b}" for a, b in zip(own, grams))))
+    standings = "\n".join(
+        f"- {name}: {standing([r for r in m['language'] if r['trained']])}"
+        for name, m in zip(names, models)
+    )
     return f"""# The bundled models
 
 Three small mixtures of experts come with the package, so that an audit runs without a network.
@@ -56,6 +60,8 @@ Held-out bits per byte, model / trigram. The trigram is interpolated Kneser-Ney,
 the model has read; the cards also give a unigram and a trigram that knows its domain.
 
 {table(("test domain", *names), bits)}
+
+{standings}
 
 Each model's card (`moeaudit/models/bundled/<name>/README.md`) has the recipe, the figures of every
 layer, the data and their licences. The training text includes CC BY-SA material.

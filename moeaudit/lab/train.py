@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
@@ -25,7 +24,7 @@ import torch
 from ..errors import MoeAuditError, RunError
 from .configs import ARCHITECTURES, OF_THE_DECAY, Settings
 from .data import Mixture, Tokens
-from .training import Training
+from .training import Training, quiet
 
 
 def save(training: Training, path: Path, facts: dict[str, Any]) -> None:
@@ -166,6 +165,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    # transformers speaks of generation and of unset token ids, none of which matters here
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    quiet()
     sys.exit(main())

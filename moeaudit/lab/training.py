@@ -49,6 +49,14 @@ class Routers:
         return hook
 
 
+def quiet() -> None:
+    """Keep transformers from printing progress bars and advice, for commands of this room."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
 def build(name: str, vocabulary: int, seed: int) -> Any:
     """A freshly initialised model that trains with the kernels of this room.
 

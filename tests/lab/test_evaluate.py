@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from moeaudit.errors import RunError
 from moeaudit.lab import page, train
+from moeaudit.lab.card import standing
 from moeaudit.lab.evaluate import draw, idle_parameters, main, read
 from moeaudit.lab.export import export
 from moeaudit.text.document import Document
@@ -83,6 +84,17 @@ def test_command_writes_figures_and_card(folder, corpus_folder):
     bits, trigram = (by_domain["code"][k] for k in ("bits_per_byte", "trigram"))
     assert f"| code | **{bits:.3f}** / {trigram:.3f} |" in out.read_text()
     assert (folder / "README.md").read_text() == card
+
+
+def test_card_says_where_the_model_loses():
+    rows = [
+        {"domain": "a", "bits_per_byte": 1.0, "trigram": 1.5, "trigram_domain": 0.9},
+        {"domain": "b", "bits_per_byte": 1.0, "trigram": 1.2, "trigram_domain": 1.1},
+    ]
+    assert standing(rows) == (
+        "The model is below the trigram on 2 of 2 domains. "
+        "The model is below its own trigram on 1 of 2 domains (not on a)."
+    )
 
 
 def test_draw_is_seeded():
