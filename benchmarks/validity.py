@@ -4,7 +4,8 @@
 
 Effects are drawn clustered by document, with tails as heavy as real ones and cells that share tokens
 (`Law`); `--run FOLDER` adds audits redrawn, document by document, from the census of a finished run
-(`moeaudit audit tiny-olmoe --out FOLDER`), its cells centred so that no metric predicts anything. `--quick` runs a tenth of everything.
+(`moeaudit audit tiny-olmoe --out FOLDER`), its cells centred so that no metric predicts
+anything. `--quick` runs a tenth of everything.
 """
 
 from __future__ import annotations

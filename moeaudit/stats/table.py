@@ -20,7 +20,7 @@ from .protocol import Protocol
 
 COUNTS = ["n", "n_documents", "n_dropped", "n_tied", "n_all_tied", "n_unscored", "n_partial"]
 # Measured in docs/methods/validity.md: with tails like real ones, 95 % intervals of d_z from 25
-# documents hold the truth about 92 % of the time, and skewed effects lift false claims to .08.
+# documents hold the truth about 92 % of the time, and skewed effects lift false claims to .07.
 FEW_DOCUMENTS = 50
 CAUTION = (
     f"fewer than {FEW_DOCUMENTS} documents: with heavy tails intervals are somewhat too short, and "
