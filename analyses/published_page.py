@@ -39,6 +39,7 @@ COLUMNS = {
     "{}p_t": "p, paired t by token",
     "{}p_wilcoxon": "p, Wilcoxon by token",
     "{}p_maxt": "p, max-T by cluster",
+    "{}p_rank_maxt": "p, max-T of signed ranks",
     "{}p_equivalence": "p, equivalence",
     "{}power_at_sesoi": "power at bound",
     "{}mde": "smallest d found 80 %",
@@ -57,6 +58,7 @@ def write_page(
         ("abs_", "Disturbance: its magnitude"),
     ):
         body.append(f"<h2>{title}</h2>")
+        body.append(ranks(cells, prefix))
         body.append(forest(cells, prefix, sesoi))
         columns = {k.format(prefix): v for k, v in COLUMNS.items()}
         if prefix:  # only the signed d was published
@@ -96,6 +98,17 @@ def reproduction(cells: pd.DataFrame) -> str:
     return (
         f"<p>{counts.get('yes', 0)} of {len(cells)} cells are reproduced from their own pairs to "
         f"one part in a million (mean difference, d, both p-values).{gap}</p>"
+    )
+
+
+def ranks(cells: pd.DataFrame, prefix: str) -> str:
+    """Verdicts rest on means; with heavy tails a reader should see what signed ranks say."""
+    by_rank = int((cells[f"{prefix}p_rank_maxt"] <= 0.05).sum())
+    by_mean = int((cells[f"{prefix}p_maxt"] <= 0.05).sum())
+    return (
+        f"<p class='note'>Corrected over the family, {by_mean} of {len(cells)} cells differ from zero "
+        f"in their mean and {by_rank} in their signed ranks (Wilcoxon's test with clusters). The mean "
+        "is what d_z and the verdicts are about; a few very large effects can hide it, or make it.</p>"
     )
 
 
