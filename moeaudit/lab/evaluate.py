@@ -157,7 +157,7 @@ def routing_figures(reading: Reading, domains: Sequence[str], seed: int = 0) -> 
     return rows
 
 
-def evaluate(folder: Path, corpus: Path, documents: int = 60, seed: int = 0) -> dict[str, Any]:
+def evaluate(folder: Path, corpus: Path, documents: int = 40, seed: int = 0) -> dict[str, Any]:
     """All figures of the model in `folder`, measured on `documents` test documents a domain."""
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
@@ -203,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m moeaudit.lab.evaluate", description=__doc__)
     parser.add_argument("folder", type=Path, help="folder of the model")
     parser.add_argument("--corpus", type=Path, required=True, help="folder made by text.build")
-    parser.add_argument("--documents", type=int, default=60, help="test documents a domain")
+    parser.add_argument("--documents", type=int, default=40, help="test documents a domain")
     options = parser.parse_args(arguments)
     try:
         figures = evaluate(options.folder, options.corpus, options.documents)
