@@ -5,7 +5,9 @@
 Every run is seeded, logged (`log.jsonl`) and resumable (`--resume`): on one thread of one machine
 a resumed run equals the uninterrupted one bit for bit. While the learning rate is constant the run
 does not depend on its number of steps, so `constant.pt`, kept when the decay begins, can be
-resumed with more `--steps` or another decay.
+resumed with more `--steps` or another decay. A run that is over can be trained further from its
+last state in a new folder (`--from OLD --out NEW`): the rate returns to its constant value at the
+step where the old run ended, and `run.json` keeps what came before.
 """
 
 from __future__ import annotations
@@ -66,6 +68,24 @@ def saved(out: Path, facts: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
+def earlier(folder: Path, facts: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The last state of another run of the same model, and what that run was.
+
+    Raises `RunError` when there is none, or when it goes beyond the steps asked for now.
+    """
+    path = folder / "checkpoint.pt"
+    if not path.exists():
+        raise RunError(f"{folder} holds no checkpoint.pt to train further from.")
+    checkpoint = torch.load(path, weights_only=True)
+    theirs, step = checkpoint["facts"], checkpoint["state"]["step"]
+    if theirs["name"] != facts["name"] or step >= facts["steps"]:
+        raise RunError(
+            f"{folder} holds {theirs['name']} after {step} steps; this run is of {facts['name']} to step "
+            f"{facts['steps']}. The same model and more --steps were expected."
+        )
+    return checkpoint["state"], {**theirs, "steps_made": step}
+
+
 def run(
     training: Training, mixture: Mixture, out: Path, facts: dict[str, Any], every: int = 100
 ) -> Iterator[dict[str, Any]]:
@@ -118,6 +138,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--tokenizer", type=Path, help="folder of the tokenizer (the bundled one)")
     parser.add_argument("--decay-steps", type=int, help="steps of falling rate (a fifth)")
     parser.add_argument("--resume", action="store_true", help="continue the run found in --out")
+    parser.add_argument(
+        "--from", dest="earlier", type=Path, help="folder of a run to train further"
+    )
     parser.add_argument("--stop-at", type=int, help="pause after this step")
     for field in fields(Settings):
         if field.name != "decay_steps":
@@ -140,11 +163,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         documents, vocabulary, corpus = read(options.corpus, options.tokenizer or here)
         facts = {"name": options.name, "corpus": corpus, **asdict(settings)}
         training = Training(options.name, vocabulary, settings)
+        begun: dict[str, Any] | None = None
+        if options.earlier is not None:
+            begun, before = earlier(options.earlier, facts)
+            facts["earlier"] = before
         state = saved(options.out, facts)
         if state is not None and not options.resume:
             raise RunError(f"{options.out} holds a run. Add --resume, or give another --out.")
-        if state is not None:
-            training.restore(state)
+        start = begun if state is None else state
+        if start is not None:
+            training.restore(start)
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "run.json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
         trim(options.out / "log.jsonl", training.step)

@@ -108,6 +108,7 @@ def render(run: Run) -> str:
         facts=facts(run, whole),
         verdicts=verdicts(evidence),
         figures=drawn,
+        standing=words.standing(run),
         plots={f.key: _json(f.plot) for f in drawn if f.plot is not None},
         browser=browser(run.tokens, run.effects, token_effects(run.effects)),
         data=data_tables(run),

@@ -142,3 +142,28 @@ def provenance(run: Run) -> list[tuple[str, Any]]:
             )
         )
     return out
+
+
+def standing(run: Run) -> dict[str, str]:
+    """Per figure: whether its numbers were declared before the effects were computed."""
+    seen = "Exploratory: a description of what was seen, not declared in advance and not tested."
+    out: dict[str, str] = {"maps": seen, "depth": seen, "spread": seen}
+    frozen = run.record.get("analysis")
+    tests = run.tests
+    for key, question in (
+        ("contrasts", "within-token contrast"),
+        ("associations", "per-expert expected harm"),
+    ):
+        rows = tests[tests["question"] == question]
+        declared = int((rows["status"] == "confirmatory").sum()) if "status" in rows else 0
+        if frozen is None or declared == 0:
+            out[key] = (
+                "Exploratory: this analysis was not declared before the effects were computed."
+            )
+            continue
+        share = "all" if declared == len(rows) else f"{declared} of"
+        out[key] = (
+            f"Confirmatory: {share} {len(rows)} tests were declared, and frozen as {frozen['hash'][:12]}, "
+            "before the effects were computed. Anything else read off this figure is exploratory."
+        )
+    return out

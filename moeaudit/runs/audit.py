@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from . import stages
+from .analysis import declare, freeze_in
 from .folder import FORMAT, RECORD, claim, locked, read_table, write_json, write_table
 from .material import Material, gather
 from .progress import LogProgress, Progress
@@ -162,7 +163,7 @@ class _Session:
 
     def run(self, model: Model, material: Material, progress: Progress) -> dict[str, Any]:
         from ..causal import replay_for
-        from ..stats import get_protocol
+        from ..stats import get_protocol, mark
 
         self.record["sessions"].append(session())
         self.record["model"] = _model_facts(model)
@@ -175,6 +176,11 @@ class _Session:
             if todo:
                 table = stages.expert_table(model, material, layers, progress)
                 write_table(self.folder / "experts.parquet", table)
+        experts, twins = stages.distinct_metrics(read_table(self.folder / "experts.parquet"))
+        self._note(twins)
+        declared = declare(experts, self.spec, self.record["model"])
+        freeze_in(self.record, declared)
+        self._save()
         with self._stage("census", None):
             self._note(stages.census(model, material, self.spec, self.folder, progress))
         effects = Shards(self.folder / "effects").read()
@@ -184,11 +190,8 @@ class _Session:
             )
         with self._stage("statistics", "tests.parquet") as todo:
             if todo:
-                experts = read_table(self.folder / "experts.parquet")
-                experts, twins = stages.distinct_metrics(experts)
-                self._note(twins)
                 tests = stages.test_table(effects, experts, self.spec, progress)
-                write_table(self.folder / "tests.parquet", tests)
+                write_table(self.folder / "tests.parquet", mark(tests, declared))
         stages.join_tokens(self.folder)
         tokens = read_table(self.folder / "tokens.parquet")
         self.record |= {

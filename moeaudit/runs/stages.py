@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from .analysis import OUTCOMES
 from .folder import write_table
 from .frames import Frame
 from .material import Material
@@ -142,11 +143,7 @@ def test_table(effects: Frame, experts: Frame, spec: AuditSpec, progress: Progre
     """Within-token contrasts and per-expert harm, for harm and for disturbance."""
     from ..stats import contrast, expert_harm
 
-    tests = [
-        (question, outcome)
-        for outcome in ("delta_nll", "kl")
-        for question in (contrast, expert_harm)
-    ]
+    tests = [(question, outcome) for outcome in OUTCOMES for question in (contrast, expert_harm)]
     progress.stage("statistics", len(tests), "tables")
     tables = []
     for question, outcome in tests:

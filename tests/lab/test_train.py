@@ -107,3 +107,25 @@ def test_command_trains_pauses_and_resumes(toy, corpus_folder, tmp_path, capsys)
     assert train.main([*base, "--resume"]) == 0
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert [r["step"] for r in log] == [1, 2, 3, 4]
+
+
+def test_a_finished_run_is_trained_further_in_a_new_folder(tmp_path, monkeypatch):
+    """The weights and the step go on; the record keeps what came before."""
+    import json
+
+    from moeaudit.lab import train as module
+    from moeaudit.lab.train import earlier
+
+    checkpoint = {
+        "facts": {"name": "tiny-olmoe", "steps": 20, "decay_steps": 5},
+        "state": {"step": 20},
+    }
+    module.torch.save(checkpoint, tmp_path / "checkpoint.pt")
+    state, before = earlier(tmp_path, {"name": "tiny-olmoe", "steps": 30})
+    assert state["step"] == 20 and before["steps_made"] == 20 and before["decay_steps"] == 5
+    json.dumps(before)
+    for facts in ({"name": "tiny-olmoe", "steps": 20}, {"name": "tiny-qwen2-moe", "steps": 30}):
+        with pytest.raises(RunError, match="20 steps"):
+            earlier(tmp_path, facts)
+    with pytest.raises(RunError, match="no checkpoint"):
+        earlier(tmp_path / "nothing", {"name": "tiny-olmoe", "steps": 30})

@@ -27,3 +27,12 @@ def small_audit(tiny_model):
     from moeaudit.runs import audit
 
     return functools.partial(audit, tiny_model, tiny_run.TEXTS, tokens=12, verify_rows=2)
+
+
+@pytest.fixture(scope="session")
+def finished(tiny_model, tmp_path_factory):
+    """A finished audit of the tiny model; tests may read it, not write to it."""
+    from moeaudit.runs import audit
+
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    return audit(tiny_model, tiny_run.TEXTS, out=out, tokens=12, verify_rows=2)

@@ -11,18 +11,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import tiny_run
 
 from moeaudit.errors import InputError, RunError
-from moeaudit.runs import LogProgress, Run, audit
+from moeaudit.runs import LogProgress, Run
 
 TABLES = ("documents", "tokens", "experts", "tests", "routing", "effects")
-
-
-@pytest.fixture(scope="module")
-def finished(tiny_model, tmp_path_factory) -> Run:
-    out = tmp_path_factory.mktemp("runs") / "whole"
-    return audit(tiny_model, tiny_run.TEXTS, out=out, tokens=12, verify_rows=2)
 
 
 def same_tables(one: Run, two: Run) -> None:
