@@ -98,6 +98,28 @@ def routing_table(rows: list[dict[str, Any]]) -> str:
     )
 
 
+def _commands(name: str, run: dict[str, Any]) -> tuple[str, str]:
+    """The command or commands that made the weights, and a remark if there were two."""
+
+    def command(part: dict[str, Any], out: str, more: str = "") -> str:
+        return (
+            f"python -m moeaudit.lab.train {name} --corpus corpus --out training/{out} {more}"
+            f"--steps {part['steps']} --decay-steps {part['decay_steps']} "
+            f"--rows-per-step {part['rows_per_step']} --seed {part['seed']}"
+        )
+
+    before = run.get("earlier")
+    if before is None:
+        return command(run, name), ""
+    remark = (
+        f"Trained twice over: after {before['steps_made']:,} steps, with a decay of {before['decay_steps']}, "
+        "the rate returned to its constant value and the run went on (the n-grams below read the text "
+        "of the second schedule throughout). "
+    )
+    again = command(run, f"{name}-further", f"--from training/{name} ")
+    return f"{command(before, name)}\n{again}", remark
+
+
 def card(figures: dict[str, Any]) -> str:
     """README.md of a model folder."""
     f, run = figures, figures["run"]
@@ -106,11 +128,7 @@ def card(figures: dict[str, Any]) -> str:
     trained = [r for r in f["language"] if r["trained"]]
     shifted = [r for r in f["language"] if not r["trained"]]
     mean = sum(r["bits_per_byte"] for r in trained) / len(trained)
-    command = (
-        f"python -m moeaudit.lab.train {f['model']} --corpus corpus --out training/{f['model']} "
-        f"--steps {run['steps']} --decay-steps {run['decay_steps']} "
-        f"--rows-per-step {run['rows_per_step']} --seed {run['seed']}"
-    )
+    command, further = _commands(f["model"], run)
     return f"""---
 license: apache-2.0
 library_name: transformers
@@ -155,7 +173,8 @@ CPU core, seed {run["seed"]}. Rows of {run["short"]} tokens while the learning r
 ({run["matrix_rate"]}) for hidden matrices and experts; AdamW for embeddings, head, norms
 ({run["vector_rate"]}) and routers ({run["router_rate"]}). Load-balancing loss per layer over the
 whole step (coefficient {run["balance"]}, in the decay {run["late_balance"]}), router z-loss
-({run["z"]}). bfloat16 autocast. torch {run["versions"]["torch"]}, transformers {run["versions"]["transformers"]}.
+({run["z"]}). bfloat16 autocast. {further}torch {run["versions"]["torch"]},
+transformers {run["versions"]["transformers"]}.
 
 ```
 {command}
