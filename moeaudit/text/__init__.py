@@ -21,7 +21,16 @@ if TYPE_CHECKING:
 
 _TOKENS = ("Chunk", "TokenizedCorpus", "tokenize")
 
-__all__ = ["Chunk", "Corpus", "Document", "TokenizedCorpus", "corpus", "documents", "tokenize", "tokens_for"]
+__all__ = [
+    "Chunk",
+    "Corpus",
+    "Document",
+    "TokenizedCorpus",
+    "corpus",
+    "documents",
+    "tokenize",
+    "tokens_for",
+]
 
 
 def __getattr__(name: str) -> Any:
