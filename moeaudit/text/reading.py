@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 from ..errors import InputError
 from .tokens import TokenizedCorpus, tokenize
@@ -10,21 +10,8 @@ from .tokens import TokenizedCorpus, tokenize
 _SHORTEST = 3  # a piece must be longer than the two tokens that a last piece may borrow
 
 
-class Reader(Protocol):
-    """What a model must say of itself to be given text; `moeaudit.Model` does."""
-
-    @property
-    def name(self) -> Any: ...
-    @property
-    def tokenizer(self) -> Any: ...
-    @property
-    def max_length(self) -> int: ...
-    @property
-    def vocab_size(self) -> int: ...
-
-
 def tokens_for(model: Any, docs: Any, max_length: int | None = None) -> TokenizedCorpus:
-    """Token chunks of `docs` that `model` (a `Reader`) can read.
+    """Token chunks of `docs` that `model` (anything with name, tokenizer, max_length and vocab_size) can read.
 
     A `TokenizedCorpus` is passed through once its chunks are checked. Raises InputError for a
     `max_length` that does not fit, token ids outside the vocabulary, chunks that are too short or
