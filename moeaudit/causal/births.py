@@ -39,14 +39,7 @@ def _edit(
 
 
 def _birth(moe: MoELayer, routing: Routing, edits: Edits, hidden: torch.Tensor) -> Birth:
-    return Birth(
-        moe.index,
-        hidden,
-        edits.rank,
-        routing.index.gather(-1, edits.rank),
-        routing.weight.gather(-1, edits.rank),
-        edits.about,
-    )
+    return Birth(moe.index, hidden, edits.rank, *edits.named(routing), edits.about)
 
 
 def births_by_delta(

@@ -39,8 +39,8 @@ class FullForwards:
             positions=self.positions,
             layer=torch.cat([torch.full((e.rank.shape[1],), r.layer.index) for r, e in answers]),
             rank=torch.cat([e.rank for _, e in answers], 1),
-            expert=torch.cat([r.index.gather(-1, e.rank) for r, e in answers], 1),
-            weight=torch.cat([r.weight.gather(-1, e.rank) for r, e in answers], 1),
+            expert=torch.cat([e.named(r)[0] for r, e in answers], 1),
+            weight=torch.cat([e.named(r)[1] for r, e in answers], 1),
             outcomes=Outcomes(
                 torch.cat([part.delta_nll for part in parts], 1),
                 torch.cat([part.kl for part in parts], 1),

@@ -35,7 +35,8 @@ class Edits:
     `rank` says which active expert a row is about. `expert` and `change` give, for each row, the
     experts whose weight changes and by how much; an expert that was not active enters with it.
     `vector` is added to the routed output besides. `about` holds further columns of the table,
-    such as the expert that entered.
+    such as the expert that entered. `subject` gives the columns `expert` and `weight` of rows that
+    are not about an active expert (a shared expert, say); such rows carry the rank -1.
     """
 
     rank: Int[torch.Tensor, "positions rows"]
@@ -43,6 +44,17 @@ class Edits:
     change: Float[torch.Tensor, "positions rows changes"]
     vector: Float[torch.Tensor, "positions rows d_model"] | None = None
     about: dict[str, torch.Tensor] = field(default_factory=dict)
+    subject: (
+        tuple[Int[torch.Tensor, "positions rows"], Float[torch.Tensor, "positions rows"]] | None
+    ) = None
+
+    def named(
+        self, routing: Routing
+    ) -> tuple[Int[torch.Tensor, "positions rows"], Float[torch.Tensor, "positions rows"]]:
+        """The columns `expert` and `weight`: which expert each row is about, and its weight."""
+        if self.subject is not None:
+            return self.subject
+        return routing.index.gather(-1, self.rank), routing.weight.gather(-1, self.rank)
 
 
 @runtime_checkable

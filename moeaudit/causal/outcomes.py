@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -18,6 +19,33 @@ class Outcomes:
     delta_nll: Float[torch.Tensor, "positions rows"]
     kl: Float[torch.Tensor, "positions rows"]
     flip: Bool[torch.Tensor, "positions rows"]
+    # Further outcomes by column name, each "positions rows".
+    extra: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    @staticmethod
+    def joined(parts: list[Outcomes], dim: int) -> Outcomes:
+        """Several tables as one: more positions (dim 0) or more rows (dim 1)."""
+        columns = [
+            torch.cat([getattr(x, n) for x in parts], dim) for n in ("delta_nll", "kl", "flip")
+        ]
+        extra = {n: torch.cat([x.extra[n] for x in parts], dim) for n in parts[0].extra}
+        return Outcomes(*columns, extra)
+
+
+# (clean "positions vocab", edited "positions rows vocab", target "positions") -> "positions rows"
+Measure = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def measure(
+    clean: Float[torch.Tensor, "positions vocab"],
+    edited: Float[torch.Tensor, "positions rows vocab"],
+    target: Int[torch.Tensor, " positions"],
+    extra: Mapping[str, Measure],
+) -> Outcomes:
+    """`compare`, and further outcomes of the same logits. `edited` may be used as scratch space."""
+    columns = {name: outcome(clean, edited, target) for name, outcome in extra.items()}
+    plain = compare(clean, edited, target)
+    return Outcomes(plain.delta_nll, plain.kl, plain.flip, columns)
 
 
 _CACHED = 1 << 18  # elements worked on at once, so that the passes below stay in the cache

@@ -88,6 +88,10 @@ def plan_for(model: Model, layers: list[MoELayer], intervention: Intervention) -
 def walk(plan: WalkPlan, ids: torch.Tensor, positions: torch.Tensor) -> Walked:
     """Effects at `positions` of the document `ids`, `"1 tokens"`, by the engine chosen."""
     model = plan.model
+    own = getattr(plan.intervention, "walk", None)
+    if own is not None:  # edits of a whole document are forwards of their own
+        with _ONE_AT_A_TIME, evaluating(model.hf):
+            return own(plan, ids, positions)
     replay = replay_for(model)
     # Attention is rerouted through registries of the process, so walks take turns.
     with _ONE_AT_A_TIME, evaluating(model.hf):

@@ -24,7 +24,7 @@ from .births import Birth, births_by_delta, births_by_rerun
 from .clean import ExpertsSeen
 from .interventions import Intervention
 from .layout import Layout, hidden_path, map_tensors
-from .outcomes import Outcomes, compare
+from .outcomes import Measure, Outcomes, measure
 from .tail import tail_logits
 
 _ROW_BYTES = 1 << 29  # residuals of rows held at once
@@ -44,6 +44,8 @@ class WalkPlan:
     # Per MoE layer: by how much the routed output enters the layer's output, or None where it
     # passes through more than an addition and the layer itself must be run again.
     residual_scale: dict[int, float | None]
+    # Outcomes besides delta NLL, KL and flip, by column name.
+    extra: dict[str, Measure] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -230,9 +232,6 @@ class Wavefront:
             block = self.rows[a : a + step].flatten(0, 1)  # (positions * n, ...)
             logits = tail_logits(self.plan.model, block, self.ids[0, 0], self.tuple_tail)
             edited = logits.view(len(positions), n, vocab)
-            parts.append(compare(clean[positions], edited, self.ids[0, positions + 1]))
-        return Outcomes(
-            torch.cat([part.delta_nll for part in parts]),
-            torch.cat([part.kl for part in parts]),
-            torch.cat([part.flip for part in parts]),
-        )
+            target = self.ids[0, positions + 1]
+            parts.append(measure(clean[positions], edited, target, self.plan.extra))
+        return Outcomes.joined(parts, 0)
