@@ -1,0 +1,302 @@
+"""What is scored: confidences, whether each was right, and what each belongs to. Checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+
+from ..errors import InputError
+
+# Below this many effective predictions (Kish) no score is given, only the reason.
+LEAST_EFFECTIVE = 10
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """`n` predictions of any model.
+
+    Parameters
+    ----------
+    confidence
+        The probability the model gave its answer, in [0, 1].
+    correct
+        Whether that answer was right.
+    group
+        The stratum of each prediction (a domain, an expert, a routing configuration).
+    document
+        The independent unit each prediction belongs to; without it every prediction is its own.
+    weight
+        Importance weights, not negative; only their proportions matter.
+    probabilities, label
+        The whole predictive distribution and the index of the truth, for scores over classes.
+    declared
+        Strata that must appear in a table even if no prediction is left in them.
+
+    Raises InputError for values that no score can be computed from. What is merely too little (one
+    document, an effective sample size under 10) is left to the tables, which say so row by row:
+    see `lack`.
+    """
+
+    confidence: Float[np.ndarray, " n"]
+    correct: Bool[np.ndarray, " n"]
+    group: np.ndarray | None = None
+    document: np.ndarray | None = None
+    weight: Float[np.ndarray, " n"] | None = None
+    probabilities: Float[np.ndarray, "n classes"] | None = None
+    label: Int[np.ndarray, " n"] | None = None
+    declared: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    def __len__(self) -> int:
+        return len(self.confidence)
+
+    @classmethod
+    def of(
+        cls,
+        confidence: Any,
+        correct: Any,
+        group: Any = None,
+        document: Any = None,
+        weight: Any = None,
+        probabilities: Any = None,
+        label: Any = None,
+    ) -> Predictions:
+        """From anything that becomes an array: lists, Series, 0/1 for false/true, labels as text."""
+        declared: tuple[Any, ...] = ()
+        if isinstance(group, pd.Series):
+            if isinstance(group.dtype, pd.CategoricalDtype):
+                declared = tuple(group.cat.categories)
+            group = group.to_numpy(dtype=object)
+        return cls(
+            _numbers(confidence, "confidence"),
+            _truth(correct),
+            None if group is None else np.asarray(group),
+            None if document is None else np.asarray(document),
+            None if weight is None else _numbers(weight, "weight"),
+            None if probabilities is None else _numbers(probabilities, "probabilities"),
+            None if label is None else np.asarray(label).astype(np.int64),
+            declared,
+        )
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: pd.DataFrame,
+        confidence: str = "confidence",
+        correct: str = "correct",
+        group: str | None = "group",
+        document: str | None = "document",
+        weight: str | None = "weight",
+    ) -> Predictions:
+        """From a table. The first two columns must be there; the others are used if they are.
+
+        Categories without rows in a categorical group column stay declared: the tables list them
+        as not estimable.
+        """
+        missing = [c for c in (confidence, correct) if c not in frame.columns]
+        if missing:
+            raise InputError(
+                f"The table of predictions lacks the column{'s' * (len(missing) > 1)} "
+                f"{', '.join(missing)}. It has {', '.join(map(str, frame.columns)) or 'none'}; it "
+                "needs a confidence in [0, 1] and whether the prediction was correct. Name your "
+                "columns if they are called otherwise."
+            )
+
+        def column(name: str | None) -> Any:
+            return None if name is None or name not in frame.columns else frame[name]
+
+        return cls.of(
+            frame[confidence], frame[correct], column(group), column(document), column(weight)
+        )
+
+    @classmethod
+    def from_probabilities(
+        cls,
+        probabilities: Any,
+        label: Any,
+        group: Any = None,
+        document: Any = None,
+        weight: Any = None,
+    ) -> Predictions:
+        """From whole distributions: the confidence is the largest, the answer its class."""
+        p, y = _numbers(probabilities, "probabilities"), np.asarray(label)
+        if p.ndim != 2 or p.shape[1] < 2:
+            raise InputError(
+                f"Probabilities have the shape {p.shape}; a table of n predictions by at least 2 "
+                "classes is needed. For a single probability of being right use Predictions.of."
+            )
+        top = p.argmax(axis=1)
+        return cls.of(p[np.arange(len(p)), top], top == y, group, document, weight, p, y)
+
+    def take(self, rows: np.ndarray) -> Predictions:
+        """The predictions where `rows` is true, or those numbered by `rows`."""
+        parts: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        declared = parts.pop("declared")
+        kept = {name: None if v is None else v[rows] for name, v in parts.items()}
+        return Predictions(**kept, declared=declared)
+
+    @cached_property
+    def weights(self) -> Float[np.ndarray, " n"]:
+        """The weights, ones if none were given."""
+        return np.ones(len(self)) if self.weight is None else self.weight.astype(np.float64)
+
+    @cached_property
+    def documents(self) -> Int[np.ndarray, " n"]:
+        """Documents numbered 0, 1, ... in order of first appearance."""
+        if self.document is None:
+            return np.arange(len(self))
+        return pd.factorize(self.document)[0].astype(np.int64)
+
+    @cached_property
+    def n_documents(self) -> int:
+        """The number of documents."""
+        return int(self.documents.max()) + 1
+
+    @property
+    def n_effective(self) -> float:
+        """Kish's effective sample size, (sum w)^2 / sum w^2."""
+        return effective(self.weights)
+
+    def groups(self) -> list[Any]:
+        """The strata: the declared ones in their order, then any others in sorted order."""
+        found = [] if self.group is None else list(dict.fromkeys(self.group.tolist()))
+        try:
+            found.sort()
+        except TypeError:
+            found.sort(key=str)
+        return [*self.declared, *(g for g in found if g not in set(self.declared))]
+
+    def lack(self, documents: int = 2) -> str | None:
+        """Why no score can be given of these predictions, or None if it can."""
+        if self.n_effective < LEAST_EFFECTIVE:
+            return (
+                f"an effective sample size of {self.n_effective:.1f} "
+                f"({len(self)} predictions); at least {LEAST_EFFECTIVE} are needed"
+            )
+        if self.n_documents < documents:
+            return (
+                f"{self.n_documents} document: predictions of one document are not independent, "
+                "so no interval can be given"
+            )
+        return None
+
+
+def effective(weights: np.ndarray) -> float:
+    """Kish's effective sample size; 0 where all weights are 0."""
+    squares = float((weights**2).sum())
+    return float(weights.sum() ** 2 / squares) if squares > 0 else 0.0
+
+
+def _numbers(values: Any, name: str) -> np.ndarray:
+    try:
+        if isinstance(values, pd.Series | pd.Index):
+            return values.to_numpy(dtype=np.float64, na_value=np.nan)
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"The {name} cannot be read as numbers: {error}.") from error
+
+
+_WORDS = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "yes": 1.0, "no": 0.0}
+
+
+def _truth(values: Any) -> np.ndarray:
+    """Booleans from booleans, 0/1, or the words true/false, yes/no."""
+    array = values.to_numpy() if isinstance(values, pd.Series) else np.asarray(values)
+    if array.dtype == bool:
+        return array
+    if array.dtype.kind not in "iuf":
+        words = pd.Series(array.reshape(-1)).astype(str).str.strip().str.lower()
+        array = words.map(_WORDS).to_numpy(dtype=np.float64, na_value=np.nan)
+    bad = ~np.isin(array, (0, 1))
+    if bad.any():
+        raise InputError(
+            f"The column of correctness holds {int(bad.sum()):,} value(s) that are neither true nor "
+            f"false, the first in row {int(np.flatnonzero(bad)[0]):,}. Give true/false or 1/0; a "
+            "missing value must be dropped by you, knowingly."
+        )
+    return array.astype(bool)
+
+
+def _check(p: Predictions) -> None:
+    n = len(p.confidence)
+    if n == 0:
+        raise InputError(
+            "There are no predictions, so there is nothing to score. At least one row with a "
+            "confidence and whether it was correct is needed."
+        )
+    for name in ("correct", "group", "document", "weight", "probabilities", "label"):
+        value: Sequence[Any] | None = getattr(p, name)
+        if value is not None and len(value) != n:
+            raise InputError(
+                f"There are {n:,} confidences and {len(value):,} values of {name}; every "
+                "prediction needs one of each."
+            )
+    _inside(p.confidence, "confidence")
+    for name in ("group", "document"):
+        value = getattr(p, name)
+        absent = np.zeros(0, bool) if value is None else np.asarray(pd.isna(value))
+        if absent.any():
+            raise InputError(
+                f"{int(absent.sum()):,} prediction(s) have no {name}, the first in row "
+                f"{int(np.flatnonzero(absent)[0]):,}. Give every prediction one, or leave the "
+                "column out."
+            )
+    if p.weight is not None:
+        _check_weights(p.weight)
+    if (p.probabilities is None) != (p.label is None):
+        raise InputError("Probabilities and labels go together; give both or neither.")
+    if p.probabilities is not None and p.label is not None:
+        _check_classes(p.probabilities, p.label)
+
+
+def _inside(values: np.ndarray, name: str) -> None:
+    bad = ~((values >= 0) & (values <= 1))
+    if bad.any():
+        where = np.argwhere(bad)[0]
+        raise InputError(
+            f"{int(bad.sum()):,} of {bad.size:,} values of {name} are not in [0, 1], the first in "
+            f"row {int(where[0]):,} ({values[tuple(where)]}). It must be a probability: percentages "
+            "are to be divided by 100, logits and log-probabilities transformed, missing values "
+            "dropped by you, knowingly."
+        )
+
+
+def _check_weights(weight: np.ndarray) -> None:
+    bad = ~(np.isfinite(weight) & (weight >= 0))
+    if bad.any():
+        raise InputError(
+            f"{int(bad.sum()):,} weight(s) are negative, NaN or infinite, the first in row "
+            f"{int(np.flatnonzero(bad)[0]):,}. Weights must be finite and at least 0."
+        )
+    if not weight.any():
+        raise InputError(
+            "All weights are zero, so no prediction counts. A domain classifier that separates "
+            "source and target perfectly does this: there is no overlap to weight."
+        )
+
+
+def _check_classes(probabilities: np.ndarray, label: np.ndarray) -> None:
+    _inside(probabilities, "probabilities")
+    classes = probabilities.shape[1]
+    if classes < 2:
+        raise InputError("Probabilities over a single class leave nothing to be right about.")
+    outside = (label < 0) | (label >= classes)
+    if outside.any():
+        raise InputError(
+            f"{int(outside.sum()):,} label(s) are not among the {classes} classes 0 to "
+            f"{classes - 1}, the first in row {int(np.flatnonzero(outside)[0]):,}."
+        )
+    off = np.abs(probabilities.sum(axis=1) - 1)
+    if off.max() > 1e-3:
+        raise InputError(
+            f"The probabilities of row {int(off.argmax()):,} add up to "
+            f"{probabilities[off.argmax()].sum():.4f}; each row must add up to 1."
+        )
