@@ -138,7 +138,7 @@ def test_an_error_in_the_middle_leaves_the_model_as_it_was(monkeypatch):
     import moeaudit.causal.wavefront as wavefront
 
     model = tiny_moe.load("olmoe")
-    monkeypatch.setattr(wavefront, "compare", lambda *_: 1 / 0)
+    monkeypatch.setattr(wavefront, "measure", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run("wavefront", model, Zero())
     assert model.hf.config._attn_implementation in ("sdpa", "eager")
