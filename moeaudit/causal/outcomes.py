@@ -25,11 +25,12 @@ class Outcomes:
     @staticmethod
     def joined(parts: list[Outcomes], dim: int) -> Outcomes:
         """Several tables as one: more positions (dim 0) or more rows (dim 1)."""
-        columns = [
-            torch.cat([getattr(x, n) for x in parts], dim) for n in ("delta_nll", "kl", "flip")
-        ]
-        extra = {n: torch.cat([x.extra[n] for x in parts], dim) for n in parts[0].extra}
-        return Outcomes(*columns, extra)
+        delta_nll, kl, flip = (
+            torch.cat([getattr(x, name) for x in parts], dim)
+            for name in ("delta_nll", "kl", "flip")
+        )
+        extra = {name: torch.cat([x.extra[name] for x in parts], dim) for name in parts[0].extra}
+        return Outcomes(delta_nll, kl, flip, extra)
 
 
 # (clean "positions vocab", edited "positions rows vocab", target "positions") -> "positions rows"
