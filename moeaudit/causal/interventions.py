@@ -14,6 +14,8 @@ from jaxtyping import Float, Int
 
 from moeaudit.models import MoELayer
 
+from .handover import Handover
+
 
 @dataclass(frozen=True)
 class Routing:
@@ -72,7 +74,7 @@ class Intervention(Protocol):
 
 
 @dataclass(frozen=True)
-class Zero:
+class Zero(Handover):
     r"""Remove one active expert at one position: its weight becomes 0, the others stay as they are.
 
     $y' = y - w_s E_s(x)$. No renormalisation and no rerouting, whatever the model's own rule is:

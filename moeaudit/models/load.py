@@ -40,6 +40,7 @@ def load(
     for a MoE whose experts are not called as `experts(hidden, top_k_index, top_k_weights)`.
     """
     from .find import find_anatomy
+    from .known import remember
     from .modes import evaluating
     from .probe import run_probe
     from .weights import require_finite, tensors_sha256
@@ -68,6 +69,7 @@ def load(
     require_finite(hf, probe.logits, name)
     with evaluating(hf):
         anatomy = find_anatomy(hf)
+    remember(hf, anatomy)
     model = Model(name, hf, tokenizer, anatomy, provenance)
     model.provenance |= {
         "architecture": anatomy.architecture,

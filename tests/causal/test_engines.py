@@ -7,8 +7,10 @@ import pytest
 import tiny_moe
 import torch
 
+import moeaudit as ma
 from moeaudit.causal.engines import HooksEngine, NNsightEngine, TransformerLensEngine, make_engine
 from moeaudit.causal.engines.base import outcome, structural_twin
+from moeaudit.causal.one_row import Row, row_edit
 from moeaudit.errors import InputError, ModelError
 
 LENGTH = 18
@@ -28,6 +30,11 @@ def active_cells(model, ids, positions=(0, 7, LENGTH - 2)):
     for handle in handles:
         handle.remove()
     return [(t, layer, e) for t in positions for layer, index in chosen.items() for e in index[t]]
+
+
+def removal(model, position, layer, expert):
+    row = Row(layer, position, expert=expert)
+    return {layer: row_edit(ma.Zero(), model.anatomy[layer], row)}
 
 
 def supported(architecture):
@@ -86,7 +93,7 @@ def test_only_the_named_position_is_edited():
     with torch.no_grad():
         engine.logits(tokens)
         clean = seen["routed"]
-        engine.ablated_logits(tokens, position, layer, expert)
+        engine.edited_logits(tokens, removal(model, position, layer, expert))
     handle.remove()
     changed = (seen["routed"] != clean).any(dim=1)
     assert changed.nonzero().flatten().tolist() == [position]
@@ -101,7 +108,7 @@ def test_a_removed_slot_takes_exactly_its_contribution_away():
     with torch.no_grad():
         engine = HooksEngine(model)
         engine.logits(torch.from_numpy(ids)[None])
-        engine.ablated_logits(torch.from_numpy(ids)[None], position, layer, expert)
+        engine.edited_logits(torch.from_numpy(ids)[None], removal(model, position, layer, expert))
         handle.remove()
         (hidden, index, weight), clean = seen[0]
         alone = experts(

@@ -1,15 +1,17 @@
 """What every single-cell engine shares: the outcome it reports and the checks on the cell it is asked for.
 
-An engine recomputes one counterfactual (one expert removed for one token at one layer) by one full
-forward of the whole chunk. Engines exist to check the census, so none of them uses its code.
+An engine recomputes one counterfactual (one row of an operator's table) by one full forward of the
+whole chunk. It captures the router's answer by its own means, asks the operator for its edit of that
+answer, and applies it by its own means. Engines exist to check the census, so none uses its code.
 """
 
 from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -19,11 +21,13 @@ from torch import Tensor, nn
 from ...errors import InputError, ModelError
 from ...models import Model
 from ...models.modes import evaluating
+from ..interventions import Intervention, Zero
+from ..one_row import Edit, Row, row_edit
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What removing the expert does to the prediction of the next token, in nats."""
+    """What the counterfactual does to the prediction of the next token, in nats."""
 
     delta_nll: float
     kl: float
@@ -70,7 +74,7 @@ class Engine(ABC):
         model: a loaded `Model`; its transformers model is never changed.
 
     Raises:
-        ModelError: if the engine cannot ablate this model; the message is what `supports` returns.
+        ModelError: if the engine cannot edit this model; the message is what `supports` returns.
     """
 
     name: ClassVar[str]
@@ -85,32 +89,48 @@ class Engine(ABC):
     @classmethod
     @abstractmethod
     def supports(cls, model: Model) -> str | None:
-        """None if the engine can ablate this model, else a sentence that says why not."""
+        """None if the engine can edit this model, else a sentence that says why not."""
 
     @abstractmethod
     def logits(self, ids: Int64[Tensor, "1 time"]) -> Float[Tensor, "time vocab"]:
         """Clean logits of one chunk, as the engine's own machinery computes them."""
 
     @abstractmethod
-    def ablated_logits(
-        self, ids: Int64[Tensor, "1 time"], position: int, layer: int, expert: int
-    ) -> Float[Tensor, " vocab"] | None:
-        """Logits at `position` with the expert's weight there set to zero; None if not active."""
+    def edited_logits(
+        self, ids: Int64[Tensor, "1 time"], edits: Mapping[int, Edit]
+    ) -> Float[Tensor, "time vocab"]:
+        """Logits of one chunk with the router's answers edited, by decoder layer index."""
+
+    @classmethod
+    def cannot(cls, operator: Intervention) -> str | None:  # noqa: ARG003
+        """None if the engine can express this operator, else a sentence that says why not."""
+        return None
 
     def effect(
-        self, ids: Int64[np.ndarray, " time"], position: int, layer: int, expert: int
+        self,
+        ids: Int64[np.ndarray, " time"],
+        position: int,
+        layer: int,
+        expert: int | None = None,
+        *,
+        operator: Intervention | None = None,
+        rank: int | None = None,
+        about: Mapping[str, Any] | None = None,
     ) -> Outcome:
-        """Effect of removing one expert for one token at one layer, on the next token.
+        """Effect of one counterfactual on the next token, by one full forward.
 
         Args:
             ids: token ids of the whole chunk; nothing before it is attended to.
             position: index in the chunk of the token whose routing is edited.
             layer: index of the decoder layer.
-            expert: the expert whose routing weight is set to zero; the other weights stay.
+            expert: the expert that the row is about.
+            operator: what is done; the removal of `expert` (`Zero`) if left out.
+            rank, about: further columns of the effects table that name the row.
 
         Raises:
-            InputError: position without a next token, unknown layer or expert, or an expert that
-                is not active for this token.
+            InputError: position without a next token, unknown layer or expert, or a row that the
+                operator does not have for this token (an expert that is not active, say).
+            ModelError: an edit that this engine's library cannot hold.
         """
         length = len(ids)
         if not 0 <= position < length - 1:
@@ -119,23 +139,20 @@ class Engine(ABC):
                 f"position between 0 and {length - 2}; check that effects and documents belong "
                 "together."
             )
-        num_experts = self.model.anatomy[layer].num_experts
-        if not 0 <= expert < num_experts:
+        moe = self.model.anatomy[layer]
+        active = rank is None or rank >= 0  # other rows are about a shared expert, a set, a layer
+        if active and expert is not None and not 0 <= expert < moe.num_experts:
             raise InputError(
                 f"Layer {layer} has no expert {expert}. Expected an index between 0 and "
-                f"{num_experts - 1}; check that the effects were computed on this model."
+                f"{moe.num_experts - 1}; check that the effects were computed on this model."
             )
+        row = Row(layer, position, rank, expert, about or {})
+        edits = {layer: row_edit(operator or Zero(), moe, row)}
         tokens = torch.from_numpy(ids)[None].to(self.model.device)
         with torch.no_grad(), evaluating(self.model.hf):
             clean = self._clean_logits(tokens)
-            ablated = self.ablated_logits(tokens, position, layer, expert)
-        if ablated is None:
-            raise InputError(
-                f"Expert {expert} is not active at position {position} of layer {layer}, so there "
-                "is nothing to remove. Expected one of the experts the router chose there; check "
-                "that model, documents and effects belong together."
-            )
-        return outcome(clean[position], ablated, int(ids[position + 1]))
+            edited = self.edited_logits(tokens, edits)[position]
+        return outcome(clean[position], edited, int(ids[position + 1]))
 
     def _clean_logits(self, ids: Int64[Tensor, "1 time"]) -> Float[Tensor, "time vocab"]:
         # Cells are usually asked for document by document, so the last chunk is kept.

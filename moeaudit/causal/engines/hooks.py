@@ -1,18 +1,21 @@
-"""The plainest engine: a forward pre-hook on the experts module zeroes one routing weight."""
+"""The plainest engine: PyTorch hooks on the experts module edit what it is given and returns."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any, ClassVar
 
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from ...models import Model
+from ...models import Model, MoELayer
+from ..one_row import Change, Edit, edited_slots, with_vector
 from .base import Engine
 
 
 class HooksEngine(Engine):
-    """One full forward with one PyTorch hook; works wherever the router contract holds."""
+    """One full forward with PyTorch hooks; works wherever the router contract holds."""
 
     name: ClassVar[str] = "hooks"
 
@@ -23,23 +26,35 @@ class HooksEngine(Engine):
     def logits(self, ids: Int64[Tensor, "1 time"]) -> Float[Tensor, "time vocab"]:
         return self.model.hf(input_ids=ids, use_cache=False).logits[0]
 
-    def ablated_logits(
-        self, ids: Int64[Tensor, "1 time"], position: int, layer: int, expert: int
-    ) -> Float[Tensor, " vocab"] | None:
-        active = False
+    def edited_logits(
+        self, ids: Int64[Tensor, "1 time"], edits: Mapping[int, Edit]
+    ) -> Float[Tensor, "time vocab"]:
+        with ExitStack() as stack:
+            for index, edit in edits.items():
+                moe = self.model.anatomy[index]
+                hooks = _hooks(moe, edit)
+                handle = moe.experts.register_forward_pre_hook(hooks[0], with_kwargs=True)
+                stack.callback(handle.remove)
+                stack.callback(moe.experts.register_forward_hook(hooks[1]).remove)
+            return self.logits(ids)
 
-        def zero_one_weight(_module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
-            nonlocal active
-            hidden, index, weight = args  # [time, d], [time, k], [time, k]
-            slots = index[position] == expert
-            active = bool(slots.any())
-            weight = weight.clone()  # the router's own output stays as it is
-            weight[position, slots] = 0
-            return hidden, index, weight
 
-        handle = self.model.anatomy[layer].experts.register_forward_pre_hook(zero_one_weight)
-        try:
-            logits = self.logits(ids)[position]
-        finally:
-            handle.remove()
-        return logits if active else None
+def _hooks(moe: MoELayer, edit: Edit) -> tuple[Any, Any]:
+    """A hook on the way in that changes weights, and one on the way out that adds the vector."""
+    busy = False
+    made: list[Change] = []
+
+    def before(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        nonlocal busy
+        if busy:  # an operator may ask the experts themselves
+            return None
+        busy = True
+        hidden, index, weight = [*args, *kwargs.values()][:3]  # [time, d], [time, k], [time, k]
+        made.append(edit(hidden, index, weight))
+        busy = False
+        return (hidden, *edited_slots(index, weight, made[-1], moe.num_experts)), {}
+
+    def after(_module: Any, _args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        return None if busy else with_vector(output, made[-1])
+
+    return before, after

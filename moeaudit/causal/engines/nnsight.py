@@ -1,19 +1,27 @@
-"""The same cell through nnsight: one trace of one prompt that edits the inputs of the experts."""
+"""The same row through nnsight: one trace of one prompt that edits the experts' inputs."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from ...errors import InputError
 from ...models import Model
+from ...models.anatomy import Anatomy
+from ...models.known import known_anatomy
+from ..one_row import Edit, Row, edited_slots, row_edit, with_vector
 from .base import Engine, structural_twin
+
+if TYPE_CHECKING:
+    from ..handover import Handover
 
 
 class NNsightEngine(Engine):
-    """One nnsight trace per cell.
+    """One nnsight trace per row.
 
     Each trace holds exactly one prompt: MoE blocks flatten (batch, sequence), and nnsight does not
     narrow flattened tensors to the rows of one invoke, so an edit made with several prompts in a
@@ -37,17 +45,45 @@ class NNsightEngine(Engine):
             logits = self.wrapped.output.logits.save()
         return logits[0]
 
-    def ablated_logits(
-        self, ids: Int64[Tensor, "1 time"], position: int, layer: int, expert: int
-    ) -> Float[Tensor, " vocab"] | None:
-        wrapped = self.wrapped
-        experts = wrapped.get(self.model.anatomy[layer].experts_path)
+    def edited_logits(
+        self, ids: Int64[Tensor, "1 time"], edits: Mapping[int, Edit]
+    ) -> Float[Tensor, "time vocab"]:
+        wrapped, anatomy = self.wrapped, self.model.anatomy
         with wrapped.trace(input_ids=ids, use_cache=False):
-            args, kwargs = experts.inputs
-            hidden, index, weight = args  # [time, d], [time, k], [time, k]
-            slots = (index[position] == expert).save()
-            weight = weight.clone()
-            weight[position, slots] = 0
-            experts.inputs = ((hidden, index, weight), kwargs)
+            for layer in sorted(edits):
+                edit_in_trace(wrapped, anatomy, layer, edits[layer])
             logits = wrapped.output.logits.save()
-        return logits[0, position] if bool(slots.any()) else None
+        return logits[0]
+
+
+def edit_in_trace(wrapped: Any, anatomy: Anatomy, layer: int, edit: Edit) -> None:
+    """Edit one layer's experts call; to be called inside a trace, layers in ascending order."""
+    moe = anatomy[layer]
+    experts = wrapped.get(moe.experts_path)
+    args, kwargs = experts.inputs
+    hidden, index, weight = [*args, *kwargs.values()][:3]  # [time, d], [time, k], [time, k]
+    change = edit(hidden, index, weight)
+    index, weight = edited_slots(index, weight, change, moe.num_experts)
+    experts.inputs = ((hidden, index, weight), {})
+    if change.vector is not None:
+        experts.output = with_vector(experts.output, change)
+
+
+def apply_in_trace(
+    operator: Handover, model: Any, layer: int, position: int, rank: int, about: dict[str, Any]
+) -> None:
+    """What `Handover.apply_in_trace` does."""
+    hf = getattr(model, "_module", None)
+    if not hasattr(model, "trace") or hf is None:
+        raise InputError(
+            f"apply_in_trace() was given a {type(model).__name__}. Give it the nnsight model whose "
+            "trace it is called in: with nn.trace(prompt): operator.apply_in_trace(nn, layer=..., ...)."
+        )
+    anatomy = known_anatomy(hf)
+    if anatomy is None:
+        raise InputError(
+            "This nnsight model was not looked at before the trace, and no second forward can run "
+            "inside one. Call moeaudit.load(nn) once before `with nn.trace(...)`."
+        )
+    row = Row(layer, position, rank, None, about)
+    edit_in_trace(model, anatomy, layer, row_edit(operator, anatomy[layer], row))  # type: ignore[arg-type]

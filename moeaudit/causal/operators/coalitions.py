@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import torch
 
+from moeaudit.causal.handover import Handover
 from moeaudit.causal.interventions import Edits, Routing
 from moeaudit.errors import InputError
 from moeaudit.models import MoELayer
 
 
 @dataclass(frozen=True)
-class Coalitions:
+class Coalitions(Handover):
     r"""Remove every set of active experts of the given sizes together.
 
     $y' = y - \sum_{s \in S} w_s E_s(x)$ for each set S. The column `members` is the set as a bit

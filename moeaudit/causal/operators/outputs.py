@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from moeaudit.causal.clean import clean_pass
+from moeaudit.causal.handover import Handover
 from moeaudit.causal.interventions import Edits, Routing
 from moeaudit.causal.operators.weights import each_rank
 from moeaudit.errors import InputError
@@ -92,7 +93,7 @@ def _instead(routing: Routing, vector: torch.Tensor) -> Edits:
 
 
 @dataclass(frozen=True, eq=False)
-class MeanOutput:
+class MeanOutput(Handover):
     r"""Replace one active expert's output by its mean over held-out tokens that chose it.
 
     $y' = y - w_r E_r(x) + w_r \bar E_r$: what the expert always says stays, what it says about this
@@ -129,7 +130,7 @@ def _numbers(seed: int, routing: Routing) -> torch.Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Resample:
+class Resample(Handover):
     r"""Replace one active expert's output by what it said at a random held-out token that chose it.
 
     $y' = y - w_r E_r(x) + w_r E_r(x^*)$: the output stays typical of the expert, its content does not

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float, Int
 
+from moeaudit.causal.handover import Handover
 from moeaudit.causal.interventions import Edits, Routing
 from moeaudit.errors import InputError
 from moeaudit.models import MoELayer
@@ -32,7 +33,7 @@ def each_rank(
 
 
 @dataclass(frozen=True)
-class Renormalize:
+class Renormalize(Handover):
     r"""Remove one active expert and scale the others up.
 
     $y' = c \sum_{s \ne r} w_s E_s(x)$ with $c = W / \sum_{s \ne r} w_s$, where $W$ is 1 for
@@ -64,7 +65,7 @@ class Renormalize:
 
 
 @dataclass(frozen=True)
-class Swap:
+class Swap(Handover):
     r"""Put another expert in an active one's place, at the same weight.
 
     $y' = y - w_r E_r(x) + w_r E_e(x)$. `Swap(e)` puts expert e in the place of each active expert in
@@ -111,7 +112,7 @@ class Swap:
 
 
 @dataclass(frozen=True)
-class Skip:
+class Skip(Handover):
     r"""Remove the tail: all active experts of rank j and beyond, for each j in `ranks`.
 
     $y' = \sum_{s < j} w_s E_s(x)$, what a token would get from zero experts in the tail's place
