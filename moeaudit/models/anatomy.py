@@ -29,6 +29,10 @@ class MoELayer:
     num_experts: int
     top_k: int
     weights_sum_to_one: bool
+    # The module that holds the experts: runs the router, calls the experts, adds what is shared.
+    block_path: str = ""
+    block: nn.Module | None = field(default=None, repr=False, compare=False)
+    architecture: str = ""
 
 
 @dataclass(frozen=True)

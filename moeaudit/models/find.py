@@ -76,7 +76,7 @@ def find_anatomy(model: PreTrainedModel) -> Anatomy:
                 "expected, so that (layer, expert) names one thing."
             )
         check_call(architecture, place[1], call, probe)
-        layers[place[1]] = _layer(place, call, probe, modules)
+        layers[place[1]] = _layer(architecture, place, call, probe, modules)
 
     notes = _coverage(model, architecture, stack[0], layers, suspects, probe)
     ordered = tuple(layers[index] for index in sorted(layers))
@@ -96,6 +96,7 @@ def _without_wrappers(calls: list[ExpertsCall]) -> list[ExpertsCall]:
 
 
 def _layer(
+    architecture: str,
     place: tuple[str, int],
     call: ExpertsCall,
     probe: Probe,
@@ -108,6 +109,7 @@ def _layer(
         count = stacked[0] if stacked else int(call.index.max()) + 1
     router_path = _router(path, call, probe, count)
     total = call.weight.float().sum(-1)
+    block_path = call.path.rpartition(".")[0]
     return MoELayer(
         index=place[1],
         path=path,
@@ -118,6 +120,9 @@ def _layer(
         num_experts=count,
         top_k=call.index.shape[1],
         weights_sum_to_one=bool((total - 1).abs().max() < 1e-3),
+        block_path=block_path,
+        block=modules[block_path],
+        architecture=architecture,
     )
 
 
