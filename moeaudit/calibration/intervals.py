@@ -1,0 +1,100 @@
+"""Limits for a score, from the document bootstrap.
+
+A calibration score is a norm of the residuals E[confidence - correct | confidence]. Noise alone
+makes it positive, and resampling adds the noise a second time: percentile limits of an ECE start above
+the truth, and never reach 0 for a calibrated model. So limits are found by inverting a test. The
+observed residuals z have noise e, known from the bootstrap. A score of t is kept if the observed value v
+is no surprise for residuals that have the size t in the direction observed:
+
+    P(f(a z + e) >= v) and P(f(a z + e) <= v), with f(a z) = t,
+
+both above their shares of 1 - level. The lower share grows from 0 to half as t leaves the noise
+behind; at 0, where a score can only be too large, all of 1 - level is upper tail (compare Feldman & Cousins
+1998). Limits may lie below the score itself, which holds its upward bias; they speak of the truth.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+_STEPS = 13
+_MOST = 64.0
+
+
+class Norm(Protocol):
+    """A score as a norm of features that are linear in the residuals."""
+
+    def features(
+        self, mass: Float[np.ndarray, "*draws cells"], residual: Float[np.ndarray, "*draws cells"]
+    ) -> Float[np.ndarray, "*draws features"]:
+        """From shares of weight and of residual in each cell."""
+        ...
+
+    def value(self, features: Float[np.ndarray, "*draws features"]) -> Float[np.ndarray, "*draws"]:
+        """The score."""
+        ...
+
+    def reaches(
+        self, features: Float[np.ndarray, "draws features"], score: float
+    ) -> Bool[np.ndarray, " draws"]:
+        """Whether the score is at least `score`, which may be cheaper to know than the score."""
+        ...
+
+
+def norm_limits(
+    norm: Norm,
+    observed: Float[np.ndarray, " features"],
+    noise: Float[np.ndarray, "draws features"],
+    level: float,
+) -> tuple[float, float]:
+    """The limits of a norm score; see the module's text. Never below 0."""
+    alpha = 1 - level
+    score = float(norm.value(observed))
+    if score <= 0:
+        return 0.0, 0.0
+
+    def tails(a: float) -> tuple[float, float, float]:
+        """Upper tail, lower tail, and the lower tail's share of alpha at scale `a`."""
+        upper = float(np.mean(norm.reaches(a * observed + noise, score)))
+        clear = 1 - float(np.mean(norm.reaches(noise, float(norm.value(a * observed)))))
+        return upper, 1 - upper, alpha / 2 * (clear if a > 0 else 0.0)
+
+    def low_enough(a: float) -> bool:
+        upper, _, share = tails(a)
+        return upper + share > alpha
+
+    def high_enough(a: float) -> bool:
+        _, lower, share = tails(a)
+        return lower <= share
+
+    low = 0.0 if low_enough(0.0) else _crossing(low_enough, 0.0, _bracket(low_enough))
+    high = 0.0 if high_enough(0.0) else _crossing(high_enough, 0.0, _bracket(high_enough))
+    ends = [float(norm.value(a * observed)) for a in (low, max(low, high))]
+    return ends[0], ends[1]
+
+
+def _bracket(passed) -> float:
+    a = 1.0
+    while a < _MOST and not passed(a):
+        a *= 2
+    return a
+
+
+def _crossing(passed, low: float, high: float) -> float:
+    """Where a monotone condition turns true."""
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if passed(middle) else (middle, high)
+    return (low + high) / 2
+
+
+def mean_limits(
+    value: float, replicates: Float[np.ndarray, " draws"], level: float, wider: float
+) -> tuple[float, float]:
+    """Percentile limits of a smooth statistic, widened about its value for few documents."""
+    tail = (1 - level) / 2
+    low, high = np.quantile(replicates, [tail, 1 - tail])
+    return value + wider * float(low - value), value + wider * float(high - value)
