@@ -10,6 +10,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .calibration import Predictions as Predictions
+    from .calibration import calibration_scores as calibration_scores
+    from .calibration import reliability as reliability
     from .causal import Coalitions as Coalitions
     from .causal import Effects as Effects
     from .causal import MeanOutput as MeanOutput
@@ -46,6 +49,9 @@ from .errors import MoeAuditError as MoeAuditError
 __version__ = "0.1.0"
 
 _ROOM_OF = {
+    "Predictions": "calibration",
+    "calibration_scores": "calibration",
+    "reliability": "calibration",
     "Trace": "observe",
     "capture": "observe",
     "expert_metrics": "observe",
