@@ -24,7 +24,8 @@ class Row:
     """Which counterfactual of an operator: the columns of the effects table that name it.
 
     `position` counts from the start of the chunk. `rank` or `expert` may be None where the other
-    is enough; `about` holds the operator's own columns (`entered`, `members`, ...).
+    is enough; `about` holds the operator's own columns (`entered`, `members`, ...). `strict`
+    refuses columns that the operator does not have; a row taken from a table has others besides.
     """
 
     layer: int
@@ -32,6 +33,7 @@ class Row:
     rank: int | None = None
     expert: int | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
+    strict: bool = True
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ def _place(operator: Intervention, row: Row, routing: Routing, edits: Edits) -> 
     if row.expert is not None:
         fits &= expert == row.expert
     for name, value in row.about.items():
+        if name not in edits.about and not row.strict:
+            continue
         if name not in edits.about:
             raise InputError(
                 f"{operator.name} has no column {name!r} that tells rows apart; it has "
@@ -98,7 +102,7 @@ def _place(operator: Intervention, row: Row, routing: Routing, edits: Edits) -> 
     ranked = fits if row.rank is None else fits & (edits.rank[0] == row.rank)
     # Experts of equal weight may change ranks between two libraries; the expert's name decides.
     found = (ranked if bool(ranked.any()) or row.expert is None else fits).nonzero().flatten()
-    if len(found) == 1:
+    if len(found) == 1 or (len(found) > 1 and _same(edits, found)):
         return int(found[0])
     where = f"at position {row.position} of layer {row.layer}"
     asked = {"rank": row.rank, "expert": row.expert} | dict(row.about)
@@ -113,6 +117,13 @@ def _place(operator: Intervention, row: Row, routing: Routing, edits: Edits) -> 
         f"{operator.name} has {len(found)} rows with {said} {where}. Say which, by a value of "
         f"{', '.join(sorted(edits.about)) or 'expert'}."
     )
+
+
+def _same(edits: Edits, rows: torch.Tensor) -> bool:
+    """Whether these rows are one and the same edit."""
+    parts = [edits.expert[0, rows], edits.change[0, rows]]
+    parts += [] if edits.vector is None else [edits.vector[0, rows]]
+    return all(bool((part == part[:1]).all()) for part in parts)
 
 
 def edited_slots(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import html
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,77 +12,10 @@ from ..errors import InputError
 from ..models import Model
 from ..text import Chunk, TokenizedCorpus
 from ..text.reading import tokens_for
-from .effects import EffectsFolder
-from .engines import engine_class
-
-# What rounding explains between a replayed and a full forward, in nats, if the model is float32.
-TOLERANCE = 1e-5
-
-
-@dataclass(frozen=True)
-class Verification:
-    """How far sampled effects are from an independent recomputation, in nats.
-
-    `rows` holds the sampled effects beside the recomputed ones (columns delta_nll, kl, flip and
-    the same with the prefix `engine_`). If the engine cannot ablate this model, `n` is 0, the
-    differences are NaN and `skipped` says why: nothing was verified.
-    """
-
-    engine: str
-    n: int
-    max_abs_delta_nll: float
-    max_abs_kl: float
-    flips_differ: int
-    rows: pd.DataFrame = field(repr=False)
-    skipped: str | None = None
-    dtype: str = "float32"
-    tolerance: float = TOLERANCE
-
-    @property
-    def agrees(self) -> bool:
-        """Whether at least one row was recomputed and none differs by more than rounding.
-
-        False as well where all sampled effects are below the tolerance: such a sample shows nothing.
-        """
-        # Comparisons with NaN are false, so an effect that is NaN never agrees.
-        return (
-            self.n > 0
-            and not self.blind
-            and all(
-                difference <= self.tolerance
-                for difference in (self.max_abs_delta_nll, self.max_abs_kl)
-            )
-        )
-
-    @property
-    def blind(self) -> bool:
-        """Whether every sampled effect is smaller than what rounding explains."""
-        both = self.rows[["delta_nll", "engine_delta_nll"]].abs() if self.n else self.rows
-        return self.n > 0 and not bool((both.to_numpy(float) > self.tolerance).any())
-
-    def __repr__(self) -> str:
-        if self.skipped is not None:
-            return f"Not verified with {self.engine}: {self.skipped}"
-        if self.blind:
-            return (
-                f"Not verified with {self.engine}: all {self.n} sampled effects are below {self.tolerance:.0e} nats, "
-                f"what {self.dtype} rounding explains, so agreement would show nothing. Load the model "
-                "in float32."
-            )
-        verdict = (
-            f"within {self.tolerance:.0e}, what {self.dtype} rounding explains"
-            if self.agrees
-            else f"MORE than the {self.tolerance:.0e} that {self.dtype} rounding explains"
-        )
-        return (
-            f"{self.n} effects recomputed by one full forward each with {self.engine}: largest "
-            f"difference {self.max_abs_delta_nll:.1e} nats in delta NLL and {self.max_abs_kl:.1e} "
-            f"in KL ({verdict}); {self.flips_differ} of {self.n} flips differ."
-        )
-
-    def _repr_html_(self) -> str:
-        table = self.rows.to_html(index=False, escape=True, float_format=lambda x: f"{x:.6g}")
-        return f"<p>{html.escape(repr(self))}</p>" + (table if self.n else "")
+from .effects import COLUMNS, EffectsFolder
+from .engines import CannotExpress, Engine, Outcome, engine_class
+from .interventions import Intervention, Zero
+from .verification import TOLERANCE, Verification
 
 
 def verify(
@@ -95,25 +26,33 @@ def verify(
     seed: int = 0,
     docs: Any = None,
     max_length: int | None = None,
+    operator: Intervention | None = None,
 ) -> Verification:
     """Recompute `n` random effects by one full forward each, in an engine of its own.
 
+    The engine captures the router's answer at the row's layer and position in its own forward,
+    asks the operator for its edit of that answer, and makes it by its own means; it shares no code
+    with the replay. Compared are delta NLL, KL and flip on the edited token's own prediction.
+
     Args:
         effects: what `ablate` returned, or a part of it; an effects folder is sampled shard by
-            shard. Only the removal of an expert (`Zero`) can be recomputed.
+            shard.
         model: the model the effects were computed on.
         n: how many rows to recompute; all of them if there are fewer.
         engine: `"hooks"`, `"nnsight"` or `"transformer_lens"`. None shares code with the replay.
         seed: decides which rows.
         docs: the documents, cut as they were then. Needed only if the table does not carry them,
             as after reading it from disk.
+        operator: the intervention the effects are of. Needed only if the table does not carry it
+            (as after reading it from disk) and it is not `Zero`.
 
     Returns:
-        A `Verification`; with `skipped` set if the engine cannot ablate this model.
+        A `Verification`; with `skipped` set if the engine cannot edit this model, or cannot express
+        this operator there.
 
     Raises:
-        InputError: no rows, no documents, an unknown engine, another intervention than `Zero`,
-            or rows that do not belong to these documents and this model.
+        InputError: no rows, no documents, no operator, an unknown engine, or rows that do not
+            belong to these documents, this model and this operator.
     """
     kind = engine_class(engine)
     if n < 1 or len_of(effects) == 0:
@@ -121,27 +60,18 @@ def verify(
             f"There is nothing to verify: {n} of {len_of(effects)} effects were asked for. Pass a "
             "table with rows and an n of at least 1."
         )
-    intervention = getattr(effects, "intervention", "zero") or "zero"
-    if intervention != "zero":
-        raise InputError(
-            f"These are effects of the intervention {intervention!r}, and the engines recompute "
-            "the removal of one expert only. Verify effects of Zero()."
-        )
+    operator = _operator(effects, operator)
     texts = _texts(effects, model, docs, max_length)
     rows = _sample(effects, n, seed)
     reason = kind.supports(model)
     if reason is not None:
-        nan = float("nan")
-        return Verification(engine, 0, nan, nan, 0, rows.iloc[:0], reason)
-    made = kind(model)
-    found = []
+        return _skipped(engine, rows, reason)
     # Neighbouring cells of one document share its clean forward.
     rows = rows.sort_values(["document", "position", "layer", "expert"], ignore_index=True)
-    for document, position, layer, expert in zip(
-        *(rows[name].tolist() for name in ("document", "position", "layer", "expert"))
-    ):
-        chunk = _chunk_of(texts, document, position)
-        found.append(made.effect(chunk.ids, position - chunk.start, layer, expert))
+    try:
+        found = _recomputed(kind(model), operator, texts, rows)
+    except CannotExpress as refusal:
+        return _skipped(engine, rows, str(refusal))
     rows = rows.assign(
         engine_delta_nll=[outcome.delta_nll for outcome in found],
         engine_kl=[outcome.kl for outcome in found],
@@ -158,6 +88,55 @@ def verify(
         str(model.dtype).removeprefix("torch."),
         tolerance_of(model),
     )
+
+
+def _recomputed(
+    engine: Engine, operator: Intervention, texts: TokenizedCorpus, rows: pd.DataFrame
+) -> list[Outcome]:
+    """One full forward for each row."""
+    further = [name for name in rows.columns if name not in COLUMNS]
+    found = []
+    for row in rows.to_dict("records"):
+        chunk = _chunk_of(texts, row["document"], row["position"])
+        about = {str(name): row[name] for name in further if isinstance(row[name], (int, float))}
+        at = row["position"] - chunk.start
+        found.append(
+            engine.effect(
+                chunk.ids,
+                at,
+                row["layer"],
+                row["expert"],
+                operator=operator,
+                rank=row["rank"],
+                about=about,
+            )
+        )
+    return found
+
+
+def _operator(effects: pd.DataFrame | EffectsFolder, given: Intervention | None) -> Intervention:
+    """The intervention itself: given, carried by the table, or `Zero` where the name says so."""
+    name = getattr(effects, "intervention", None)
+    carried = getattr(effects, "operator", None)
+    operator = given if given is not None else carried
+    if operator is None and (name or "zero") == "zero":
+        return Zero()
+    if operator is None:
+        raise InputError(
+            f"These are effects of the intervention {name!r}, and the table does not carry the operator itself, "
+            "as after reading it from disk. Pass it: verify(effects, model, operator=...)."
+        )
+    if name and operator.name != name:
+        raise InputError(
+            f"These are effects of the intervention {name!r}, and operator={operator.name!r} was given. "
+            "Pass the operator that the effects were computed with."
+        )
+    return operator
+
+
+def _skipped(engine: str, rows: pd.DataFrame, reason: str) -> Verification:
+    nan = float("nan")
+    return Verification(engine, 0, nan, nan, 0, rows.iloc[:0], reason)
 
 
 def tolerance_of(model: Model) -> float:

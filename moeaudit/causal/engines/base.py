@@ -67,6 +67,10 @@ def outcome(
     )
 
 
+class CannotExpress(ModelError):
+    """An edit that a library has no means to make; the message says which and why."""
+
+
 class Engine(ABC):
     """Recomputes single cells of the census, one full forward each.
 
@@ -101,11 +105,6 @@ class Engine(ABC):
     ) -> Float[Tensor, "time vocab"]:
         """Logits of one chunk with the router's answers edited, by decoder layer index."""
 
-    @classmethod
-    def cannot(cls, operator: Intervention) -> str | None:  # noqa: ARG003
-        """None if the engine can express this operator, else a sentence that says why not."""
-        return None
-
     def effect(
         self,
         ids: Int64[np.ndarray, " time"],
@@ -130,7 +129,7 @@ class Engine(ABC):
         Raises:
             InputError: position without a next token, unknown layer or expert, or a row that the
                 operator does not have for this token (an expert that is not active, say).
-            ModelError: an edit that this engine's library cannot hold.
+            CannotExpress: an edit that this engine's library cannot hold.
         """
         length = len(ids)
         if not 0 <= position < length - 1:
@@ -146,7 +145,7 @@ class Engine(ABC):
                 f"Layer {layer} has no expert {expert}. Expected an index between 0 and "
                 f"{moe.num_experts - 1}; check that the effects were computed on this model."
             )
-        row = Row(layer, position, rank, expert, about or {})
+        row = Row(layer, position, rank, expert, about or {}, strict=False)
         edits = {layer: row_edit(operator or Zero(), moe, row)}
         tokens = torch.from_numpy(ids)[None].to(self.model.device)
         with torch.no_grad(), evaluating(self.model.hf):

@@ -15,7 +15,7 @@ from ...models import Model, MoELayer
 from ...models.anatomy import Anatomy
 from ...models.known import known_anatomy, remember
 from ..one_row import Change, Edit, Row, edited_weights, row_edit, with_vector
-from .base import Engine, structural_twin
+from .base import CannotExpress, Engine, structural_twin
 
 if TYPE_CHECKING:
     from ..handover import Handover
@@ -119,7 +119,7 @@ def _as_the_bridge_holds(weights: Tensor, moe: MoELayer) -> Tensor:
     most = int((weights != 0).sum(-1).max())
     if most > moe.top_k or bool((weights < 0).any()):
         what = "a negative weight" if most <= moe.top_k else f"{most} experts for one token"
-        raise ModelError(
+        raise CannotExpress(
             f"TransformerLens cannot hold this answer of layer {moe.index}: it has {what}, and the bridge keeps "
             f"the {moe.top_k} largest weights of a token. Use the engine hooks or nnsight instead."
         )
