@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .causal import Zero as Zero
     from .causal import ablate as ablate
     from .causal import expert_outputs as expert_outputs
+    from .causal import screen as screen
     from .causal import verify as verify
     from .models import Model as Model
     from .models import bundled_models as bundled_models
@@ -70,6 +71,7 @@ _ROOM_OF = {
     "Zero": "causal",
     "ablate": "causal",
     "expert_outputs": "causal",
+    "screen": "causal",
     "verify": "causal",
     "Model": "models",
     "bundled_models": "models",

@@ -3,6 +3,7 @@
 from .census import ablate as ablate
 from .effects import Effects as Effects
 from .effects import EffectsFolder as EffectsFolder
+from .first_order import screen as screen
 from .interventions import Edits as Edits
 from .interventions import Intervention as Intervention
 from .interventions import Routing as Routing
@@ -17,6 +18,7 @@ from .operators import Swap as Swap
 from .operators import expert_outputs as expert_outputs
 from .replay import plan_for as plan_for
 from .replay import replay_for as replay_for
+from .screened import Screened as Screened
 from .verify import Verification as Verification
 from .verify import verify as verify
 
@@ -31,6 +33,7 @@ __all__ = [
     "Renormalize",
     "Resample",
     "Routing",
+    "Screened",
     "Skip",
     "Swap",
     "Verification",
@@ -39,5 +42,6 @@ __all__ = [
     "expert_outputs",
     "plan_for",
     "replay_for",
+    "screen",
     "verify",
 ]
