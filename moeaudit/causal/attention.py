@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .attend_rows import CleanKeys, attend_rows
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -34,20 +36,10 @@ _INERT = {
     "past_key_values",
     "position_embeddings",
 }
-_SCORES = 1 << 22  # attention scores held at once
 
 
 class RowsDoNotHold(Exception):
     """This model mixes tokens in a way that a lone row cannot follow; the message says how."""
-
-
-@dataclass
-class CleanKeys:
-    """What one attention module attended to in the clean pass over a document of `tokens`."""
-
-    key: torch.Tensor  # (kv_heads, tokens, d_key)
-    value: torch.Tensor  # (kv_heads, tokens, d_value)
-    mask: torch.Tensor  # (1 or heads, tokens, tokens), additive
 
 
 @dataclass
@@ -56,9 +48,9 @@ class RowState:
 
     tokens: int
     clean: dict[int, CleanKeys] = field(default_factory=dict)
-    # Positions of the rows now passing through a layer, and how many rows each has; None while
-    # the clean tokens pass.
-    positions: torch.Tensor | None = None
+    # Places of the rows now passing through a layer, (positions, steps), and how many rows stand
+    # at each position; None while the clean tokens pass.
+    at: torch.Tensor | None = None
     rows: int = 0
     idle: bool = False
     # By identity of the mask; the mask itself is kept so that its identity stays taken.
@@ -81,8 +73,8 @@ def attend(
     if not _ACTIVE:
         raise RuntimeError("the attention function 'moeaudit_rows' was called outside of a walk")
     state = _ACTIVE[-1]
-    if state.positions is not None:
-        return _attend_rows(state, module, query, key, value, kwargs), None
+    if state.at is not None:
+        return _for_rows(state, module, query, key, value, kwargs), None
     if not state.idle:
         _remember(state, module, query, key, value, attention_mask, kwargs)
     return _own(state, module)(module, query, key, value, attention_mask, **kwargs)
@@ -147,7 +139,7 @@ def _checked_mask(
     return additive
 
 
-def _attend_rows(
+def _for_rows(
     state: RowState,
     module: nn.Module,
     query: torch.Tensor,
@@ -155,69 +147,12 @@ def _attend_rows(
     value: torch.Tensor,
     kwargs: dict[str, Any],
 ) -> torch.Tensor:
-    """Rows are position-major: `query` is (1, heads, positions * rows, d). Returns (1, rows, heads, d)."""
     clean = state.clean.get(id(module))
-    if clean is None or state.positions is None:
+    if clean is None or state.at is None:
         raise RowsDoNotHold(
             f"{type(module).__name__} attended for a row but not for the clean tokens"
         )
-    positions, n = state.positions, state.rows
-    kv_heads, width = key.shape[1], query.shape[-1]
-    groups = query.shape[1] // kv_heads
-    scaling = kwargs.get("scaling")
-    scaling = width**-0.5 if scaling is None else scaling
-    shape = (kv_heads, groups, len(positions), n)
-    q = query[0].reshape(*shape, width)
-    k = key[0].reshape(kv_heads, 1, len(positions), n, width)
-    v = value[0].reshape(kv_heads, 1, len(positions), n, -1)
-    step = max(1, _SCORES // (kv_heads * groups * n * state.tokens))
-    out = []
-    for a in range(0, len(positions), step):
-        part = slice(a, a + step)
-        block = _attend_block(
-            clean, positions[part], q[:, :, part], k[:, :, part], v[:, :, part], scaling, kwargs
-        )
-        out.append(block)
-    heads_last = torch.cat(out, 2).reshape(kv_heads * groups, len(positions) * n, -1)
-    return heads_last.transpose(0, 1)[None].contiguous()
-
-
-def _attend_block(
-    clean: CleanKeys,
-    positions: torch.Tensor,  # (p,)
-    q: torch.Tensor,  # (kv_heads, groups, p, rows, d_key)
-    k: torch.Tensor,  # (kv_heads, 1, p, rows, d_key)
-    v: torch.Tensor,  # (kv_heads, 1, p, rows, d_value)
-    scaling: float | torch.Tensor,
-    kwargs: dict[str, Any],
-) -> torch.Tensor:
-    kv_heads, groups, p, rows, width = q.shape
-    last = int(positions.max()) + 1
-    flat = q.reshape(kv_heads, groups * p * rows, width)
-    scores = torch.matmul(flat, clean.key[:, :last].transpose(1, 2)) * scaling
-    scores = scores.view(kv_heads, groups, p, rows, last)
-    # The row's own key stands where the clean token's key stood.
-    at = positions.view(1, 1, p, 1, 1).expand(kv_heads, groups, p, rows, 1)
-    own = (q * k).sum(-1, keepdim=True) * scaling
-    scores = scores.scatter_(-1, at, own)
-    softcap = kwargs.get("softcap")
-    if softcap is not None:
-        scores = torch.tanh(scores / softcap) * softcap
-    mask = clean.mask[:, positions, :last]  # (1 or heads, p, last)
-    per_head = mask.shape[0] != 1
-    mask = mask.view(kv_heads, groups, p, 1, last) if per_head else mask.view(1, 1, p, 1, last)
-    scores = scores + mask
-    sinks = kwargs.get("s_aux")
-    if sinks is not None:
-        sink = sinks.reshape(kv_heads, groups, 1, 1, 1).expand(kv_heads, groups, p, rows, 1)
-        scores = torch.cat([scores, sink.to(scores.dtype)], -1)
-    probability = torch.softmax(scores, -1, dtype=torch.float32).to(v.dtype)[..., :last]
-    mine = probability.gather(-1, at)
-    others = (
-        probability.scatter_(-1, at, 0.0) if sinks is None else probability.scatter(-1, at, 0.0)
-    )
-    mixed = torch.matmul(others.reshape(kv_heads, -1, last), clean.value[:, :last])
-    return mixed.view(kv_heads, groups, p, rows, -1) + mine * v
+    return attend_rows(clean, state.at, state.rows, query, key, value, kwargs)
 
 
 @contextmanager

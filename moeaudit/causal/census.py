@@ -21,7 +21,7 @@ from .replay import plan_for, replay_for, walk
 if TYPE_CHECKING:
     from moeaudit.text import Chunk
 
-    from .wavefront import WalkPlan
+    from .plan import WalkPlan
 
 
 def ablate(
@@ -106,9 +106,11 @@ def chunk_effects(plan: WalkPlan, chunk: Chunk) -> Iterator[pd.DataFrame]:
     device = plan.model.device
     ids = torch.as_tensor(chunk.ids, dtype=torch.long, device=device)[None]
     targets = ids.shape[1] - 1  # the last token predicts nothing that we know
-    step = plan.positions_at_once()
-    for start in range(0, targets, step):
+    start = 0
+    while start < targets:
+        step = plan.positions_at_once(plan.steps(targets + 1, start))
         positions = torch.arange(start, min(start + step, targets), device=device)
+        start += step
         frame = walked_frame(chunk, walk(plan, ids, positions))
         _require_finite(plan, frame)
         yield frame

@@ -16,7 +16,7 @@ from moeaudit.errors import RunError
 if TYPE_CHECKING:
     from moeaudit.text import Chunk, TokenizedCorpus
 
-    from .wavefront import Walked
+    from .plan import Walked
 
 COLUMNS = {
     "document": "int32",
@@ -84,7 +84,8 @@ def walked_frame(chunk: Chunk, walked: Walked) -> pd.DataFrame:
     frame = pd.DataFrame(
         {name: np.asarray(columns[name]).astype(kind) for name, kind in COLUMNS.items()}
     )
-    for name, values in walked.about.items():  # what an operator says of its rows besides
+    # Further outcomes, and what an operator says of its rows besides.
+    for name, values in (walked.outcomes.extra | walked.about).items():
         frame[name] = values.cpu().numpy().reshape(-1)
     return frame
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from moeaudit.models import MoELayer
 
@@ -49,6 +49,12 @@ class Edits:
     subject: (
         tuple[Int[torch.Tensor, "positions rows"], Float[torch.Tensor, "positions rows"]] | None
     ) = None
+
+    @property
+    def empty(self) -> Bool[torch.Tensor, "positions rows"]:
+        """Which rows change nothing at all."""
+        nothing = (self.change == 0).all(-1)
+        return nothing if self.vector is None else nothing & (self.vector == 0).all(-1)
 
     def named(
         self, routing: Routing

@@ -51,9 +51,10 @@ class LoneRows(Wavefront):
             clean_out = (output[0] if isinstance(output, tuple) else output)[0, self.positions]
             noise = torch.randn(clean_in.shape, generator=torch.Generator().manual_seed(i))
             noise = noise.to(clean_in) * clean_in.float().std().to(clean_in)
-            alone = self._through(i, state, layer, args, kwargs, clean_in[:, None])[:, 0]
-            pair = torch.stack([clean_in, noise], 1)
-            beside = self._through(i, state, layer, args, kwargs, pair)[:, 0]
+            call, at = (i, state, layer, args, kwargs), self.positions[:, None]
+            alone = self._through(*call, clean_in[:, None, None], at)[:, 0, 0]
+            pair = torch.stack([clean_in, noise], 1)[:, :, None]
+            beside = self._through(*call, pair, at)[:, 0, 0]
             # Rounding follows the size of the numbers; what is carried over follows the layer's work.
             done = float((clean_out - clean_in).float().abs().max())
             size = float(clean_out.float().abs().max())

@@ -32,6 +32,13 @@ class Outcomes:
         extra = {name: torch.cat([x.extra[name] for x in parts], dim) for name in parts[0].extra}
         return Outcomes(delta_nll, kl, flip, extra)
 
+    def reshaped(self, positions: int, rows: int) -> Outcomes:
+        """The same numbers as a table of `rows` at each position."""
+        shape = (positions, rows)
+        extra = {name: column.reshape(shape) for name, column in self.extra.items()}
+        delta_nll, kl = self.delta_nll.reshape(shape), self.kl.reshape(shape)
+        return Outcomes(delta_nll, kl, self.flip.reshape(shape), extra)
+
 
 # (clean "positions vocab", edited "positions rows vocab", target "positions") -> "positions rows"
 Measure = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -47,6 +54,48 @@ def measure(
     columns = {name: outcome(clean, edited, target) for name, outcome in extra.items()}
     plain = compare(clean, edited, target)
     return Outcomes(plain.delta_nll, plain.kl, plain.flip, columns)
+
+
+def measure_steps(
+    clean: Float[torch.Tensor, "positions steps vocab"],
+    edited: Float[torch.Tensor, "positions rows steps vocab"],
+    ids: Int[torch.Tensor, " tokens"],
+    positions: Int[torch.Tensor, " positions"],
+    extra: Mapping[str, Measure],
+) -> Outcomes:
+    """Effects on the edited token's own prediction and, with more steps, on those after it.
+
+    The columns `spill_nll` and `spill_kl` (nats) are summed over the `tokens_after` following
+    tokens that the text still has within the horizon; their flips are counted in `spill_flips`.
+    """
+    steps = clean.shape[1]
+    own = measure(clean[:, 0], edited[:, :, 0], ids[positions + 1], extra)
+    if steps == 1:
+        return own
+    count = torch.zeros_like(positions)
+    nll, kl = torch.zeros_like(own.delta_nll), torch.zeros_like(own.kl)
+    flips = torch.zeros_like(own.flip, dtype=torch.int32)
+    for step in range(1, steps):
+        there = positions + step + 1 < len(ids)  # has a target
+        target = ids[(positions + step + 1).clamp(max=len(ids) - 1)]
+        later = compare(clean[:, step], edited[:, :, step], target)
+        count += there
+        nll += torch.where(there[:, None], later.delta_nll, 0.0)
+        kl += torch.where(there[:, None], later.kl, 0.0)
+        flips += later.flip & there[:, None]
+    after = count[:, None].expand_as(nll).to(torch.int32)
+    columns = {"spill_nll": nll, "spill_kl": kl, "spill_flips": flips, "tokens_after": after}
+    return Outcomes(own.delta_nll, own.kl, own.flip, {**own.extra, **columns})
+
+
+def drift(
+    clean: Float[torch.Tensor, "positions vocab"],
+    carried: Float[torch.Tensor, "positions vocab"],
+    target: Int[torch.Tensor, " positions"],
+) -> float:
+    """Largest difference in NLL between the clean forward and rows carried without an edit, nats."""
+    effect = compare(clean, carried[:, None].clone(), target)
+    return float(effect.delta_nll.abs().max())
 
 
 _CACHED = 1 << 18  # elements worked on at once, so that the passes below stay in the cache

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import threading
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -23,7 +23,8 @@ from .forwards import FullForwards
 from .interventions import Intervention, Zero
 from .layout import Layout, layer_layout
 from .lone_rows import LoneRows
-from .wavefront import Walked, WalkPlan, Wavefront
+from .plan import Walked, WalkPlan
+from .wavefront import Wavefront
 
 _TOKENS = 13
 _COPY_PARAMETERS = 500_000_000
@@ -79,10 +80,12 @@ def _fingerprint(model: Model) -> tuple[object, ...]:
     return (model.experts_implementation, attention, model.dtype, str(model.device), hooks)
 
 
-def plan_for(model: Model, layers: list[MoELayer], intervention: Intervention) -> WalkPlan:
-    """What a walk over `layers` of `model` needs to know."""
+def plan_for(
+    model: Model, layers: list[MoELayer], intervention: Intervention, **options: Any
+) -> WalkPlan:
+    """What a walk over `layers` of `model` needs to know; `options` are fields of WalkPlan."""
     replay = replay_for(model)
-    return WalkPlan(model, layers, intervention, replay.layout, replay.residual_scale)
+    return WalkPlan(model, layers, intervention, replay.layout, replay.residual_scale, **options)
 
 
 def walk(plan: WalkPlan, ids: torch.Tensor, positions: torch.Tensor) -> Walked:

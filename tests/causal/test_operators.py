@@ -216,13 +216,13 @@ def test_skipping_the_last_rank_is_removing_it_and_singletons_are_removals():
 
 
 def test_resampling_does_not_depend_on_how_positions_are_batched(monkeypatch):
-    import moeaudit.causal.wavefront as wavefront
+    import moeaudit.causal.plan as plan
 
     model, ids = tiny_moe.load("olmoe"), tiny_moe.ids(12)
     held_out = expert_outputs(model, [tiny_moe.ids(40, seed=7 + s) for s in range(4)])
     whole = ma.ablate(model, [ids], Resample(held_out))
     other = ma.ablate(model, [ids], Resample(held_out, seed=1))
-    monkeypatch.setattr(wavefront, "_ROW_BYTES", 1)
+    monkeypatch.setattr(plan, "_ROW_BYTES", 1)
     pieces = ma.ablate(model, [ids], Resample(held_out))
     np.testing.assert_allclose(whole.delta_nll, pieces.delta_nll, atol=1e-5)
     assert (whole.delta_nll - other.delta_nll).abs().max() > 1e-3

@@ -107,14 +107,14 @@ def test_some_layers_give_the_same_rows_as_all_layers():
 
 
 def test_small_pieces_give_the_same_rows(monkeypatch):
-    import moeaudit.causal.attention as attention
+    import moeaudit.causal.attend_rows as attend_rows
     import moeaudit.causal.wavefront as wavefront
 
     model = tiny_moe.load("olmoe")
     whole = run("wavefront", model, Zero())
     monkeypatch.setattr(wavefront, "_LAYER_ROWS", 5)
     monkeypatch.setattr(wavefront, "_LOGITS", 1)
-    monkeypatch.setattr(attention, "_SCORES", 1)
+    monkeypatch.setattr(attend_rows, "_SCORES", 1)
     pieces = run("wavefront", model, Zero())
     torch.testing.assert_close(
         whole.outcomes.delta_nll, pieces.outcomes.delta_nll, atol=1e-5, rtol=0
@@ -138,7 +138,7 @@ def test_an_error_in_the_middle_leaves_the_model_as_it_was(monkeypatch):
     import moeaudit.causal.wavefront as wavefront
 
     model = tiny_moe.load("olmoe")
-    monkeypatch.setattr(wavefront, "measure", lambda *_: 1 / 0)
+    monkeypatch.setattr(wavefront, "measure_steps", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run("wavefront", model, Zero())
     assert model.hf.config._attn_implementation in ("sdpa", "eager")

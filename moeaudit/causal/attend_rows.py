@@ -1,0 +1,135 @@
+"""What a counterfactual row attends to: clean keys and values below its edit, its own from there.
+
+A row that is read at the edited token alone has one key of its own. A row that carries the tokens
+after it (a horizon) is a sequence of steps, which attend to each other causally.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+
+_SCORES = 1 << 22  # attention scores held at once
+
+
+@dataclass
+class CleanKeys:
+    """What one attention module attended to in the clean pass over a document of `tokens`."""
+
+    key: torch.Tensor  # (kv_heads, tokens, d_key)
+    value: torch.Tensor  # (kv_heads, tokens, d_value)
+    mask: torch.Tensor  # (1 or heads, tokens, tokens), additive
+
+
+def attend_rows(
+    clean: CleanKeys,
+    at: Int[torch.Tensor, "positions steps"],
+    rows: int,
+    query: Float[torch.Tensor, "1 heads rows d_key"],
+    key: Float[torch.Tensor, "1 kv_heads rows d_key"],
+    value: Float[torch.Tensor, "1 kv_heads rows d_value"],
+    kwargs: dict[str, Any],
+) -> Float[torch.Tensor, "1 rows heads d_value"]:
+    """Attention of rows in the order (position, row, step); step i of a row stands at `at[:, i]`."""
+    (count, steps), kv_heads, width = at.shape, key.shape[1], query.shape[-1]
+    groups = query.shape[1] // kv_heads
+    scaling = kwargs.get("scaling")
+    scaling = width**-0.5 if scaling is None else scaling
+    q = query[0].reshape(kv_heads, groups, count, rows, steps, width)
+    k = key[0].reshape(kv_heads, 1, count, rows, steps, width)
+    v = value[0].reshape(kv_heads, 1, count, rows, steps, -1)
+    block = _lone if steps == 1 else _suffix
+    size = kv_heads * groups * rows * steps * (clean.key.shape[1] + steps)
+    step = max(1, _SCORES // size)
+    out = []
+    for a in range(0, count, step):
+        part = slice(a, a + step)
+        mine = (q[:, :, part], k[:, :, part], v[:, :, part])
+        out.append(block(clean, at[part], *mine, scaling, kwargs))
+    heads_last = torch.cat(out, 2).reshape(kv_heads * groups, count * rows * steps, -1)
+    return heads_last.transpose(0, 1)[None].contiguous()
+
+
+def _lone(
+    clean: CleanKeys,
+    at: torch.Tensor,  # (p, 1)
+    q: torch.Tensor,  # (kv_heads, groups, p, rows, 1, d_key)
+    k: torch.Tensor,  # (kv_heads, 1, p, rows, 1, d_key)
+    v: torch.Tensor,  # (kv_heads, 1, p, rows, 1, d_value)
+    scaling: float | torch.Tensor,
+    kwargs: dict[str, Any],
+) -> torch.Tensor:
+    q, k, v, positions = q.squeeze(4), k.squeeze(4), v.squeeze(4), at[:, 0]
+    kv_heads, groups, p, rows, width = q.shape
+    last = int(positions.max()) + 1
+    flat = q.reshape(kv_heads, groups * p * rows, width)
+    scores = torch.matmul(flat, clean.key[:, :last].transpose(1, 2)) * scaling
+    scores = scores.view(kv_heads, groups, p, rows, last)
+    # The row's own key stands where the clean token's key stood.
+    place = positions.view(1, 1, p, 1, 1).expand(kv_heads, groups, p, rows, 1)
+    own = (q * k).sum(-1, keepdim=True) * scaling
+    scores = _capped(scores.scatter_(-1, place, own), kwargs)
+    scores = scores + _mask(clean.mask[:, positions, :last], kv_heads, groups)[..., None, :]
+    probability = _softmax(scores, v, kwargs)
+    mine = probability.gather(-1, place)
+    others = probability.scatter(-1, place, 0.0)
+    mixed = torch.matmul(others.reshape(kv_heads, -1, last), clean.value[:, :last])
+    return mixed.view(kv_heads, groups, p, rows, -1) + mine * v
+
+
+def _suffix(
+    clean: CleanKeys,
+    at: torch.Tensor,  # (p, steps)
+    q: torch.Tensor,  # (kv_heads, groups, p, rows, steps, d_key)
+    k: torch.Tensor,  # (kv_heads, 1, p, rows, steps, d_key)
+    v: torch.Tensor,  # (kv_heads, 1, p, rows, steps, d_value)
+    scaling: float | torch.Tensor,
+    kwargs: dict[str, Any],
+) -> torch.Tensor:
+    kv_heads, groups, p, rows, steps, width = q.shape
+    edited = at[:, 0]
+    last = max(1, int(edited.max()))  # clean keys lie below the edited token
+    flat = q.reshape(kv_heads, -1, width)
+    before = torch.matmul(flat, clean.key[:, :last].transpose(1, 2)) * scaling
+    before = before.view(kv_heads, groups, p, rows, steps, last)
+    own = torch.matmul(q, k.transpose(-1, -2)) * scaling  # (..., steps, steps)
+    scores = _capped(torch.cat([before, own], -1), kwargs)
+    low = torch.finfo(scores.dtype).min
+    # (1 or heads, p, steps, last): what each step sees of the clean tokens, none from the edit on
+    seen = clean.mask[:, at, :last].masked_fill(
+        torch.arange(last, device=at.device) >= edited[:, None, None], low
+    )
+    among = clean.mask[:, at[:, :, None], at[:, None, :]]  # (1 or heads, p, steps, steps)
+    # Steps past the end of the text repeat its last place; no step before them may see them.
+    among = among.masked_fill(at.new_ones(steps, steps).triu(1).bool(), low)
+    mask = torch.cat([seen, among], -1)
+    scores = scores + _mask(mask, kv_heads, groups)[:, :, :, None]
+    probability = _softmax(scores, v, kwargs)
+    flat = probability[..., :last].reshape(kv_heads, -1, last)
+    mixed = torch.matmul(flat, clean.value[:, :last]).view(*q.shape[:-1], -1)
+    return (mixed + torch.matmul(probability[..., last:], v)).flatten(3, 4)
+
+
+def _capped(scores: torch.Tensor, kwargs: dict[str, Any]) -> torch.Tensor:
+    softcap = kwargs.get("softcap")
+    return scores if softcap is None else torch.tanh(scores / softcap) * softcap
+
+
+def _mask(mask: torch.Tensor, kv_heads: int, groups: int) -> torch.Tensor:
+    """`"heads ..."` as (kv_heads, groups, ...), or one for all heads as (1, 1, ...)."""
+    split = (1, 1) if mask.shape[0] == 1 else (kv_heads, groups)
+    return mask.reshape(*split, *mask.shape[1:])
+
+
+def _softmax(scores: torch.Tensor, value: torch.Tensor, kwargs: dict[str, Any]) -> torch.Tensor:
+    """Probabilities of the keys; a sink takes its share of them and gives nothing."""
+    keys, sinks = scores.shape[-1], kwargs.get("s_aux")
+    if sinks is not None:
+        rest = scores.shape[2:-1]
+        sink = sinks.reshape(*scores.shape[:2], *[1] * (len(rest) + 1))
+        sink = sink.expand(*scores.shape[:2], *rest, 1)
+        scores = torch.cat([scores, sink.to(scores.dtype)], -1)
+    return torch.softmax(scores, -1, dtype=torch.float32).to(value.dtype)[..., :keys]
