@@ -72,8 +72,10 @@ def norm_limits(
 
     low = 0.0 if low_enough(0.0) else _crossing(low_enough, 0.0, _bracket(low_enough))
     high = 0.0 if high_enough(0.0) else _crossing(high_enough, 0.0, _bracket(high_enough))
-    ends = [float(norm.value(a * observed)) for a in (low, max(low, high))]
-    return ends[0], ends[1]
+    low_end, high_end = (
+        float(norm.value(a * observed)) if a > 0 else 0.0 for a in (low, max(low, high))
+    )
+    return low_end, high_end
 
 
 def _bracket(passed) -> float:

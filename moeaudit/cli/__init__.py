@@ -1,4 +1,4 @@
-"""The command line: `moeaudit audit`, `models`, `inspect`, `report`.
+"""The command line: `moeaudit audit`, `models`, `inspect`, `report`, `calibrate`.
 
 Nothing heavy is imported here, so that `moeaudit --help` answers at once.
 """
@@ -12,6 +12,7 @@ import typer
 from .. import __version__
 from ..errors import MoeAuditError
 from .audit import audit
+from .calibrate import calibrate
 from .inspect import inspect
 from .models import models
 from .report import report
@@ -29,6 +30,7 @@ app.command()(audit)
 app.command()(models)
 app.command()(inspect)
 app.command()(report)
+app.command()(calibrate)
 
 
 @app.callback(invoke_without_command=True)
