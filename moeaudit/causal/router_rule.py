@@ -100,13 +100,14 @@ def _where(layer: MoELayer) -> str:
     return f"{layer.architecture}, layer {layer.index}: {router}"
 
 
-def _require_enough(layer: MoELayer, banned: torch.Tensor) -> None:
-    left = int((~banned).sum(1).min()) if len(banned) else layer.num_experts
+def require_enough(layer: MoELayer, banned: int) -> None:
+    """Raise InputError unless top-k experts are left when `banned` of them are gone."""
+    left = layer.num_experts - banned
     if left < layer.top_k:
         raise InputError(
             f"{_where(layer)} gives each token {layer.top_k} of {layer.num_experts} experts; with "
-            f"{layer.num_experts - left} of them banned only {left} are left. Ban at most "
-            f"{layer.num_experts - layer.top_k}, or use Zero() or Skip(), which leave the choice alone."
+            f"{banned} of them gone only {left} are left. At most {layer.num_experts - layer.top_k} can "
+            "go; Zero() and Skip() take experts away without asking for others in their place."
         )
 
 
@@ -127,7 +128,7 @@ def answer_without(
     Raises InputError where fewer experts than top-k are left, ContractError where the router cannot
     be run on its own or does not choose by ranking scores.
     """
-    _require_enough(layer, banned)
+    require_enough(layer, int(banned.sum(1).max()) if len(banned) else 0)
     instead = "Use Zero(), Renormalize() or Swap(expert), which need no router, for this model."
     ban = _Ban(banned, scores)
     index, weight = _answer(layer, hidden, ban, instead)
@@ -208,7 +209,7 @@ def _without(layer: MoELayer, gone: list[int], scores: Scores, stack: ExitStack)
         raise ContractError(f"{_where(layer)} sits in no MoE block that could be run. {instead}")
     row = torch.zeros(1, layer.num_experts, dtype=torch.bool)
     row[0, gone] = True
-    _require_enough(layer, row)
+    require_enough(layer, len(gone))
     active: list[_Ban] = []
 
     def start(module: Any, args: tuple, kwargs: dict) -> None:  # noqa: ARG001

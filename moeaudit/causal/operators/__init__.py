@@ -1,20 +1,32 @@
 """Operators: what "take this expert away" may mean. `Zero` is in `interventions`, as the plainest."""
 
 from .coalitions import Coalitions as Coalitions
+from .custom import Custom as Custom
 from .outputs import ExpertOutputs as ExpertOutputs
 from .outputs import MeanOutput as MeanOutput
 from .outputs import Resample as Resample
 from .outputs import expert_outputs as expert_outputs
+from .pruned import Experts as Experts
+from .reroute import Reroute as Reroute
+from .sequence import Sequence as Sequence
+from .shared import SharedExpert as SharedExpert
+from .shared import SharedGate as SharedGate
 from .weights import Renormalize as Renormalize
 from .weights import Skip as Skip
 from .weights import Swap as Swap
 
 __all__ = [
     "Coalitions",
+    "Custom",
     "ExpertOutputs",
+    "Experts",
     "MeanOutput",
     "Renormalize",
+    "Reroute",
     "Resample",
+    "Sequence",
+    "SharedExpert",
+    "SharedGate",
     "Skip",
     "Swap",
     "expert_outputs",

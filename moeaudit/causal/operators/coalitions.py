@@ -24,6 +24,8 @@ class Coalitions(Handover):
 
     sizes: tuple[int, ...] | None = None
 
+    of_one_expert = False  # a row is about a set of ranks
+
     @property
     def name(self) -> str:
         return "coalitions"

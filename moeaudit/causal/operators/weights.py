@@ -122,6 +122,8 @@ class Skip(Handover):
 
     ranks: tuple[int, ...] | None = None
 
+    of_one_expert = False  # a row is about a tail of ranks
+
     @property
     def name(self) -> str:
         return "skip the tail"
