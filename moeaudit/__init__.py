@@ -14,10 +14,16 @@ if TYPE_CHECKING:
     from .calibration import calibration_scores as calibration_scores
     from .calibration import reliability as reliability
     from .causal import Coalitions as Coalitions
+    from .causal import Custom as Custom
     from .causal import Effects as Effects
+    from .causal import Experts as Experts
     from .causal import MeanOutput as MeanOutput
     from .causal import Renormalize as Renormalize
+    from .causal import Reroute as Reroute
     from .causal import Resample as Resample
+    from .causal import Sequence as Sequence
+    from .causal import SharedExpert as SharedExpert
+    from .causal import SharedGate as SharedGate
     from .causal import Skip as Skip
     from .causal import Swap as Swap
     from .causal import Zero as Zero
@@ -25,6 +31,7 @@ if TYPE_CHECKING:
     from .causal import expert_outputs as expert_outputs
     from .causal import screen as screen
     from .causal import verify as verify
+    from .causal import without_experts as without_experts
     from .models import Model as Model
     from .models import bundled_models as bundled_models
     from .models import load as load
@@ -62,15 +69,22 @@ _ROOM_OF = {
     "router_saturation": "observe",
     "vocabulary_specialisation": "observe",
     "Effects": "causal",
+    "Experts": "causal",
     "Coalitions": "causal",
+    "Custom": "causal",
     "MeanOutput": "causal",
     "Renormalize": "causal",
+    "Reroute": "causal",
     "Resample": "causal",
+    "Sequence": "causal",
+    "SharedExpert": "causal",
+    "SharedGate": "causal",
     "Skip": "causal",
     "Swap": "causal",
     "Zero": "causal",
     "ablate": "causal",
     "expert_outputs": "causal",
+    "without_experts": "causal",
     "screen": "causal",
     "verify": "causal",
     "Model": "models",

@@ -9,39 +9,55 @@ from .interventions import Intervention as Intervention
 from .interventions import Routing as Routing
 from .interventions import Zero as Zero
 from .operators import Coalitions as Coalitions
+from .operators import Custom as Custom
 from .operators import ExpertOutputs as ExpertOutputs
+from .operators import Experts as Experts
 from .operators import MeanOutput as MeanOutput
 from .operators import Renormalize as Renormalize
+from .operators import Reroute as Reroute
 from .operators import Resample as Resample
+from .operators import Sequence as Sequence
+from .operators import SharedExpert as SharedExpert
+from .operators import SharedGate as SharedGate
 from .operators import Skip as Skip
 from .operators import Swap as Swap
 from .operators import expert_outputs as expert_outputs
 from .replay import plan_for as plan_for
 from .replay import replay_for as replay_for
+from .router_rule import answer_without as answer_without
+from .router_rule import without_experts as without_experts
 from .screened import Screened as Screened
 from .verify import Verification as Verification
 from .verify import verify as verify
 
 __all__ = [
     "Coalitions",
+    "Custom",
     "Edits",
     "Effects",
     "EffectsFolder",
     "ExpertOutputs",
+    "Experts",
     "Intervention",
     "MeanOutput",
     "Renormalize",
+    "Reroute",
     "Resample",
     "Routing",
+    "Sequence",
+    "SharedExpert",
+    "SharedGate",
     "Screened",
     "Skip",
     "Swap",
     "Verification",
     "Zero",
     "ablate",
+    "answer_without",
     "expert_outputs",
     "plan_for",
     "replay_for",
     "screen",
     "verify",
+    "without_experts",
 ]
