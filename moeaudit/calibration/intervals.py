@@ -15,7 +15,7 @@ behind; at 0, where a score can only be too large, all of 1 - level is upper tai
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -24,6 +24,7 @@ _STEPS = 13
 _MOST = 64.0
 
 
+@runtime_checkable
 class Norm(Protocol):
     """A score as a norm of features that are linear in the residuals."""
 
