@@ -9,6 +9,8 @@ import pandas as pd
 
 from ..errors import InputError
 from .cells import check_bins
+from .classes import MEANING as MEANING_OF_CLASSES
+from .classes import class_rows
 from .kuiper import kuiper_sigma
 from .predictions import Predictions
 from .resample import Resamples
@@ -56,6 +58,7 @@ MEANING = {
     "nll_calibration": "NLL that isotonic recalibration removes, nats",
     "nll_refinement": "NLL that it leaves, nats",
     "multicalibration": "largest kuiper of a group on the scale of its noise",
+    **MEANING_OF_CLASSES,
 }
 
 
@@ -103,7 +106,9 @@ def calibration_scores(
         for i, name in enumerate(p.groups(), start=1):
             of_group = p.group == name
             if not of_group.any():
-                rows += _refused(name, "no predictions in this stratum")
+                rows += _refused(
+                    name, "no predictions in this stratum", p.probabilities is not None
+                )
                 continue
             part = Stratum(name, p.take(of_group), unit[of_group], resamples, bins, level, i)
             rows += _rows(part)
@@ -124,12 +129,16 @@ def _check(by: str | None, bins: int, draws: int, level: float) -> None:
 
 def _rows(part: Stratum) -> list[dict[str, Any]]:
     why = part.p.lack(documents=1)
-    rows = part.rows() if why is None else _refused(part.name, why)
+    if why is None:
+        rows = [*part.rows(), *class_rows(part)]
+    else:
+        rows = _refused(part.name, why, part.p.probabilities is not None)
     return [_counted(part.name, part.p, row) for row in rows]
 
 
-def _refused(name: Any, why: str) -> list[dict[str, Any]]:
-    scores = [score for score in MEANING if score != "multicalibration"]
+def _refused(name: Any, why: str, classes: bool) -> list[dict[str, Any]]:
+    left_out = {"multicalibration"} | (set() if classes else set(MEANING_OF_CLASSES))
+    scores = [score for score in MEANING if score not in left_out]
     empty = {"stratum": name, "reason": f"not estimable: {why}", "n": 0, "documents": 0}
     return [{**empty, "score": score, "n_effective": 0.0} for score in scores]
 
