@@ -11,12 +11,12 @@ from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import stats
 
 from ..errors import InputError
 from . import dominance, moments
 from .bootstrap import bca_limits, document_weights, leave_one_out, percentile_limits
 from .checks import finite
+from .limits import adjusted_limits, jackknife_se, student_limits
 
 SIZES = {
     "mean_difference": "mean(high - low), in the outcome's units",
@@ -31,6 +31,7 @@ SIZES = {
     "cles": "common-language effect P(high_i > low_j), ties halved; McGraw & Wong (1992)",
 }
 INTERVALS = {
+    "adjusted": "leave one document out, Student's t adjusted for heavy tails and skewness",
     "percentile": "document bootstrap, plain percentiles",
     "bca": "document bootstrap, bias-corrected and accelerated",
     "jackknife": "leave one document out, Student's t on documents - 1",
@@ -95,8 +96,7 @@ class Pairs:
         """Standard error by document: jackknife, or the delta method ("cluster")."""
         d = int(self.present.sum())
         if how == "jackknife":
-            left = self.jackknife(name)
-            return float(np.sqrt((d - 1) / d * ((left - left.mean()) ** 2).sum()))
+            return jackknife_se(self.jackknife(name))
         return float(np.sqrt(d / (d - 1) * (self.influence(name) ** 2).sum()))
 
 
@@ -114,6 +114,8 @@ def interval_of(
         if how == "percentile":
             return percentile_limits(draws, level)
         return bca_limits(estimate, draws, pairs.jackknife(name), level)
+    if how == "adjusted":
+        return adjusted_limits(estimate, pairs.jackknife(name), level)
     if how == "token":
         n = len(pairs.high)
         if name == "d_z":  # the published form, exact for normal differences as n grows
@@ -121,10 +123,8 @@ def interval_of(
         else:
             alone = Pairs(np.arange(n), pairs.high, pairs.low, n)
             se = alone.se(name, "cluster")
-        reach = float(stats.norm.isf((1 - level) / 2)) * se
-    else:
-        reach = float(stats.t.isf((1 - level) / 2, dof)) * pairs.se(name, how)
-    return float(estimate - reach), float(estimate + reach)
+        return student_limits(estimate, float(se), np.inf, level)
+    return student_limits(estimate, pairs.se(name, how), dof, level)
 
 
 def effect_size(
@@ -133,7 +133,7 @@ def effect_size(
     low: Float[np.ndarray, " tokens"],
     document: np.ndarray | None = None,
     *,
-    interval: str = "jackknife",
+    interval: str = "adjusted",
     level: float = 0.95,
     n_boot: int = 2000,
     seed: int = 0,

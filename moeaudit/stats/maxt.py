@@ -19,7 +19,8 @@ EXACT_DOCUMENTS = 14  # 2^13 distinct flips up to the common sign: fewer than a 
 
 
 STATISTICS = {
-    "skew_adjusted": "Hall's (1992) transform of the documents' t, which takes off its skewness",
+    "skew_adjusted": "Hall's (1992) transform of the documents' t, which takes off its skewness, with "
+    "the skewness itself freed of its small-sample bias (Bobee & Robitaille 1975)",
     "t": "the documents' t itself",
 }
 
@@ -82,9 +83,9 @@ def max_t(
 
     With m, s and g the mean, standard deviation and skewness of a cell's D document sums and
     t = m / s, the statistic is sqrt(D) (t + g t^2 / 3 + g^2 t^3 / 27 + g / (6 D)), Hall (1992), or
-    sqrt(D) t. Any statistic is exact where sums are symmetric about zero under the null; where
-    only their mean is zero, taking off the skewness brings the error of the test back from the
-    order of 1 / sqrt(D) to that of 1 / D.
+    sqrt(D) t; g is `unbiased_skewness`. Any statistic is exact where sums are symmetric about zero
+    under the null; where only their mean is zero, taking off the skewness brings the error of the
+    test back from the order of 1 / sqrt(D) to that of 1 / D.
 
     Step-down: with cells ordered by their statistic's magnitude, the adjusted p of a cell is the
     share of flips whose maximum over it and all lesser cells reaches its own, made monotone. The
@@ -139,9 +140,20 @@ def _flipped(signs: np.ndarray, sums: np.ndarray, statistic: str, block: int = 2
         t = mean / np.sqrt(variance)
         if statistic == "skew_adjusted":
             skew = (sign @ cubes / d - 3 * mean / d + 2 * mean**3) / variance**1.5
+            skew = unbiased_skewness(skew, d)
             t = t + skew * t**2 / 3 + skew**2 * t**3 / 27 + skew / (6 * d)
         parts.append(np.sqrt(d) * t)
     return np.concatenate(parts)
+
+
+def unbiased_skewness(g: np.ndarray, n: int) -> np.ndarray:
+    """Skewness of n values freed of most of its bias towards zero.
+
+    g ((1 + 6.51 / n + 20.2 / n^2) + (1.48 / n + 6.77 / n^2) g^2), g the third central moment over the
+    cube of the ddof = 0 deviation (Bobee & Robitaille 1975, for Pearson's type III). The plain g of
+    25 values of skewness 2 is 1.40 on average, this one 2.14.
+    """
+    return g * ((1 + 6.51 / n + 20.2 / n**2) + (1.48 / n + 6.77 / n**2) * g**2)
 
 
 def sign_flip_p(

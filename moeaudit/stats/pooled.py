@@ -12,19 +12,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from . import equivalence, families, power
-from .bootstrap import document_weights, leave_one_out, percentile_limits
+from .bootstrap import bca_limits, document_weights, leave_one_out, percentile_limits
 from .cells import Cell
 from .contrast import contrast_cells
 from .controls import CONTROLS
 from .effect_sizes import Pairs
+from .limits import adjusted_limits, adjusted_tost, jackknife_se, student_limits
 from .maxt import max_t
+from .moments import COUNT
 from .protocol import Protocol, get_protocol
-from .table import finish
+from .table import caution, finish
 
 QUESTION = "pooled over layers"
+PLAN = ("power_at_sesoi", "mde", "n_to_decide", "n_documents_to_decide")
 
 
 def pooled(
@@ -46,6 +48,8 @@ def pooled(
     counting alike; its standard error and interval leave out (or resample) whole documents from
     all layers at once. `p` is the sign-flip test of sum over layers of (document sum / (n sd)),
     each document flipped in all layers together; corrections and `p_maxt` are over the metrics.
+    `mde`, `power_at_sesoi`, `n_documents_to_decide` and `n_to_decide` (tokens, over all layers) are of
+    the design, as in `contrast`, at alpha over the number of metrics.
     `n_layers` counts the layers that could be used, `n_layers_dropped` those that could not.
     """
     recipe = get_protocol(protocol).with_(**settings)
@@ -96,8 +100,8 @@ def _row(
         "n": n,
         "n_documents": d,
         "n_dropped": sum(c.n_dropped for c in members),
-        **dict.fromkeys(("d_z", "d_z_low", "d_z_high", "d_z_se", "null_se"), np.nan),
-        "reason": None,
+        **dict.fromkeys(("d_z", "d_z_low", "d_z_high", "d_z_se", "null_se", "p_tost"), np.nan),
+        **dict.fromkeys(("reason", "caution")),
     }
     if not layers or d < 2:
         why = "no layer gives a contrast" if not layers else f"only {d} document(s)"
@@ -113,22 +117,38 @@ def _row(
     if not np.isfinite(left).all():
         why = "leaving one document out leaves a layer without a spread"
         return row | {"reason": f"not poolable: {why}"}, np.zeros(n_documents)
-    se = float(np.sqrt((d - 1) / d * ((left - left.mean()) ** 2).sum()))
-    if recipe.interval == "percentile":
-        weights = document_weights(n_documents, recipe.n_boot, seed)
-        draws = np.mean([p.values("d_z", weights) for p in layers], axis=0)
-        low, high = percentile_limits(draws[np.isfinite(draws)], recipe.level)
-    else:
-        reach = float(stats.t.isf((1 - recipe.level) / 2, d - 1)) * se
-        low, high = estimate - reach, estimate + reach
+    se = jackknife_se(left)
     # The spread at no effect, for planning: that of the scaled document sums themselves.
     spread = by_document[present]
     null_se = float(np.sqrt(d / (d - 1) * ((spread - spread.mean()) ** 2).sum()))
     if not (se > 0 and null_se > 0):
         why = "all documents have the same difference, so no spread"
         return row | {"reason": f"not poolable: {why}"}, np.zeros(n_documents)
-    limits = {"d_z_low": low, "d_z_high": high, "d_z_se": se, "null_se": null_se}
-    return row | limits, by_document
+    row["d_z_low"], row["d_z_high"] = _limits(layers, estimate, left, n_documents, recipe, seed)
+    row["p_tost"] = adjusted_tost(estimate, left, recipe.sesoi)
+    row["caution"] = caution(np.sum([p.moments.sums[:, COUNT] for p in layers], axis=0))
+    return row | {"d_z_se": se, "null_se": null_se}, by_document
+
+
+def _limits(
+    layers: list[Pairs],
+    estimate: float,
+    left: np.ndarray,
+    n_documents: int,
+    recipe: Protocol,
+    seed: int,
+) -> tuple[float, float]:
+    """The protocol's interval; the analytic ones are the jackknife's here."""
+    if recipe.interval == "adjusted":
+        return adjusted_limits(estimate, left, recipe.level)
+    if recipe.interval not in ("percentile", "bca"):
+        return student_limits(estimate, jackknife_se(left), len(left) - 1, recipe.level)
+    weights = document_weights(n_documents, recipe.n_boot, seed)
+    draws = np.mean([p.values("d_z", weights) for p in layers], axis=0)
+    draws = draws[np.isfinite(draws)]
+    if recipe.interval == "bca":
+        return bca_limits(estimate, draws, left, recipe.level)
+    return percentile_limits(draws, recipe.level)
 
 
 def _correct(
@@ -146,15 +166,18 @@ def _correct(
     columns |= {f"p_{m}": families.adjust(flipped.p_flip, m) for m in families.METHODS}
     columns["p_maxt"] = flipped.p_maxt
     columns |= {"family_size": len(members), "sesoi": recipe.sesoi}
-    absent, found = np.full((2, len(members)), np.nan)
-    for i, (d_z, se, null_se, d) in enumerate(
-        zip(part["d_z"], part["d_z_se"], part["null_se"], part["n_documents"])
-    ):
-        if not np.isnan(se) and se > 0 and null_se > 0:
-            absent[i] = equivalence.tost(d_z, se, d - 1, recipe.sesoi).p
-            level = recipe.alpha / len(members)
-            found[i] = power.minimum_detectable(null_se, float(d - 1), level, recipe.power)
-    columns |= {"mde": found, "p_tost": absent}
+    plan = {name: np.full(len(members), np.nan) for name in PLAN}
+    level = recipe.alpha / len(members)
+    for i, (null_se, d, n) in enumerate(zip(part["null_se"], part["n_documents"], part["n"])):
+        if not null_se > 0:
+            continue
+        needed = power.documents_to_decide(null_se, d, recipe.sesoi, level, level, recipe.power)
+        plan["power_at_sesoi"][i] = power.power_t(recipe.sesoi, null_se, float(d - 1), level)
+        plan["mde"][i] = power.minimum_detectable(null_se, float(d - 1), level, recipe.power)
+        plan["n_documents_to_decide"][i] = needed
+        plan["n_to_decide"][i] = np.ceil(needed * n / d)
+    columns |= plan
+    absent = part["p_tost"].to_numpy(float)
     columns["p_equivalence"] = families.adjust(absent, recipe.equivalence or "holm")
     columns["verdict"] = [
         equivalence.verdict(float(p), float(q), float(e), recipe.alpha)

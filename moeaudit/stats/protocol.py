@@ -67,7 +67,7 @@ class Protocol:
     alpha: float | int = 0.05
     sesoi: float | int = 0.1
     power: float | int = 0.8
-    interval: str = "jackknife"
+    interval: str = "adjusted"
     level: float | int = 0.95
     n_boot: int = 2000
     n_flips: int = 10_000

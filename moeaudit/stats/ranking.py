@@ -70,6 +70,11 @@ def expert_harm(
     `p` permutes the experts; then its corrections and `p_maxt` (step-down, one permutation for all
     metrics of a layer). `p_tost` and `p_equivalence` are against |rho_true| >= sesoi. `n_experts`,
     and `n_dropped`: experts active in fewer than 10 documents, or without a value.
+
+    `mde` is the true correlation that would be found with the protocol's power, `power_at_sesoi` the
+    power at sesoi, `n_documents_to_decide` and `n_experts_to_decide` what would decide the cell
+    (`ranking_power.plan` gives the formulas). Often no number of documents would, since the experts
+    are few; `no_plan` then says so.
     """
     recipe = get_protocol(protocol).with_(**settings)
     controls = check_controls(tuple(controls))

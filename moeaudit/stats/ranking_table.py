@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import norm
 
 from . import equivalence, families
+from .attenuation import Attenuation
 from .maxt import step_down
 from .protocol import Protocol
+from .ranking_power import PLAN, critical_of, plan
 from .table import finish
 
 QUESTION = "per-expert expected harm"
@@ -21,7 +24,8 @@ COLUMNS = [
     *("rho_true", "rho_true_low", "rho_true_high"),
     *("tau", "tau_low", "tau_high", "tau_analytic_low", "tau_analytic_high"),
     *("reliability", "ceiling", "p", *(f"p_{m}" for m in families.METHODS), "p_maxt"),
-    *("sesoi", "p_tost", "p_equivalence", "family_size", "verdict", "reason", "caution"),
+    *("sesoi", "p_tost", "p_equivalence", *PLAN, "no_plan"),
+    *("family_size", "verdict", "reason", "caution"),
 ]
 
 
@@ -50,6 +54,7 @@ def ranking_table(
             known = np.isfinite(se) and se > 0
             dof = float(documents - 1)
             refuted[i] = equivalence.tost(float(r), float(se), dof, sesoi).p if known else 1.0
+        columns |= _plans(part, ok, [null[i] for i in members], sesoi, recipe)
         columns["p_tost"] = refuted
         columns["p_equivalence"] = families.adjust(refuted, recipe.equivalence or "holm")
         columns["family_size"] = len(members)
@@ -71,3 +76,31 @@ def ranking_table(
     table = table.assign(place=place).sort_values(["role", "place", "layer"], kind="stable")
     table = pd.concat([table[table["role"] == r] for r in ("metric", "control")], ignore_index=True)
     return finish(table.loc[:, COLUMNS].copy())
+
+
+def _plans(
+    part: pd.DataFrame, ok: np.ndarray, null: list[np.ndarray], sesoi: float, recipe: Protocol
+) -> dict[str, Any]:
+    """Minimum detectable correlation and what would decide each cell; `no_plan` where that is nothing."""
+    out: dict[str, Any] = {name: np.full(len(part), np.nan) for name in PLAN}
+    out["no_plan"] = np.full(len(part), None, dtype=object)
+    size = len(part)
+    critical = critical_of(null, recipe.alpha)
+    if recipe.decision != "maxt":
+        critical = float(norm.isf(recipe.alpha / size / 2))
+    for i in np.flatnonzero(ok):
+        row = part.iloc[i]
+        numbers, why = plan(
+            int(row["n_experts"]),
+            int(row["n_documents"]),
+            Attenuation(float(row["reliability"])),
+            float(row["se"]),
+            critical,
+            sesoi,
+            recipe.alpha / size,
+            recipe.power,
+        )
+        for name, value in numbers.items():
+            out[name][i] = value
+        out["no_plan"][i] = why
+    return out

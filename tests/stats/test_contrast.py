@@ -292,11 +292,15 @@ def test_a_declared_family_must_be_what_is_tested():
         contrast(effects, metrics, family=Family("fewer", cells[:2]), **QUICK)
 
 
-def test_few_documents_carry_a_caution():
-    effects, metrics = census(documents=49, tokens=2)
-    assert contrast(effects, metrics, **QUICK).caution.notna().all()
-    effects, metrics = census(documents=50, tokens=8)
+def test_few_or_very_uneven_documents_carry_a_caution():
+    effects, metrics = census(documents=24, tokens=3)
+    assert contrast(effects, metrics, **QUICK).caution.str.contains("only 24 documents").all()
+    effects, metrics = census(documents=40, tokens=30)
     assert contrast(effects, metrics, **QUICK).caution.isna().all()
+    # One document of 30 tokens, the others of 2: worth (30 + 78)^2 / (900 + 39 * 4) = 11 documents.
+    uneven = effects[(effects.document == 0) | (effects.position < 2)]
+    caution = cell(contrast(uneven, metrics, **QUICK), "id", 1).caution
+    assert "40 documents count as 11.0" in caution
 
 
 def test_the_oracle_of_the_layer_stands_beside_each_metric():

@@ -9,11 +9,14 @@ from scipy import stats
 from test_contrast import census
 
 from moeaudit.errors import InputError
-from moeaudit.stats import correlation, expert_harm
+from moeaudit.stats import correlation, expert_harm, ranking_power
 from moeaudit.stats.attenuation import Attenuation, of_half
 from moeaudit.stats.bootstrap import document_weights
 from moeaudit.stats.controls import document_folds, heldout_score
+from moeaudit.stats.power import power_tost
+from moeaudit.stats.ranking_power import PLAN
 from moeaudit.stats.slots import layers_of
+from moeaudit.stats.table import TEXT
 
 QUICK = {"n_boot": 200, "n_flips": 500}
 
@@ -114,10 +117,71 @@ def test_what_cannot_be_estimated_says_why_and_nothing_is_nan():
     assert "same for every expert" in cell(table, "flat", 1).reason
     assert "only 3 experts" in cell(table, "few", 1).reason
     assert cell(table, "flat", 1).verdict == "not estimable"
-    told = table.reason.notna() | table.caution.notna()
-    assert (
-        not table[~told].drop(columns=["reason", "caution"], errors="ignore").isna().any(axis=None)
+    told = table.reason.notna() | table.caution.notna() | table.no_plan.notna()
+    assert not table[~told].drop(columns=["reason", "caution", "no_plan"]).isna().any(axis=None)
+    planned = table[table.reason.isna() & table.caution.isna()].drop(columns=[*PLAN, *TEXT])
+    assert not planned.isna().any(axis=None)
+
+
+def test_the_power_of_a_rank_correlation_by_simulation():
+    rng = np.random.default_rng(0)
+    rho, n, runs = 0.6, 24, 4000
+    r = 2 * np.sin(np.pi * rho / 6)  # Pearson's, for a Spearman of rho between normals
+    x = rng.normal(size=(runs, n))
+    y = r * x + np.sqrt(1 - r**2) * rng.normal(size=(runs, n))
+    seen = correlation.paired_spearman(x, y)
+    critical = 2.6  # of |rho| sqrt(n - 1)
+    got = ranking_power.power_rank(rho, n, ranking_power.critical_z(critical, n))
+    assert got == pytest.approx((np.abs(seen) * np.sqrt(n - 1) >= critical).mean(), abs=0.03)
+
+
+def test_the_plan_of_a_ranking_inverts_its_power():
+    noise, se, critical = Attenuation(0.8), 0.08, 3.0
+    numbers, why = ranking_power.plan(64, 100, noise, se, critical, 0.5, 0.01, 0.8)
+    z = ranking_power.critical_z(critical, 64)
+    assert why is None
+    assert ranking_power.power_rank(numbers["mde"] * noise.ceiling, 64, z) == pytest.approx(
+        0.8, abs=1e-3
     )
+    at = numbers["n_experts_to_decide"]
+    # The critical z belongs to 64 experts; it hardly moves with their number.
+    powers = [ranking_power.power_rank(0.5 * noise.ceiling, int(n), z) for n in (at - 1, at)]
+    assert powers[0] < 0.8 <= powers[1] + 1e-3
+
+    def decided(documents):
+        k = documents / 100
+        reliability = 0.8 * k / (1 + (k - 1) * 0.8)
+        found = ranking_power.power_rank(0.5 * np.sqrt(reliability), 64, z)
+        return min(found, power_tost(0.5, se / np.sqrt(k), documents - 1.0, 0.01)) >= 0.8
+
+    n = int(numbers["n_documents_to_decide"])
+    assert decided(n) and not decided(n - 1)
+
+
+@pytest.mark.parametrize(
+    ("n", "reliability", "sesoi", "why"),
+    [
+        (16, 0.9, 0.3, "no number of documents decides it: of 16 experts"),
+        (16, 0.1, 0.3, "even a perfect metric would be found with less than 80% power"),
+        (16, -0.2, 0.3, "reliability is not known"),
+        (5, 0.9, 0.3, "no order of 5 experts is unlikely enough"),
+    ],
+)
+def test_a_ranking_that_cannot_be_planned_says_why(n, reliability, sesoi, why):
+    critical = 3.0 if n > 5 else 2.0
+    numbers, said = ranking_power.plan(
+        n, 50, Attenuation(reliability), 0.1, critical, sesoi, 0.01, 0.8
+    )
+    assert why in said and np.isnan(numbers["n_documents_to_decide"])
+
+
+def test_every_ranking_has_a_minimum_detectable_correlation():
+    effects, metrics = census(documents=60, slope=0.3, experts=16)
+    table = expert_harm(effects, metrics, sesoi=0.85, **QUICK)
+    assert table.mde.between(0.4, 1).all() and (table.n_documents_to_decide >= 4).all()
+    row = cell(table, "id", 1)
+    # By hand: the critical value of the family from the shuffles, through Fisher's z.
+    assert row.power_at_sesoi > 0.8 > expert_harm(effects, metrics, **QUICK).power_at_sesoi.max()
 
 
 def test_too_few_documents_and_bad_options_are_refused():

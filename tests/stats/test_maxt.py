@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from moeaudit.errors import InputError
-from moeaudit.stats.maxt import document_sums, flips, max_t, sign_flip_p
+from moeaudit.stats.maxt import document_sums, flips, max_t, sign_flip_p, unbiased_skewness
 
 
 def test_exact_p_lists_every_flip():
@@ -36,6 +36,7 @@ def hall(x):
     """Hall (1992), written from the formula, one sample at a time."""
     n, m, sd = len(x), x.mean(), x.std()
     t, g = m / sd, ((x - m) ** 3).mean() / sd**3
+    g = (1 + 6.51 / n + 20.2 / n**2) * g + (1.48 / n + 6.77 / n**2) * g**3
     return math.sqrt(n) * (t + g * t**2 / 3 + g**2 * t**3 / 27 + g / (6 * n))
 
 
@@ -59,6 +60,14 @@ def test_step_down_by_hand(statistic, formula):
     got = max_t(sums, statistic=statistic)
     np.testing.assert_allclose(got.p_maxt, want, atol=1e-12)
     np.testing.assert_allclose(np.abs(got.statistic), observed, atol=1e-9)
+
+
+@pytest.mark.parametrize("skewness", [0.5, 1.0, 2.0])
+def test_the_skewness_of_few_values_is_nearly_unbiased(skewness):
+    x = np.random.default_rng(0).gamma(4 / skewness**2, size=(20_000, 25))
+    plain = stats.skew(x, axis=1)
+    assert plain.mean() < 0.8 * skewness
+    assert unbiased_skewness(plain, 25).mean() == pytest.approx(skewness, rel=0.1)
 
 
 def test_taking_off_the_skewness_mends_a_skewed_null():

@@ -8,7 +8,7 @@ import pytest
 import statsmodels.formula.api as smf
 from test_contrast import QUICK, by_hand, census
 
-from moeaudit.stats import pooled, regression, sign_flip_p
+from moeaudit.stats import pooled, power, regression, sign_flip_p
 
 
 def test_pooled_d_is_the_mean_over_layers_and_documents_flip_together():
@@ -32,6 +32,21 @@ def test_layers_that_share_tokens_do_not_count_twice():
     two = pooled(copy, twice, **QUICK).set_index("metric")
     for column in ("d_z", "d_z_se", "p", "mde"):
         assert two[column]["id"] == pytest.approx(one[column]["id"], abs=1e-12), column
+
+
+def test_pooled_answers_say_what_would_have_decided_them():
+    effects, metrics = census(documents=30, tokens=8, slope=0.02)
+    for interval in ("adjusted", "bca", "percentile", "jackknife"):
+        table = pooled(effects, metrics, interval=interval, **QUICK).set_index("metric")
+        assert (table.d_z_low < table.d_z).all() and (table.d_z < table.d_z_high).all()
+    row = table.loc["id"]
+    level = 0.05 / row.family_size
+    want = power.documents_to_decide(row.null_se, 30, 0.1, level, level)
+    assert row.n_documents_to_decide == want > 30
+    assert row.n_to_decide == np.ceil(want * row.n / 30)
+    found = power.power_t(row.mde, row.null_se, 29.0, level)
+    assert found == pytest.approx(0.8, abs=1e-6)
+    assert row.power_at_sesoi == pytest.approx(power.power_t(0.1, row.null_se, 29.0, level))
 
 
 def test_a_layer_without_a_contrast_is_counted():
@@ -105,6 +120,6 @@ def test_a_flat_metric_has_no_slope_and_says_so(rows):
 def test_nothing_is_null_without_a_reason(documents):
     effects, metrics = census(documents=documents, tokens=3)
     for table in (pooled(effects, metrics, **QUICK), regression(effects, metrics)):
-        told = table[table.reason.isna()].drop(columns="reason")
+        told = table[table.reason.isna()].drop(columns=["reason", "caution"], errors="ignore")
         assert not told.isna().any(axis=None)
         assert set(table.metric) == {"id", "odd", "random", "gate_weight", "heldout_causal"}
