@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .causal import Custom as Custom
     from .causal import Effects as Effects
     from .causal import Experts as Experts
+    from .causal import LogitContrast as LogitContrast
     from .causal import MeanOutput as MeanOutput
     from .causal import Renormalize as Renormalize
     from .causal import Reroute as Reroute
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from .causal import Swap as Swap
     from .causal import Zero as Zero
     from .causal import ablate as ablate
+    from .causal import decompose as decompose
     from .causal import expert_outputs as expert_outputs
     from .causal import screen as screen
     from .causal import verify as verify
@@ -72,6 +74,7 @@ _ROOM_OF = {
     "Experts": "causal",
     "Coalitions": "causal",
     "Custom": "causal",
+    "LogitContrast": "causal",
     "MeanOutput": "causal",
     "Renormalize": "causal",
     "Reroute": "causal",
@@ -83,6 +86,7 @@ _ROOM_OF = {
     "Swap": "causal",
     "Zero": "causal",
     "ablate": "causal",
+    "decompose": "causal",
     "expert_outputs": "causal",
     "without_experts": "causal",
     "screen": "causal",

@@ -4,10 +4,12 @@ from .census import ablate as ablate
 from .effects import Effects as Effects
 from .effects import EffectsFolder as EffectsFolder
 from .first_order import screen as screen
+from .further import LogitContrast as LogitContrast
 from .interventions import Edits as Edits
 from .interventions import Intervention as Intervention
 from .interventions import Routing as Routing
 from .interventions import Zero as Zero
+from .mediation import decompose as decompose
 from .operators import Coalitions as Coalitions
 from .operators import Custom as Custom
 from .operators import ExpertOutputs as ExpertOutputs
@@ -39,6 +41,7 @@ __all__ = [
     "ExpertOutputs",
     "Experts",
     "Intervention",
+    "LogitContrast",
     "MeanOutput",
     "Renormalize",
     "Reroute",
@@ -53,6 +56,7 @@ __all__ = [
     "Verification",
     "Zero",
     "ablate",
+    "decompose",
     "answer_without",
     "expert_outputs",
     "plan_for",

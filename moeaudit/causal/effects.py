@@ -16,6 +16,7 @@ from moeaudit.errors import RunError
 if TYPE_CHECKING:
     from moeaudit.text import Chunk, TokenizedCorpus
 
+    from .interventions import Intervention
     from .plan import Walked
 
 COLUMNS = {
@@ -37,14 +38,17 @@ class Effects(pd.DataFrame):
     One row for each (document, position, layer, rank): `rank` 0 is the active expert with the
     largest weight; `position` t is the edited token and outcomes are read on the prediction of
     token t + 1; `delta_nll` and `kl` are in nats; `flip` says that the top prediction changed.
-    `texts` is the tokenised corpus, `intervention` the operator's name, `notes` what was left out.
+    `texts` is the tokenised corpus, `intervention` the operator's name and `operator` itself,
+    `notes` what was left out, `drift` how far rows without an edit end from the clean forward, nats.
     """
 
-    _metadata = ["texts", "intervention", "engine", "notes"]
+    _metadata = ["texts", "intervention", "engine", "notes", "operator", "drift"]
     texts: TokenizedCorpus | None
     intervention: str
     engine: str
     notes: list[str]
+    operator: Intervention | None
+    drift: float | None
 
     @property
     def _constructor(self) -> type[Effects]:
@@ -57,11 +61,15 @@ class Effects(pd.DataFrame):
         intervention: str,
         engine: str,
         notes: list[str],
+        *,
+        operator: Intervention | None = None,
+        drift: float | None = None,
     ) -> Effects:
         """Wrap a frame that has the columns of COLUMNS."""
         effects = Effects(frame)
         # Plain attribute writes on a frame are taken for columns; these are metadata.
-        for name, value in zip(Effects._metadata, (texts, intervention, engine, notes)):
+        values = (texts, intervention, engine, notes, operator, drift)
+        for name, value in zip(Effects._metadata, values):
             object.__setattr__(effects, name, value)
         return effects
 
@@ -102,6 +110,7 @@ class EffectsFolder:
     max_length: int | None = (
         None  # how long texts were cut, so that the same pieces can be made again
     )
+    drift: float | None = None
 
     def read(self, columns: list[str] | None = None) -> pd.DataFrame:
         """All shards as one frame."""

@@ -77,7 +77,7 @@ class FullForwards:
             copy = torch.arange(1, len(logits), device=device).masked_fill(empty[part], 0)
             edited = logits[copy[:, None], places][:, None]
             alone, here = logits[0, places], at[part]
-            parts.append(measure_steps(alone, edited, self.ids[0], here, plan.extra))
+            parts.append(measure_steps(alone, edited, self.ids[0], here, *plan.measured))
         flat = Outcomes.joined(parts, 0)
         return flat.reshaped(p, rows)
 

@@ -62,15 +62,16 @@ def measure_steps(
     ids: Int[torch.Tensor, " tokens"],
     positions: Int[torch.Tensor, " positions"],
     extra: Mapping[str, Measure],
+    horizon: bool,
 ) -> Outcomes:
-    """Effects on the edited token's own prediction and, with more steps, on those after it.
+    """Effects on the edited token's own prediction and, with a horizon, on those after it.
 
     The columns `spill_nll` and `spill_kl` (nats) are summed over the `tokens_after` following
     tokens that the text still has within the horizon; their flips are counted in `spill_flips`.
     """
     steps = clean.shape[1]
     own = measure(clean[:, 0], edited[:, :, 0], ids[positions + 1], extra)
-    if steps == 1:
+    if not horizon:
         return own
     count = torch.zeros_like(positions)
     nll, kl = torch.zeros_like(own.delta_nll), torch.zeros_like(own.kl)

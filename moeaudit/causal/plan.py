@@ -37,6 +37,11 @@ class WalkPlan:
     keep_routing: bool = False
 
     @property
+    def measured(self) -> tuple[dict[str, Measure], bool]:
+        """Which outcomes are measured: further ones, and whether later tokens are looked at."""
+        return self.extra, self.horizon != 0
+
+    @property
     def rows(self) -> int:
         """Counterfactuals of one position, all layers together."""
         return sum(self.intervention.rows(layer) for layer in self.layers)
@@ -104,7 +109,7 @@ def _routing_after(answers: list[tuple[Routing, Edits]]) -> dict[str, torch.Tens
     sides = [_after(routing, edits) for routing, edits in answers]
     slots = max(index.shape[-1] for index, _ in sides)
     index = torch.cat([_wide(i, slots, -1) for i, _ in sides], 1)
-    weight = torch.cat([_wide(w, slots, 0.0) for _, w in sides], 1)
+    weight = torch.cat([_wide(w, slots, 0) for _, w in sides], 1)
     used = int((index >= 0).sum(-1).max())
     columns: dict[str, torch.Tensor] = {}
     for j in range(used):
@@ -125,5 +130,5 @@ def _after(routing: Routing, edits: Edits) -> tuple[torch.Tensor, torch.Tensor]:
     return index.view(p, rows, -1), weight.view(p, rows, -1)
 
 
-def _wide(values: torch.Tensor, slots: int, fill: float) -> torch.Tensor:
+def _wide(values: torch.Tensor, slots: int, fill: int) -> torch.Tensor:
     return torch.nn.functional.pad(values, (0, slots - values.shape[-1]), value=fill)

@@ -208,7 +208,7 @@ class Wavefront:
             self.drift = max(self.drift, drift(clean[at], alone[:, 0], self.ids[0, at + 1]))
             if bool(empty[part].any()):  # an edit of nothing is the pass-through row itself
                 edited = torch.where(empty[part][..., None, None], alone[:, None], edited)
-            parts.append(measure_steps(alone, edited, self.ids[0], at, self.plan.extra))
+            parts.append(measure_steps(alone, edited, self.ids[0], at, *self.plan.measured))
         return Outcomes.joined(parts, 0)
 
 
