@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from .causal import ablate as ablate
     from .causal import decompose as decompose
     from .causal import expert_outputs as expert_outputs
+    from .causal import export_pruned as export_pruned
+    from .causal import prune_curve as prune_curve
     from .causal import screen as screen
     from .causal import verify as verify
     from .causal import without_experts as without_experts
@@ -89,6 +91,8 @@ _ROOM_OF = {
     "decompose": "causal",
     "expert_outputs": "causal",
     "without_experts": "causal",
+    "export_pruned": "causal",
+    "prune_curve": "causal",
     "screen": "causal",
     "verify": "causal",
     "Model": "models",

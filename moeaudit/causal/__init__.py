@@ -24,6 +24,9 @@ from .operators import SharedGate as SharedGate
 from .operators import Skip as Skip
 from .operators import Swap as Swap
 from .operators import expert_outputs as expert_outputs
+from .pruning import PruneCurve as PruneCurve
+from .pruning import export_pruned as export_pruned
+from .pruning import prune_curve as prune_curve
 from .replay import plan_for as plan_for
 from .replay import replay_for as replay_for
 from .router_rule import answer_without as answer_without
@@ -43,6 +46,7 @@ __all__ = [
     "Intervention",
     "LogitContrast",
     "MeanOutput",
+    "PruneCurve",
     "Renormalize",
     "Reroute",
     "Resample",
@@ -59,7 +63,9 @@ __all__ = [
     "decompose",
     "answer_without",
     "expert_outputs",
+    "export_pruned",
     "plan_for",
+    "prune_curve",
     "replay_for",
     "screen",
     "verify",

@@ -1,0 +1,134 @@
+"""What `prune_curve` returns: tables, a figure, and the experts that each criterion keeps."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from moeaudit.errors import InputError
+
+from .choose import Banned
+from .tables import RANDOM, Resampled, interchangeability, pairwise, random_band
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class PruneCurve:
+    """The cost of pruning by each criterion, on documents that the criteria did not see.
+
+    `table` has one row for each pruned model: criterion, draw (-1, or the number of a random draw),
+    scope, depth, keep, dropped (experts), nll with nll_low and nll_high, ppl, d_nll = nll - clean nll
+    with low and high, kl = KL(clean || pruned) with kl_low and kl_high, vs_random = nll - mean nll of
+    the random draws with its limits (documents and draws resampled), better_than_random = share of
+    draws with a higher nll. Nats a token. `scores`: layer, expert, criterion, score.
+    """
+
+    model: str
+    table: pd.DataFrame
+    scores: pd.DataFrame
+    boot: Resampled
+    banned: tuple[Banned, ...]
+    experts: dict[int, int]
+    margin: float
+    n_calibration: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def clean_nll(self) -> float:
+        """Mean loss of the whole model on the evaluated documents, nats a token."""
+        return float(self.boot.sums.clean.sum() / self.boot.sums.count.sum())
+
+    @property
+    def level(self) -> float:
+        return self.boot.level
+
+    def kept(
+        self,
+        criterion: str,
+        keep: float,
+        *,
+        scope: str = "layer",
+        depth: str = "all",
+        draw: int | None = None,
+    ) -> dict[int, list[int]]:
+        """Experts that stay, by decoder layer, for `export_pruned`. Raises InputError if not run."""
+        draw = (0 if criterion == RANDOM else -1) if draw is None else draw
+        t: Any = self.table
+        hit = t[
+            (t["criterion"] == criterion)
+            & (t["draw"] == draw)
+            & (t["scope"] == scope)
+            & (t["depth"] == depth)
+            & (t["keep"] == keep)
+        ]
+        if len(hit) != 1:
+            runs = "; ".join(
+                f"{name}: {', '.join(map(str, t[name].unique()))}"
+                for name in ("criterion", "keep", "scope", "depth")
+            )
+            raise InputError(
+                f"No pruned model of this curve has criterion {criterion!r}, keep {keep}, scope {scope!r}, "
+                f"depth {depth!r} and draw {draw}. It ran {runs}."
+            )
+        gone = self.banned[int(hit.index[0])]
+        return {
+            layer: [e for e in range(count) if e not in gone.get(layer, ())]
+            for layer, count in self.experts.items()
+        }
+
+    def band(self) -> pd.DataFrame:
+        """What pruning at random costs: mean, central band and range of d_nll over the draws."""
+        return random_band(self.table, self.level)
+
+    @cached_property
+    def _pairs(self) -> pd.DataFrame:
+        return pairwise(self.table, self.banned, self.boot)
+
+    def pairs(self) -> pd.DataFrame:
+        """NLL differences between all pairs of criteria, with simultaneous intervals in each cell."""
+        return self._pairs.copy()
+
+    def interchangeability(self) -> pd.DataFrame:
+        """Whether the criterion matters, for each scope, depth and share kept.
+
+        `verdict` is "interchangeable" if all pairwise intervals lie within +-`margin` nats, else "not
+        interchangeable" if one of them excludes 0, else "undecided".
+        """
+        return interchangeability(self.table, self._pairs, margin=self.margin, seed=self.boot.seed)
+
+    def figure(self, outcome: str = "d_nll") -> go.Figure:
+        """Cost against the share kept, a panel for each scope and depth, random draws as a band."""
+        from .figure import curve_figure
+
+        return curve_figure(self, outcome)
+
+    def __repr__(self) -> str:
+        sums = self.boot.sums
+        t: Any = self.table
+        criteria = [c for c in t["criterion"].unique() if c != RANDOM]
+        draws = int((t["draw"].max()) + 1)
+        return (
+            f"Pruning of {self.model} by {', '.join(criteria) or 'no criterion'} and {draws} random draws, "
+            f"scored on {self.n_calibration} documents, evaluated on {len(sums.document)} others "
+            f"({int(sums.count.sum()):,} tokens; whole model: {self.clean_nll:.4f} nats a token)."
+        )
+
+    def _repr_html_(self) -> str:
+        named: Any = self.table[self.table["criterion"] != RANDOM]
+        columns = ["criterion", "scope", "depth", "keep", "ppl", "d_nll", "low", "high", "kl"]
+        columns += ["vs_random", "vs_random_low", "vs_random_high", "better_than_random"]
+        notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
+        parts = [
+            f"<p>{html.escape(repr(self))} Intervals: {self.level:.0%}, documents resampled.</p>"
+        ]
+        parts.append(named[columns].to_html(index=False, float_format=lambda v: f"{v:.4f}"))
+        if len(self._pairs):
+            shown = self.interchangeability()
+            parts.append(shown.to_html(index=False, float_format=lambda v: f"{v:.4f}"))
+        return "".join(parts) + (f"<ul>{notes}</ul>" if notes else "")
