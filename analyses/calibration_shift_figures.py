@@ -17,6 +17,18 @@ TRAININGS = {
     "bounded": ("diamond", "c3"),
 }
 STEP, PAD = 11, 12
+STYLE = """
+svg text{font:12px system-ui,sans-serif;fill:#1d2733}svg .strong{font-weight:600}
+.grid{stroke:#e3e7ec}.zero{stroke:#68727e}.band{fill:#f6f7f9}.bar{stroke-width:1.6}
+.c0{fill:#4a5562;stroke:#4a5562}.c1{fill:#c4500a;stroke:#c4500a}.c2{fill:#1f6aa5;stroke:#1f6aa5}
+.c3{fill:#7154a5;stroke:#7154a5}
+"""
+
+
+def standalone(figure: Markup) -> str:
+    """The figure as a file of its own, with its style and a white ground."""
+    head, rest = str(figure).split(">", 1)
+    return f"{head}><style>svg{{background:#fff}}{STYLE}</style>{rest}\n"
 
 
 def gaps(scores: Frame, strata: list[str], label: str, shifted: set[str]) -> Markup:

@@ -2,6 +2,7 @@
 
     pip install moeaudit[analyses]        # scikit-learn, for the digits
     python analyses/calibration_under_shift.py --out DIR [--seeds N] [--quick] [--tasks digits,text]
+                                              [--strength 2] [--radius 0.5]
 
 Soft-routed and hard-routed classifier mixtures are trained on digits and on text (see
 calibration_shift_tasks.py) by the plain loss, the adversarially tilted and filtered losses of
@@ -27,7 +28,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -172,17 +173,22 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, help="seeds of every task (default 5)")
     parser.add_argument("--quick", action="store_true", help="2 seeds, short training: a try-out")
     parser.add_argument("--tasks", default="digits,text", help="digits, text or both")
+    parser.add_argument("--strength", type=float, default=2.0, help="of the tilt (published: 2)")
+    parser.add_argument("--radius", type=float, default=0.5, help="of the bounded tilt, nats")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
     try:
-        run(args.out, args.tasks.split(","), args.seeds, args.quick)
+        adversary = {"strength": args.strength, "radius": args.radius}
+        run(args.out, args.tasks.split(","), args.seeds, args.quick, adversary)
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
     return 0
 
 
-def run(out: Path, names: list[str], seeds: int | None, quick: bool) -> None:
+def run(
+    out: Path, names: list[str], seeds: int | None, quick: bool, adversary: dict[str, float]
+) -> None:
     unknown = [n for n in names if n not in TASKS]
     if unknown or (seeds is not None and seeds < 2):
         raise InputError(
@@ -199,6 +205,7 @@ def run(out: Path, names: list[str], seeds: int | None, quick: bool) -> None:
     for name in names:
         build, usual = TASKS[name]
         task, n = build(quick), seeds or (2 if quick else usual)
+        task = replace(task, settings=replace(task.settings, **adversary))
         scores, sampler, temperatures, facts = run_task(task, n)
         tables["scores"] += score_rows(name, scores, sampler.strata)
         tables["differences"] += difference_rows(name, scores, sampler.strata)

@@ -159,7 +159,7 @@ def test_a_whole_run_is_written_and_the_same_twice(analysis, monkeypatch, tmp_pa
         assert analysis.main.main(args) == 0
     assert "soft all mass in the middle" in capsys.readouterr().out
     names = sorted(p.name for p in (tmp_path / "a").iterdir())
-    assert len(names) == 8 and "index.html" in names
+    assert len(names) == 12 and {"index.html", "gaps-toy-soft.svg"} <= set(names)
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     scores = pd.read_csv(tmp_path / "a" / "scores.csv")
