@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .causal import Experts as Experts
     from .causal import LogitContrast as LogitContrast
     from .causal import MeanOutput as MeanOutput
+    from .causal import Permutations as Permutations
     from .causal import Renormalize as Renormalize
     from .causal import Reroute as Reroute
     from .causal import Resample as Resample
@@ -32,8 +33,11 @@ if TYPE_CHECKING:
     from .causal import decompose as decompose
     from .causal import expert_outputs as expert_outputs
     from .causal import export_pruned as export_pruned
+    from .causal import interactions as interactions
     from .causal import prune_curve as prune_curve
+    from .causal import redundancy as redundancy
     from .causal import screen as screen
+    from .causal import shapley as shapley
     from .causal import verify as verify
     from .causal import without_experts as without_experts
     from .models import Model as Model
@@ -78,6 +82,7 @@ _ROOM_OF = {
     "Custom": "causal",
     "LogitContrast": "causal",
     "MeanOutput": "causal",
+    "Permutations": "causal",
     "Renormalize": "causal",
     "Reroute": "causal",
     "Resample": "causal",
@@ -94,6 +99,9 @@ _ROOM_OF = {
     "export_pruned": "causal",
     "prune_curve": "causal",
     "screen": "causal",
+    "interactions": "causal",
+    "redundancy": "causal",
+    "shapley": "causal",
     "verify": "causal",
     "Model": "models",
     "bundled_models": "models",

@@ -1,6 +1,8 @@
 """The counterfactuals: interventions, wavefront replay, outcomes, verification."""
 
 from .census import ablate as ablate
+from .coalition_summaries import interactions as interactions
+from .coalition_summaries import redundancy as redundancy
 from .effects import Effects as Effects
 from .effects import EffectsFolder as EffectsFolder
 from .first_order import screen as screen
@@ -15,6 +17,7 @@ from .operators import Custom as Custom
 from .operators import ExpertOutputs as ExpertOutputs
 from .operators import Experts as Experts
 from .operators import MeanOutput as MeanOutput
+from .operators import Permutations as Permutations
 from .operators import Renormalize as Renormalize
 from .operators import Reroute as Reroute
 from .operators import Resample as Resample
@@ -32,6 +35,7 @@ from .replay import replay_for as replay_for
 from .router_rule import answer_without as answer_without
 from .router_rule import without_experts as without_experts
 from .screened import Screened as Screened
+from .shapley_values import shapley as shapley
 from .verify import Verification as Verification
 from .verify import verify as verify
 
@@ -47,6 +51,7 @@ __all__ = [
     "LogitContrast",
     "MeanOutput",
     "PruneCurve",
+    "Permutations",
     "Renormalize",
     "Reroute",
     "Resample",
@@ -63,11 +68,14 @@ __all__ = [
     "decompose",
     "answer_without",
     "expert_outputs",
+    "interactions",
     "export_pruned",
     "plan_for",
     "prune_curve",
     "replay_for",
     "screen",
+    "redundancy",
+    "shapley",
     "verify",
     "without_experts",
 ]

@@ -63,7 +63,7 @@ def row_edit(operator: Intervention, layer: MoELayer, row: Row) -> Edit:
         at = torch.tensor([row.position], device=index.device)
         routing = routing_at(layer, at, hidden, index, weight)
         edits = operator.edits(routing)
-        r = _place(operator, row, routing, edits)
+        r = place_of(operator, row, routing, edits, 0)
         vector = None if edits.vector is None else edits.vector[:, r]
         return Change(at, edits.expert[:, r], edits.change[:, r], vector)
 
@@ -83,9 +83,9 @@ def routing_at(
     return Routing(layer, chosen, ranked, hidden[positions], positions)
 
 
-def _place(operator: Intervention, row: Row, routing: Routing, edits: Edits) -> int:
-    """Which of the operator's rows at this position is the one that `row` names."""
-    expert = edits.named(routing)[0][0]
+def place_of(operator: Intervention, row: Row, routing: Routing, edits: Edits, at: int) -> int:
+    """Which of the operator's rows is the one that `row` names; `at` is the position's place in `edits`."""
+    expert = edits.named(routing)[0][at]
     fits = torch.ones_like(expert, dtype=torch.bool)
     if row.expert is not None:
         fits &= expert == row.expert
@@ -97,12 +97,12 @@ def _place(operator: Intervention, row: Row, routing: Routing, edits: Edits) -> 
                 f"{operator.name} has no column {name!r} that tells rows apart; it has "
                 f"{sorted(edits.about) or 'none'}."
             )
-        column = edits.about[name][0]
+        column = edits.about[name][at]
         fits &= torch.isclose(column.double(), torch.tensor(float(value)).double(), equal_nan=True)
-    ranked = fits if row.rank is None else fits & (edits.rank[0] == row.rank)
+    ranked = fits if row.rank is None else fits & (edits.rank[at] == row.rank)
     # Experts of equal weight may change ranks between two libraries; the expert's name decides.
     found = (ranked if bool(ranked.any()) or row.expert is None else fits).nonzero().flatten()
-    if len(found) == 1 or (len(found) > 1 and _same(edits, found)):
+    if len(found) == 1 or (len(found) > 1 and _same(edits, found, at)):
         return int(found[0])
     where = f"at position {row.position} of layer {row.layer}"
     asked = {"rank": row.rank, "expert": row.expert} | dict(row.about)
@@ -110,7 +110,7 @@ def _place(operator: Intervention, row: Row, routing: Routing, edits: Edits) -> 
     if len(found) == 0:
         raise InputError(
             f"{operator.name} has no row with {said} {where}: there experts "
-            f"{routing.index[0].tolist()} are active, by rank. An expert that is not active cannot be removed; "
+            f"{routing.index[at].tolist()} are active, by rank. An expert that is not active cannot be removed; "
             "check that model, documents and effects belong together."
         )
     raise InputError(
@@ -119,10 +119,10 @@ def _place(operator: Intervention, row: Row, routing: Routing, edits: Edits) -> 
     )
 
 
-def _same(edits: Edits, rows: torch.Tensor) -> bool:
+def _same(edits: Edits, rows: torch.Tensor, at: int) -> bool:
     """Whether these rows are one and the same edit."""
-    parts = [edits.expert[0, rows], edits.change[0, rows]]
-    parts += [] if edits.vector is None else [edits.vector[0, rows]]
+    parts = [edits.expert[at, rows], edits.change[at, rows]]
+    parts += [] if edits.vector is None else [edits.vector[at, rows]]
     return all(bool((part == part[:1]).all()) for part in parts)
 
 

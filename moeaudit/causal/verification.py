@@ -58,8 +58,8 @@ class Verification:
         if self.blind:
             return (
                 f"Not verified with {self.engine}: all {self.n} sampled effects are below {self.tolerance:.0e} nats, "
-                f"what {self.dtype} rounding explains, so agreement would show nothing. Load the model "
-                "in float32."
+                f"what {self.dtype} rounding explains, so agreement would show nothing. "
+                + ("Sample more rows." if self.dtype == "float32" else "Load the model in float32.")
             )
         verdict = (
             f"within {self.tolerance:.0e}, what {self.dtype} rounding explains"

@@ -43,6 +43,7 @@ def find_anatomy(model: PreTrainedModel) -> Anatomy:
     """
     architecture = type(model).__name__
     probe = run_probe(model)
+    called = [call.path for call in probe.calls]
     probe.calls = _without_wrappers(probe.calls)
     modules: dict[str, nn.Module] = dict(model.named_modules())
     suspects: dict[str, nn.Module] = {
@@ -76,7 +77,11 @@ def find_anatomy(model: PreTrainedModel) -> Anatomy:
                 "expected, so that (layer, expert) names one thing."
             )
         check_call(architecture, place[1], call, probe)
-        layers[place[1]] = _layer(architecture, place, call, probe, modules)
+        # Wrappers of the experts are no part of what holds them.
+        outermost = min(
+            (path for path in called if call.path.startswith(f"{path}.")), default=call.path
+        )
+        layers[place[1]] = _layer(architecture, place, call, outermost, probe, modules)
 
     notes = _coverage(model, architecture, stack[0], layers, suspects, probe)
     ordered = tuple(layers[index] for index in sorted(layers))
@@ -99,6 +104,7 @@ def _layer(
     architecture: str,
     place: tuple[str, int],
     call: ExpertsCall,
+    outermost: str,
     probe: Probe,
     modules: dict[str, nn.Module],
 ) -> MoELayer:
@@ -109,7 +115,7 @@ def _layer(
         count = stacked[0] if stacked else int(call.index.max()) + 1
     router_path = _router(path, call, probe, count)
     total = call.weight.float().sum(-1)
-    block_path = call.path.rpartition(".")[0]
+    block_path = outermost.rpartition(".")[0]
     return MoELayer(
         index=place[1],
         path=path,

@@ -34,7 +34,8 @@ def load(
     model, a TransformerLens `TransformerBridge` or an nnsight model. `dtype` is `"float32"`,
     `"bfloat16"`, `"float16"`, a torch dtype or `"auto"` (as stored, the default; bundled models are stored in
     half precision and load as float32). Code from a checkpoint is never run, pickles never read.
-    A model object is used as it is; passes run in evaluation mode and leave its mode alone.
+    A model object is used as it is; passes run in evaluation mode and leave its mode alone. Of a
+    bridge or an nnsight model the transformers model inside is audited, as the wrapper runs it.
 
     Raises ModelError for a model that cannot be loaded, holds NaN, or is no MoE, and ContractError
     for a MoE whose experts are not called as `experts(hidden, top_k_index, top_k_weights)`.
@@ -44,6 +45,7 @@ def load(
     from .modes import evaluating
     from .probe import run_probe
     from .weights import require_finite, tensors_sha256
+    from .wrapped import unwrap
 
     if isinstance(source, Model):
         return source
@@ -52,10 +54,10 @@ def load(
         tokenizer = tokenizer or found_tokenizer
     else:
         _only_for_places(source, dtype=dtype, device=device, revision=revision)
-        hf, found_tokenizer = _unwrap(source)
+        hf, found_tokenizer, wrapping = unwrap(source)
         tokenizer = tokenizer or found_tokenizer
         name = getattr(hf.config, "_name_or_path", "") or type(hf).__name__
-        provenance = {"source": "object", "revision": None} | tensors_sha256(hf)
+        provenance = {"source": "object", "revision": None} | wrapping | tensors_sha256(hf)
     if experts_implementation is not None:
         _set_experts(hf, name, experts_implementation)
     try:
@@ -234,22 +236,6 @@ def _set_experts(hf: PreTrainedModel, name: str, implementation: str) -> None:
             f"{name}: experts_implementation = '{implementation}' is not one of transformers': "
             f"{str(error).splitlines()[0]} Use 'eager', 'batched_mm' or 'grouped_mm'."
         ) from error
-
-
-def _unwrap(source: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
-    """The transformers model inside what we were given, and the tokenizer it carries."""
-    from transformers import PreTrainedModel
-
-    if isinstance(source, PreTrainedModel):
-        return source, None
-    for inside in ("original_model", "_model", "_module"):  # TransformerBridge, nnsight
-        model = getattr(source, inside, None)
-        if isinstance(model, PreTrainedModel):
-            return model, getattr(source, "tokenizer", None)
-    raise ModelError(
-        f"load() was given a {type(source).__name__}. A bundled name, a folder, a hub id, a transformers "
-        "PreTrainedModel, a TransformerLens TransformerBridge or an nnsight LanguageModel was expected."
-    )
 
 
 @contextlib.contextmanager

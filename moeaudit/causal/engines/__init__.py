@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...errors import InputError
 from ...models import Model
-from .base import CannotExpress as CannotExpress
+from ..document_edits import CannotExpress as CannotExpress
 from .base import Engine as Engine
 from .base import Outcome as Outcome
 from .hooks import HooksEngine as HooksEngine

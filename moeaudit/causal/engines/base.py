@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from ...errors import InputError, ModelError
 from ...models import Model
 from ...models.modes import evaluating
+from ..document_edits import edits_of
 from ..interventions import Intervention, Zero
-from ..one_row import Edit, Row, row_edit
+from ..one_row import Edit, Row
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,6 @@ def outcome(
         kl=float(kl),
         flip=bool(clean.argmax() != ablated.argmax()),
     )
-
-
-class CannotExpress(ModelError):
-    """An edit that a library has no means to make; the message says which and why."""
 
 
 class Engine(ABC):
@@ -138,20 +135,23 @@ class Engine(ABC):
                 f"position between 0 and {length - 2}; check that effects and documents belong "
                 "together."
             )
-        moe = self.model.anatomy[layer]
-        active = rank is None or rank >= 0  # other rows are about a shared expert, a set, a layer
-        if active and expert is not None and not 0 <= expert < moe.num_experts:
-            raise InputError(
-                f"Layer {layer} has no expert {expert}. Expected an index between 0 and "
-                f"{moe.num_experts - 1}; check that the effects were computed on this model."
-            )
+        if rank is None or rank >= 0:  # other rows are about a shared expert, a set, all layers
+            self._require_expert(layer, expert)
         row = Row(layer, position, rank, expert, about or {}, strict=False)
-        edits = {layer: row_edit(operator or Zero(), moe, row)}
+        edits = edits_of(operator or Zero(), self.model.anatomy, row)
         tokens = torch.from_numpy(ids)[None].to(self.model.device)
         with torch.no_grad(), evaluating(self.model.hf):
             clean = self._clean_logits(tokens)
             edited = self.edited_logits(tokens, edits)[position]
         return outcome(clean[position], edited, int(ids[position + 1]))
+
+    def _require_expert(self, layer: int, expert: int | None) -> None:
+        count = self.model.anatomy[layer].num_experts
+        if expert is not None and not 0 <= expert < count:
+            raise InputError(
+                f"Layer {layer} has no expert {expert}. Expected an index between 0 and "
+                f"{count - 1}; check that the effects were computed on this model."
+            )
 
     def _clean_logits(self, ids: Int64[Tensor, "1 time"]) -> Float[Tensor, "time vocab"]:
         # Cells are usually asked for document by document, so the last chunk is kept.

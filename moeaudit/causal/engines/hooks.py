@@ -48,10 +48,12 @@ def _hooks(moe: MoELayer, edit: Edit) -> tuple[Any, Any]:
         nonlocal busy
         if busy:  # an operator may ask the experts themselves
             return None
-        busy = True
         hidden, index, weight = [*args, *kwargs.values()][:3]  # [time, d], [time, k], [time, k]
-        made.append(edit(hidden, index, weight))
-        busy = False
+        busy = True
+        try:
+            made.append(edit(hidden, index, weight))
+        finally:
+            busy = False
         return (hidden, *edited_slots(index, weight, made[-1], moe.num_experts)), {}
 
     def after(_module: Any, _args: tuple[Any, ...], output: Tensor) -> Tensor | None:

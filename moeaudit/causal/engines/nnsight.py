@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...errors import InputError
-from ...models import Model
+from ...models import Model, MoELayer
 from ...models.anatomy import Anatomy
 from ...models.known import known_anatomy
 from ..one_row import Edit, Row, edited_slots, row_edit, with_vector
@@ -86,4 +88,32 @@ def apply_in_trace(
             "inside one. Call moeaudit.load(nn) once before `with nn.trace(...)`."
         )
     row = Row(layer, position, rank, None, about)
-    edit_in_trace(model, anatomy, layer, row_edit(operator, anatomy[layer], row))  # type: ignore[arg-type]
+    edit_in_trace(model, anatomy, layer, row_edit(operator, _apart(anatomy[layer]), row))  # type: ignore[arg-type]
+
+
+def _apart(moe: MoELayer) -> MoELayer:
+    """The layer with modules of its own, so that an operator may ask them without waking the trace."""
+    if moe.block is None:
+        return replace(moe, experts=_untraced(moe.experts))
+    block = _untraced(moe.block)
+    router, inside = moe.router_path, f"{moe.block_path}."
+    return replace(
+        moe,
+        block=block,
+        experts=block.get_submodule(moe.experts_path.removeprefix(inside)),
+        router=block.get_submodule(router.removeprefix(inside))
+        if router is not None and router.startswith(inside)
+        else None,
+    )
+
+
+def _untraced(module: nn.Module) -> nn.Module:
+    """A copy that shares every tensor and has none of what nnsight puts on each module."""
+    put = [(m, name) for m in module.modules() for name in ("forward", "__nnsight__")]
+    extras = {id(vars(m)[name]): None for m, name in put if name in vars(m)}
+    tensors = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+    copied = copy.deepcopy(module, memo={**tensors, **extras})
+    for m in copied.modules():
+        for name in ("forward", "__nnsight__"):
+            vars(m).pop(name, None)
+    return copied

@@ -14,8 +14,9 @@ from ...errors import InputError, ModelError
 from ...models import Model, MoELayer
 from ...models.anatomy import Anatomy
 from ...models.known import known_anatomy, remember
+from ..document_edits import CannotExpress
 from ..one_row import Change, Edit, Row, edited_weights, row_edit, with_vector
-from .base import CannotExpress, Engine, structural_twin
+from .base import Engine, structural_twin
 
 if TYPE_CHECKING:
     from ..handover import Handover
@@ -87,8 +88,11 @@ def bridge_hooks(moe: MoELayer, edit: Edit) -> Hooks:
     """
     seen: dict[str, Tensor] = {}
     made: list[Change] = []
+    busy = False
 
     def read(hidden: Tensor, hook: Any) -> None:  # noqa: ARG001
+        if busy:  # an operator may ask the block itself
+            return
         if hidden.ndim == 3 and len(hidden) != 1:  # [batch, time, d]
             raise InputError(
                 f"The hooks were made for one prompt, and {len(hidden)} were given at once: weights carry no "
@@ -96,14 +100,21 @@ def bridge_hooks(moe: MoELayer, edit: Edit) -> Hooks:
             )
         seen["hidden"] = hidden.reshape(-1, hidden.shape[-1])
 
-    def reweigh(weights: Tensor, hook: Any) -> Tensor:  # noqa: ARG001
+    def reweigh(weights: Tensor, hook: Any) -> Tensor | None:  # noqa: ARG001
+        nonlocal busy
+        if busy:
+            return None
         # [time, experts], zero where an expert is not active; slots are not known here.
         index = weights.topk(moe.top_k, dim=-1).indices.sort(dim=-1).values
-        made.append(edit(seen["hidden"], index, weights.gather(-1, index)))
+        busy = True
+        try:
+            made.append(edit(seen["hidden"], index, weights.gather(-1, index)))
+        finally:
+            busy = False
         return _as_the_bridge_holds(edited_weights(weights, made[-1]), moe)
 
-    def add(output: Tensor, hook: Any) -> Tensor:  # noqa: ARG001
-        return with_vector(output, made[-1])
+    def add(output: Tensor, hook: Any) -> Tensor | None:  # noqa: ARG001
+        return None if busy else with_vector(output, made[-1])
 
     block = f"blocks.{moe.index}.mlp"
     return [

@@ -1,6 +1,7 @@
 """Operators: what "take this expert away" may mean. `Zero` is in `interventions`, as the plainest."""
 
 from .coalitions import Coalitions as Coalitions
+from .coalitions import Permutations as Permutations
 from .custom import Custom as Custom
 from .outputs import ExpertOutputs as ExpertOutputs
 from .outputs import MeanOutput as MeanOutput
@@ -21,6 +22,7 @@ __all__ = [
     "ExpertOutputs",
     "Experts",
     "MeanOutput",
+    "Permutations",
     "Renormalize",
     "Reroute",
     "Resample",

@@ -1,4 +1,4 @@
-"""Several active experts removed together: pairs, whole layers, all sets."""
+"""Several active experts removed together: pairs, whole layers, all sets, random nested sets."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import itertools
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Int
 
 from moeaudit.causal.handover import Handover
 from moeaudit.causal.interventions import Edits, Routing
@@ -64,3 +65,72 @@ class Coalitions(Handover):
             torch.where(member, -weight, 0.0),
             about={"members": mask.expand(p, -1).to(torch.int32)},
         )
+
+
+@dataclass(frozen=True)
+class Permutations(Handover):
+    r"""Remove a token's active experts one after the other, in `n` random orders.
+
+    For each order $\pi$ the nested sets $\{\pi_1\}, \{\pi_1, \pi_2\}, \dots$, whose differences are marginal
+    effects: what `shapley` needs where 2^k sets are too many (Castro, Gomez & Tejada 2009). `members`
+    is the set as a bit mask of ranks, `rank` the expert removed last, `permutation` counts the orders; the whole
+    set, where all orders end, is one row with permutation -1. n (k - 1) + 1 rows a token.
+
+    Orders differ from token to token; they depend on `seed`, layer, position and the active experts
+    only. Raises InputError for fewer than two orders, from which no error bar follows.
+    """
+
+    n: int = 16
+    seed: int = 0
+
+    of_one_expert = False  # a row is about a set of ranks
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.n, int) or self.n < 2:
+            raise InputError(
+                f"Permutations(n={self.n!r}): at least 2 random orders were expected, so that the error of their "
+                "mean can be told."
+            )
+
+    @property
+    def name(self) -> str:
+        return f"{self.n} permutations (seed {self.seed})"
+
+    def rows(self, layer: MoELayer) -> int:
+        return self.n * (layer.top_k - 1) + 1
+
+    def edits(self, routing: Routing) -> Edits:
+        p, k = routing.index.shape
+        keys = torch.stack([_keys(self.seed, m, routing) for m in range(self.n)], 1)
+        order = keys.argsort(-1)  # (positions, orders, k): ranks as they go
+        step = order.argsort(-1)  # at which step each rank goes
+        upto = torch.arange(k - 1, device=order.device)
+        gone = step[:, :, None, :] <= upto[:, None]  # (positions, orders, k - 1, k)
+        every = torch.ones(p, 1, k, dtype=torch.bool, device=order.device)
+        member = torch.cat([gone.flatten(1, 2), every], 1)  # (positions, rows, k)
+        shape = member.shape
+        last = torch.cat([order[..., : k - 1].flatten(1), torch.zeros_like(order[:, 0, :1])], 1)
+        number = torch.arange(self.n, device=order.device).repeat_interleave(k - 1)
+        number = torch.cat([number, number.new_tensor([-1])]).expand(shape[:2])
+        mask = (member.long() << torch.arange(k, device=order.device)).sum(-1)
+        return Edits(
+            last,
+            routing.index[:, None].expand(shape),
+            torch.where(member, -routing.weight[:, None].expand(shape), 0.0),
+            about={"members": mask.to(torch.int32), "permutation": number.to(torch.int32)},
+        )
+
+
+def _keys(seed: int, order: int, routing: Routing) -> Int[torch.Tensor, "positions top_k"]:
+    """A random number for each active expert, the same however positions are batched.
+
+    SplitMix64 (Steele, Lea, Flood 2014); sorting by it gives a uniformly random order.
+    """
+    start = (seed * 0x9E3779B97F4A7C15 + order * 0xBF58476D1CE4E5B9) % (1 << 62)
+    z = routing.index * 0x632BE59BD9B4E019 + (
+        routing.positions[:, None] * 1_000_003 + routing.layer.index
+    )
+    z = z + start
+    for factor, shift in ((-0x40A7B892E31B1A47, 30), (-0x6B2FB644ECCEEE15, 27)):
+        z = (z ^ (z >> shift)) * factor
+    return z ^ (z >> 31)
