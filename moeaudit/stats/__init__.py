@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from .association import association as association
 from .contrast import contrast as contrast
+from .defects import defective_metrics as defective_metrics
 from .effect_sizes import effect_size as effect_size
 from .equivalence import VERDICTS as VERDICTS
 from .equivalence import tost as tost
@@ -33,6 +34,7 @@ __all__ = [
     "adjust",
     "association",
     "contrast",
+    "defective_metrics",
     "effect_size",
     "expert_harm",
     "freeze",

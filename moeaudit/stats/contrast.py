@@ -195,16 +195,25 @@ def _overlap(slots: Slots, known: pd.DataFrame | None) -> None:
 
 
 def check_defects(defects: Defects, effects: Any, metrics: Any) -> None:
-    """A switch that acts where a table is made is only accepted if the table says it was made so."""
-    for table, what, names in (
-        (effects, "effects", Defects.IN_EFFECTS),
-        (metrics, "metrics", Defects.IN_METRICS),
+    """A switch that acts where a table is made is only accepted if the table says it was made so:
+    in `attrs["defects"]`, or, for effects, as those of an operator on the whole sequence."""
+    whole = str(getattr(effects, "intervention", "")).lower().startswith("sequence")
+    for table, what, names, how in (
+        (effects, "effects", Defects.IN_EFFECTS, "moeaudit.ablate(model, docs, Sequence(Zero()))"),
+        (metrics, "metrics", Defects.IN_METRICS, "moeaudit.stats.defective_metrics"),
     ):
         said = (getattr(table, "attrs", None) or {}).get("defects", ())
         for name in names:
-            if getattr(defects, name) and name not in said:
+            made = name in said or (name == "whole_sequence_ablated" and whole)
+            if getattr(defects, name) and not made:
                 raise InputError(
                     f"The defect {name} acts where the {what} are made, so contrast cannot switch "
-                    f"it on. Make a {what} table that has it, and say so in "
+                    f"it on. Make {what} that have it with {how}, or say that yours do in "
                     f"{what}.attrs['defects'] = [{name!r}]."
+                )
+            if made and not getattr(defects, name) and what == "metrics":
+                raise InputError(
+                    f"The metrics table says that it has the defect {name}, and the protocol has it "
+                    "switched off. Switch it on, protocol=get_protocol(...).with_(defects=Defects("
+                    f"{name}=True)), or pass metrics without it."
                 )

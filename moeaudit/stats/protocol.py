@@ -16,9 +16,9 @@ from .maxt import STATISTICS
 class Defects:
     """Known defects of the code released with arXiv 2606.10703, each a switch, all off.
 
-    The first two change which tokens are tested and act in `contrast`. The others are made where
-    the tables are made; `contrast` cannot make them afterwards, so it only accepts them when the
-    table says so (`effects.attrs["defects"]` or `metrics.attrs["defects"]` names the switch).
+    The first two change which tokens are tested and act in `contrast`. The others act where tables
+    are made: `defective_metrics` makes the metrics, `ablate(model, docs, Sequence(Zero()))` the effects.
+    `contrast` accepts such a switch only with a table that has the defect and says so.
     """
 
     own_positions_per_metric: bool = False
