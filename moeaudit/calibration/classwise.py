@@ -86,8 +86,7 @@ def beyond_first(
     probabilities: Float[np.ndarray, "batch classes"], bins: int
 ) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"], Int[np.ndarray, " m"]]:
     """Row, class and class * bins + bin of every probability that is not in the first bin."""
-    edge = np.linspace(0, 1, bins + 1)[1]
-    row, column = np.nonzero(probabilities >= (edge if bins > 1 else 2.0))
+    row, column = np.nonzero(probabilities >= (1 / bins if bins > 1 else 2.0))
     return row, column, column * bins + width_bins(probabilities[row, column], bins)
 
 

@@ -59,9 +59,11 @@ def norm_limits(
 
     def tails(a: float) -> tuple[float, float, float]:
         """Upper tail, lower tail, and the lower tail's share of alpha at scale `a`."""
-        upper = float(np.mean(norm.reaches(a * observed + noise, score)))
+        above = int(np.count_nonzero(norm.reaches(a * observed + noise, score)))
         clear = 1 - float(np.mean(norm.reaches(noise, float(norm.value(a * observed)))))
-        return upper, 1 - upper, alpha / 2 * (clear if a > 0 else 0.0)
+        # The observed data set counts as one of the draws, so that few draws are not too bold.
+        upper, lower = (above + 1) / (len(noise) + 1), (len(noise) - above + 1) / (len(noise) + 1)
+        return upper, lower, alpha / 2 * (clear if a > 0 else 0.0)
 
     def low_enough(a: float) -> bool:
         upper, _, share = tails(a)
@@ -99,5 +101,6 @@ def mean_limits(
 ) -> tuple[float, float]:
     """Percentile limits of a smooth statistic, widened about its value for few documents."""
     tail = (1 - level) / 2
-    low, high = np.quantile(replicates, [tail, 1 - tail])
+    # At the k-th of B ordered draws lies k / (B + 1) of the law: few draws do not narrow the limits.
+    low, high = np.quantile(replicates, [tail, 1 - tail], method="weibull")
     return value + wider * float(low - value), value + wider * float(high - value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -75,16 +74,19 @@ class Predictions:
             if isinstance(group.dtype, pd.CategoricalDtype):
                 declared = tuple(group.cat.categories)
             group = group.to_numpy(dtype=object)
-        return cls(
-            _numbers(confidence, "confidence"),
-            _truth(correct),
-            None if group is None else np.asarray(group),
-            None if document is None else np.asarray(document),
-            None if weight is None else _numbers(weight, "weight"),
-            None if probabilities is None else _numbers(probabilities, "probabilities"),
-            None if label is None else np.asarray(label).astype(np.int64),
-            declared,
-        )
+        columns = {
+            "correct": _truth(correct),
+            "group": None if group is None else np.asarray(group),
+            "document": None if document is None else np.asarray(document),
+            "weight": None if weight is None else _numbers(weight, "weight"),
+            "probabilities": None
+            if probabilities is None
+            else _numbers(probabilities, "probabilities"),
+            "label": None if label is None else np.asarray(label).astype(np.int64),
+        }
+        values = _numbers(confidence, "confidence")
+        _lengths(len(values), columns)
+        return cls(values, **columns, declared=declared)
 
     @classmethod
     def from_frame(
@@ -140,7 +142,7 @@ class Predictions:
         """The predictions where `rows` is true, or those numbered by `rows`."""
         parts: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         declared = parts.pop("declared")
-        kept = {name: None if v is None else v[rows] for name, v in parts.items()}
+        kept: dict[str, Any] = {k: None if v is None else v[rows] for k, v in parts.items()}
         return Predictions(**kept, declared=declared)
 
     @cached_property
@@ -232,13 +234,8 @@ def _check(p: Predictions) -> None:
             "There are no predictions, so there is nothing to score. At least one row with a "
             "confidence and whether it was correct is needed."
         )
-    for name in ("correct", "group", "document", "weight", "probabilities", "label"):
-        value: Sequence[Any] | None = getattr(p, name)
-        if value is not None and len(value) != n:
-            raise InputError(
-                f"There are {n:,} confidences and {len(value):,} values of {name}; every "
-                "prediction needs one of each."
-            )
+    names = ("correct", "group", "document", "weight", "probabilities", "label")
+    _lengths(n, {name: getattr(p, name) for name in names})
     _inside(p.confidence, "confidence")
     for name in ("group", "document"):
         value = getattr(p, name)
@@ -255,6 +252,15 @@ def _check(p: Predictions) -> None:
         raise InputError("Probabilities and labels go together; give both or neither.")
     if p.probabilities is not None and p.label is not None:
         _check_classes(p.probabilities, p.label)
+
+
+def _lengths(n: int, columns: dict[str, np.ndarray | None]) -> None:
+    for name, value in columns.items():
+        if value is not None and len(value) != n:
+            raise InputError(
+                f"There are {n:,} confidences and {len(value):,} values of {name}; every "
+                "prediction needs one of each."
+            )
 
 
 def _inside(values: np.ndarray, name: str) -> None:

@@ -70,10 +70,10 @@ def fixed_point(
     low = np.zeros(coefficients.shape[:-1])
     high = np.ones_like(low)
     for _ in range(steps):
-        middle = (low + high) / 2
+        middle = np.asarray((low + high) / 2)
         above = size_at(coefficients, middle) >= middle
         low, high = np.where(above, middle, low), np.where(above, high, middle)
-    return (low + high) / 2
+    return np.asarray((low + high) / 2)
 
 
 def coefficients_of(p: Predictions) -> Float[np.ndarray, " terms"]:

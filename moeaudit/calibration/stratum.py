@@ -84,6 +84,17 @@ class Stratum:
         total = self.cells.mass.sum()
         return self.cells.mass / total, self.cells.residual / total
 
+    @cached_property
+    def least_high(self) -> float:
+        """No score of residuals is below |gap|, so none has an upper limit below the gap's own.
+
+        This matters where the error has one sign: noise in the observed residuals turns some signs, and
+        the inversion would take the plug-in score for more biased than it is.
+        """
+        drawn = self.drawn[1].sum(axis=1, dtype=np.float64)
+        gap = float(self.shares[1].sum())
+        return max(abs(x) for x in mean_limits(gap, drawn, self.level, self.wider))
+
     def why_no_limits(self) -> str | None:
         """Why no resampling of documents is possible."""
         count = self.p.n_documents
@@ -112,7 +123,8 @@ class Stratum:
         row["p"] = share(norm.reaches(null, inner))
         if (why := self.why_no_limits()) is None:
             noise = (norm.features(*self.drawn) - observed) * self.wider
-            row["low"], row["high"] = norm_limits(norm, observed, noise, self.level)
+            low, high = norm_limits(norm, observed, noise, self.level)
+            row |= {"low": low, "high": max(high, self.least_high)}
             flips = norm.features(np.broadcast_to(mass, self.flipped.shape), self.flipped)
             row["p_documents"] = share(norm.reaches(flips, inner))
         return row | {"reason": why} | given
