@@ -9,7 +9,7 @@ infinity. What the router then hands to its experts is read off.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
@@ -175,7 +175,7 @@ def _answer(
 @contextmanager
 def without_experts(
     model: Model,
-    experts: Mapping[int, Sequence[int]],
+    experts: Mapping[int, Iterable[int]],
     scores: Scores = "remaining",
 ) -> Iterator[None]:
     """Inside, `model` runs as if these experts (decoder layer -> experts) could not be chosen.
@@ -187,17 +187,22 @@ def without_experts(
     Raises InputError for layers or experts that do not exist and where fewer than top-k are left;
     ContractError where the router does not choose by ranking scores.
     """
+    if scores not in ("kept", "remaining"):
+        raise InputError(
+            f"without_experts(scores={scores!r}): 'remaining' (softmax over the experts that remain) or "
+            "'kept' (scores as the full router computed them) was expected."
+        )
     with ExitStack() as stack:
-        for index, gone in experts.items():
-            layer = model.anatomy[index]
+        for index, named in experts.items():
+            layer, gone = model.anatomy[int(index)], sorted({int(expert) for expert in named})
             wrong = [e for e in gone if not 0 <= e < layer.num_experts]
             if wrong:
                 raise InputError(
                     f"{model.name}: expert {wrong[0]} does not exist in layer {index}, which has experts 0 "
                     f"to {layer.num_experts - 1}."
                 )
-            if len(gone):
-                _without(layer, sorted(set(gone)), scores, stack)
+            if gone:
+                _without(layer, gone, scores, stack)
         yield
 
 

@@ -56,7 +56,8 @@ def forward(
 
 
 def block(model: Any, layer: int) -> Any:
-    return model.model.layers[layer].mlp
+    decoder = model.model.layers[layer]
+    return decoder.feed_forward if model.config.model_type == "jamba" else decoder.mlp
 
 
 @torch.no_grad()
@@ -66,7 +67,7 @@ def choose(
     """The experts and weights that one token `x`, `"d"`, gets when `banned` may not be chosen."""
     config, moe = model.config, block(model, layer)
     kind, k = config.model_type, config.num_experts_per_tok
-    router = moe.router if kind == "gpt_oss" else moe.gate
+    router = moe.router if kind in ("gpt_oss", "jamba") else moe.gate
     logits = router.weight.double() @ x.double()
     if kind == "gpt_oss":
         logits = logits + router.bias.double()

@@ -79,6 +79,29 @@ def test_the_router_without_an_expert_is_the_one_written_by_hand(router, scores)
     assert not _get_current_function_mode_stack()
 
 
+@pytest.mark.parametrize(
+    "name", ["phimoe", "ernie4_5_moe", "longcat_flash", "jamba", "hunyuan_v1_moe", "minimax_m2"]
+)
+def test_with_remaining_scores_nothing_is_known_of_the_banned(name):
+    layer = ma.load(build(name)).anatomy.layers[-1]
+    hidden = torch.randn(20, 32, generator=torch.Generator().manual_seed(0))
+    banned = torch.zeros(20, layer.num_experts, dtype=torch.bool)
+    banned[:, [1, 4]] = True
+    nothing = torch.zeros_like(banned)
+    before, whole = (answer_without(layer, hidden, b, "remaining") for b in (banned, nothing))
+    with torch.no_grad():
+        rows = [
+            parameter
+            for path, parameter in layer.router.named_parameters()
+            if parameter.shape[:1] == (layer.num_experts,)
+        ]
+        for parameter in rows:
+            parameter[[1, 4]] *= -3.0
+    after, other = (answer_without(layer, hidden, b, "remaining") for b in (banned, nothing))
+    assert torch.equal(before[0], after[0]) and torch.equal(before[1], after[1])
+    assert rows and not (torch.equal(whole[0], other[0]) and torch.equal(whole[1], other[1]))
+
+
 def olmoe_without(keep):
     """tiny OLMoE with only the experts `keep`, built from the rows of the whole model's weights."""
     whole = tiny_moe.build("olmoe")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,7 +40,7 @@ class Experts:
 
     def __init__(
         self,
-        experts: Mapping[int, Sequence[int]],
+        experts: Mapping[int, Iterable[int]],
         *,
         scores: Scores = "remaining",
         rule: Literal["absent", "zero"] = "absent",
