@@ -13,8 +13,10 @@ from .. import __version__
 from ..errors import MoeAuditError
 from .audit import audit
 from .calibrate import calibrate
+from .first_order import first_order
 from .inspect import inspect
 from .models import models
+from .prune import prune
 from .report import report
 
 app = typer.Typer(
@@ -31,6 +33,8 @@ app.command()(models)
 app.command()(inspect)
 app.command()(report)
 app.command()(calibrate)
+app.command()(prune)
+app.command("screen")(first_order)
 
 
 @app.callback(invoke_without_command=True)
