@@ -39,7 +39,7 @@ def means(p: Predictions) -> Float[np.ndarray, " means"]:
     """Weighted means of all predictions, in the order of MEANS."""
     rows, w = mean_rows(p), p.weights
     kept = w > 0  # a row of weight 0 does not count, even if its loss is infinite
-    return rows[:, kept] @ w[kept] / w.sum()
+    return (rows[:, kept] * w[kept]).sum(axis=1) / w.sum()
 
 
 def unit_sums(
@@ -50,6 +50,8 @@ def unit_sums(
     columns = [np.bincount(unit, w, minlength=n_units)]
     for row in rows:
         safe = np.where(w > 0, row, 0.0)
+        if not np.isfinite(safe).all():  # an infinite mean has no limits to resample
+            safe = np.zeros_like(safe)
         columns.append(np.bincount(unit, w * safe, minlength=n_units))
     return np.stack(columns, axis=1)
 

@@ -42,8 +42,8 @@ class WorstRange:
 
 
 def side_by_side(
-    parts: list[Float[np.ndarray, "*draws cells"]], most: int
-) -> tuple[Float[np.ndarray, "*draws columns"], Int[np.ndarray, " groups"]]:
+    parts: list[np.ndarray], most: int
+) -> tuple[np.ndarray, Int[np.ndarray, " groups"]]:
     """The groups' cumulative differences in one array of at most about `most` columns.
 
     Where there are too many, evenly spread columns stand for all: cumulative sums move little between
