@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from .observe import vocabulary_specialisation as vocabulary_specialisation
     from .runs import Run as Run
     from .runs import audit as audit
+    from .runs.calibration import calibration_audit as calibration_audit
     from .stats import contrast as contrast
     from .stats import expert_harm as expert_harm
     from .text import Corpus as Corpus
@@ -108,6 +109,7 @@ _ROOM_OF = {
     "load": "models",
     "Run": "runs",
     "audit": "runs",
+    "calibration_audit": "runs.calibration",
     "contrast": "stats",
     "expert_harm": "stats",
     "Corpus": "text",
