@@ -133,7 +133,9 @@ def write_page(out: Path, table: pd.DataFrame, facts: pd.DataFrame) -> None:
         "<h1>Redundancy of active experts, by depth</h1>",
         "<p class='note'>Every set of a token's active experts was removed at every MoE layer. An index of 0 "
         "says that effects add up; above 0, that experts share what they do; below 0, that each stands in "
-        "for the others, so that one removal alone shows less than its part. Bars are 95 % intervals "
+        "for the others, so that one removal alone shows less than its part. KL grows with the square of a "
+        "small change, so its index is 0 for orthogonal changes of the prediction and negative for "
+        "changes that point the same way. Bars are 95 % intervals "
         f"over resampled documents. {lost} indices are not estimable (&#215;): their mean sum of single "
         "effects is not told apart from 0.</p>",
         drawn,

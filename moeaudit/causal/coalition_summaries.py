@@ -76,6 +76,10 @@ def redundancy(
     alone shows less than its part. A ratio of means and not a mean of ratios, since a token's own
     sum may be 0 or negative; `sum_not_positive` counts such tokens.
 
+    KL grows with the square of a small change, so for `kl` the index is 0 where the experts' changes of the
+    prediction are orthogonal and -(k - 1) where they are equal and small: read it as how far they
+    point the same way, and `delta_nll` for what the losses cost.
+
     Where the mean sum is not told apart from 0 (its interval holds 0) no ratio can be estimated:
     `estimable` is False and index and limits are NaN. Limits are percentiles over resampled
     documents (all tokens of a document move together).

@@ -23,6 +23,38 @@ class CannotExpress(ModelError):
     """An edit that there is no means to make; the message says which and why."""
 
 
+Answers = dict[int, tuple[torch.Tensor, torch.Tensor]]
+
+
+def recording(anatomy: Anatomy, kept: Answers) -> dict[int, Edit]:
+    """Edits that change nothing and write down every router's answer."""
+
+    def at(layer: int) -> Edit:
+        def edit(hidden: torch.Tensor, index: torch.Tensor, weight: torch.Tensor) -> Change:  # noqa: ARG001
+            kept[layer] = (index.long().clone(), weight.clone())
+            return Change(index.new_zeros(0), index[:0].long(), weight[:0])
+
+        return edit
+
+    return {layer.index: at(layer.index) for layer in anatomy.layers}
+
+
+def frozen_above(row: Row, clean: Answers) -> dict[int, Edit]:
+    """Edits that put the clean answers back in every layer above the row's."""
+
+    def at(layer: int) -> Edit:
+        def edit(hidden: torch.Tensor, index: torch.Tensor, weight: torch.Tensor) -> Change:  # noqa: ARG001
+            before, was = clean[layer]
+            everywhere = torch.arange(len(index), device=index.device)
+            return Change(
+                everywhere, torch.cat([index.long(), before], 1), torch.cat([-weight, was], 1)
+            )
+
+        return edit
+
+    return {layer: at(layer) for layer in clean if layer > row.layer}
+
+
 def edits_of(operator: Intervention, anatomy: Anatomy, row: Row) -> dict[int, Edit]:
     """What `row` of `operator` edits, by decoder layer index.
 

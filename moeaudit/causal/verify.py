@@ -17,6 +17,9 @@ from .engines import CannotExpress, Engine, Outcome, engine_class
 from .interventions import Intervention, Zero
 from .verification import TOLERANCE, Verification
 
+# How `ablate` marks the name of the intervention when later layers kept the clean routing.
+_FROZEN = ", routing frozen"
+
 
 def verify(
     effects: pd.DataFrame | EffectsFolder,
@@ -69,7 +72,7 @@ def verify(
     # Neighbouring cells of one document share its clean forward.
     rows = rows.sort_values(["document", "position", "layer", "expert"], ignore_index=True)
     try:
-        found = _recomputed(kind(model), operator, texts, rows)
+        found = _recomputed(kind(model), operator, texts, rows, frozen=_frozen(effects))
     except CannotExpress as refusal:
         return _skipped(engine, rows, str(refusal))
     rows = rows.assign(
@@ -91,7 +94,12 @@ def verify(
 
 
 def _recomputed(
-    engine: Engine, operator: Intervention, texts: TokenizedCorpus, rows: pd.DataFrame
+    engine: Engine,
+    operator: Intervention,
+    texts: TokenizedCorpus,
+    rows: pd.DataFrame,
+    *,
+    frozen: bool,
 ) -> list[Outcome]:
     """One full forward for each row."""
     further = [name for name in rows.columns if name not in COLUMNS]
@@ -109,6 +117,7 @@ def _recomputed(
                 operator=operator,
                 rank=row["rank"],
                 about=about,
+                frozen=frozen,
             )
         )
     return found
@@ -116,7 +125,7 @@ def _recomputed(
 
 def _operator(effects: pd.DataFrame | EffectsFolder, given: Intervention | None) -> Intervention:
     """The intervention itself: given, carried by the table, or `Zero` where the name says so."""
-    name = getattr(effects, "intervention", None)
+    name = (getattr(effects, "intervention", None) or "").removesuffix(_FROZEN)
     carried = getattr(effects, "operator", None)
     operator = given if given is not None else carried
     if operator is None and (name or "zero") == "zero":
@@ -132,6 +141,11 @@ def _operator(effects: pd.DataFrame | EffectsFolder, given: Intervention | None)
             "Pass the operator that the effects were computed with."
         )
     return operator
+
+
+def _frozen(effects: pd.DataFrame | EffectsFolder) -> bool:
+    """Whether these effects are of a walk in which later layers kept the clean routing."""
+    return (getattr(effects, "intervention", None) or "").endswith(_FROZEN)
 
 
 def _skipped(engine: str, rows: pd.DataFrame, reason: str) -> Verification:

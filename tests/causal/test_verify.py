@@ -183,3 +183,15 @@ def test_a_folder_of_cut_texts_is_verified_as_it_was_cut(tmp_path):
     docs = [tiny_moe.ids(40)]
     stored = ma.ablate(model, docs, max_length=16, out=tmp_path / "effects")
     assert ma.verify(stored, model, n=6, docs=docs).agrees
+
+
+@pytest.mark.parametrize("engine", ["hooks", "nnsight", "transformer_lens"])
+def test_effects_with_frozen_routing_are_recomputed_as_such(engine):
+    model = tiny_moe.load("qwen2_moe")
+    free = ma.ablate(model, [tiny_moe.ids(9)])
+    frozen = ma.ablate(model, [tiny_moe.ids(9)], frozen_routing=True)
+    assert (free.delta_nll - frozen.delta_nll).abs().max() > 1e-3
+    first = frozen[frozen.layer == 0]  # there the later layers have something to keep
+    assert verify(first, model, n=6, engine=engine).agrees
+    first = ma.Effects.of(pd.DataFrame(first), frozen.texts, "zero", "", [])
+    assert not verify(first, model, n=6, engine=engine).agrees

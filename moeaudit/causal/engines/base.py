@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ...errors import InputError, ModelError
 from ...models import Model
 from ...models.modes import evaluating
-from ..document_edits import edits_of
+from ..document_edits import Answers, edits_of, frozen_above, recording
 from ..interventions import Intervention, Zero
 from ..one_row import Edit, Row
 
@@ -112,6 +112,7 @@ class Engine(ABC):
         operator: Intervention | None = None,
         rank: int | None = None,
         about: Mapping[str, Any] | None = None,
+        frozen: bool = False,
     ) -> Outcome:
         """Effect of one counterfactual on the next token, by one full forward.
 
@@ -122,6 +123,7 @@ class Engine(ABC):
             expert: the expert that the row is about.
             operator: what is done; the removal of `expert` (`Zero`) if left out.
             rank, about: further columns of the effects table that name the row.
+            frozen: whether later layers keep the clean routers' answers.
 
         Raises:
             InputError: position without a next token, unknown layer or expert, or a row that the
@@ -142,6 +144,10 @@ class Engine(ABC):
         tokens = torch.from_numpy(ids)[None].to(self.model.device)
         with torch.no_grad(), evaluating(self.model.hf):
             clean = self._clean_logits(tokens)
+            if frozen:
+                answers: Answers = {}
+                self.edited_logits(tokens, recording(self.model.anatomy, answers))
+                edits |= frozen_above(row, answers)
             edited = self.edited_logits(tokens, edits)[position]
         return outcome(clean[position], edited, int(ids[position + 1]))
 
