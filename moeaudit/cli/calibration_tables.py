@@ -144,4 +144,4 @@ def _p(value: Any) -> str:
 def _missing(value: Any) -> bool:
     import pandas as pd
 
-    return value is None or value is pd.NA or value != value
+    return value is None or value is pd.NA or bool(value != value)

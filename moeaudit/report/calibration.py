@@ -11,7 +11,7 @@ from markupsafe import Markup
 from ..runs.frames import Frame
 from .numbers import MINUS, count, decimals_for, estimate, fixed, interval, percent, probability
 from .policy import policy
-from .reliability import gaps_figure, reliability_figure
+from .reliability import gaps_figure, missing, reliability_figure
 from .tables import Column, folded, rows_of, table
 
 SIGNED = {
@@ -63,9 +63,9 @@ def headline(scores: Frame) -> str:
     """The answer in one sentence, from the limits and never from the plug-in score alone."""
     whole = _whole(scores)
     gap, ece = whole["gap"], whole["ece_debiased_documents"]
-    if _missing(gap["value"]):
+    if missing(gap["value"]):
         return f"Calibration is {gap['reason']}"
-    if _missing(gap["low"]):
+    if missing(gap["low"]):
         size = _points(gap["value"])
         return f"The mean gap is {size} points; how sure that is cannot be said"
     if gap["low"] > 0 or gap["high"] < 0:
@@ -85,17 +85,17 @@ def sentences(scores: Frame) -> list[str]:
     whole = _whole(scores)
     out = []
     ece, debiased = whole["ece_mass_l1"], whole["ece_debiased_documents"]
-    if not _missing(ece["value"]):
+    if not missing(ece["value"]):
         out.append(
             f"The plug-in ECE (equal mass) is {fixed(ece['value'], 4)}; a calibrated model would show "
             f"{fixed(ece['null_mean'], 4)} from noise alone. Without that noise the root mean square error "
             f"is {_with_limits(debiased)}."
         )
-    if not _missing(whole["kuiper"]["p"]):
+    if not missing(whole["kuiper"]["p"]):
         kuiper = whole["kuiper"]
         own = (
             ""
-            if _missing(kuiper["p_documents"])
+            if missing(kuiper["p_documents"])
             else (
                 f", and p {_p(kuiper['p_documents'])} if predictions of a document may depend on each other"
             )
@@ -105,7 +105,7 @@ def sentences(scores: Frame) -> list[str]:
             f"{_p(kuiper['p'])}{own}."
         )
     parts = whole["nll_calibration"]
-    if not _missing(parts["value"]):
+    if not missing(parts["value"]):
         out.append(
             f"Isotonic recalibration on other documents would change the NLL by "
             f"{fixed(-parts['value'], 4, True)} nats (NLL now {fixed(whole['nll']['value'], 4)})."
@@ -118,13 +118,13 @@ def _groups(scores: Frame) -> list[str]:
     gaps = rows_of(scores[(scores["score"] == "gap") & (scores["stratum"] != "all")])
     if not gaps:
         return []
-    over = sum(not _missing(r["low"]) and r["low"] > 0 for r in gaps)
-    under = sum(not _missing(r["high"]) and r["high"] < 0 for r in gaps)
-    none = sum(_missing(r["value"]) for r in gaps)
+    over = sum(not missing(r["low"]) and r["low"] > 0 for r in gaps)
+    under = sum(not missing(r["high"]) and r["high"] < 0 for r in gaps)
+    none = sum(missing(r["value"]) for r in gaps)
     words = f"Of {len(gaps)} groups {over} are over-confident and {under} under-confident by their own limits"
     words += f"; {none} could not be estimated." if none else "."
     worst = _whole(scores).get("multicalibration")
-    if worst is not None and not _missing(worst["p"]):
+    if worst is not None and not missing(worst["p"]):
         words += f" Some group is off by more than its noise: p {_p(worst['p'])}."
     return [words]
 
@@ -169,22 +169,22 @@ def _whole(scores: Frame) -> dict[str, dict[str, Any]]:
 
 
 def _limits(row: Mapping[str, Any]) -> str:
-    if _missing(row["low"]) or _missing(row["high"]):
+    if missing(row["low"]) or missing(row["high"]):
         return "\N{EN DASH}"
     return interval(row["low"], row["high"], sign=row["score"] in SIGNED)
 
 
 def _with_limits(row: Mapping[str, Any]) -> str:
-    if _missing(row["low"]):
+    if missing(row["low"]):
         return fixed(row["value"], 4)
     return estimate(row["value"], row["low"], row["high"], sign=False)
 
 
 def _plain(value: Any, row: Mapping[str, Any] | None = None) -> str:
-    if _missing(value):
+    if missing(value):
         return "\N{EN DASH}"
     decimals = 4
-    if row is not None and not _missing(row["low"]) and not _missing(row["high"]):
+    if row is not None and not missing(row["low"]) and not missing(row["high"]):
         decimals = max(4, decimals_for((row["high"] - row["low"]) / 2))
     return fixed(value, decimals, row is not None and row["score"] in SIGNED)
 
@@ -199,10 +199,4 @@ def _p(value: float) -> str:
 
 
 def _probability(value: Any) -> str:
-    return "\N{EN DASH}" if _missing(value) else probability(value)
-
-
-def _missing(value: Any) -> bool:
-    import pandas as pd
-
-    return value is None or value is pd.NA or value != value
+    return "\N{EN DASH}" if missing(value) else probability(value)

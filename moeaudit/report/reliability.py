@@ -44,9 +44,9 @@ def reliability_figure(bins: Frame, scores: Frame, level: float = 0.95) -> Figur
 def gaps_figure(scores: Frame, level: float = 0.95) -> Figure:
     """The signed gap of every stratum, with limits."""
     gaps = rows_of(scores[scores["score"] == "gap"])
-    known = [r for r in gaps if not _missing(r["value"])]
+    known = [r for r in gaps if not missing(r["value"])]
     reach = max(
-        [0.01, *(abs(r[k]) for r in known for k in ("value", "low", "high") if not _missing(r[k]))]
+        [0.01, *(abs(r[k]) for r in known for k in ("value", "low", "high") if not missing(r[k]))]
     )
     place = svg.linear(-reach, reach, 240, WIDTH - 30)
     bottom = TOP + ROW * len(gaps)
@@ -58,11 +58,11 @@ def gaps_figure(scores: Frame, level: float = 0.95) -> Figure:
     for i, row in enumerate(gaps):
         y = TOP + (i + 0.5) * ROW
         body.append(svg.text(230, y + 4, _short(str(row["stratum"]), 34), "tick", "end"))
-        if _missing(row["value"]):
+        if missing(row["value"]):
             body.append(svg.text(240, y + 4, str(row["reason"]), "tiny"))
             continue
         css = _css(row["value"], row["low"], row["high"])
-        if not _missing(row["low"]):
+        if not missing(row["low"]):
             body.append(svg.line(place(row["low"]), y, place(row["high"]), y, f"bar {css}"))
         words = f"{row['stratum']}: {_estimate(row)}"
         body.append(svg.mark(place(row["value"]), y, "circle", css, words, 4))
@@ -88,7 +88,7 @@ def gaps_figure(scores: Frame, level: float = 0.95) -> Figure:
 def _panels(scores: Frame, names: list[str]) -> list[str]:
     """`all`, then by size of gap."""
     gaps = scores[scores["score"] == "gap"].set_index("stratum")["value"]
-    size = {name: abs(float(gaps[name])) if not _missing(gaps[name]) else 0.0 for name in names}
+    size = {name: abs(float(gaps[name])) if not missing(gaps[name]) else 0.0 for name in names}
     return sorted(names, key=lambda name: (name != "all", -size[name], name))
 
 
@@ -102,17 +102,17 @@ def _panel(
         body.append(svg.line(x, up(tick), x + SIDE, up(tick), "grid"))
         body.append(svg.text(across(tick), y + SIDE + 15, f"{tick:g}", "tick", "middle"))
         body.append(svg.text(x - 6, up(tick) + 4, f"{tick:g}", "tick", "end"))
-    banded = [r for r in rows if not _missing(r["band_low"])]
+    banded = [r for r in rows if not missing(r["band_low"])]
     if len(banded) > 1:
         upper = [(across(r["confidence"]), up(r["band_high"])) for r in banded]
         lower = [(across(r["confidence"]), up(r["band_low"])) for r in reversed(banded)]
         body.append(svg.path(upper + lower, "band", closed=True))
     body.append(svg.line(across(0), up(0), across(1), up(1), "zero"))
     for r in rows:
-        if _missing(r["accuracy"]):
+        if missing(r["accuracy"]):
             continue
         css = _css(r["gap"], r["gap_low"], r["gap_high"])
-        if not _missing(r["gap_low"]):
+        if not missing(r["gap_low"]):
             ends = [min(1.0, max(0.0, r["confidence"] - r[k])) for k in ("gap_high", "gap_low")]
             place = across(r["confidence"])
             body.append(svg.line(place, up(ends[0]), place, up(ends[1]), f"bar {css}"))
@@ -128,9 +128,9 @@ def _panel(
     body.append(svg.text(x + 5, y + 14, "accuracy", "tick"))
 
 
-def _css(gap: svg.Number, low: svg.Number, high: svg.Number) -> str:
+def _css(gap: svg.Number, low: Any, high: Any) -> str:
     """Orange for over-confident, blue for under-confident, hollow where the sign is open."""
-    if _missing(low) or low <= 0 <= high:
+    if missing(low) or low <= 0 <= high:
         return "v-open"
     return "v-pred" if gap > 0 else "v-rev"
 
@@ -154,16 +154,17 @@ def _bin_table(bins: Frame, level: float) -> Markup:
 
 def _estimate(row: Mapping[str, Any], name: str = "") -> str:
     value, ends = (row["gap"], ("gap_low", "gap_high")) if name else (row["value"], ("low", "high"))
-    if _missing(value):
+    if missing(value):
         return "\N{EN DASH}"
-    low, high = (math.nan if _missing(row[k]) else row[k] for k in ends)
+    low, high = (math.nan if missing(row[k]) else row[k] for k in ends)
     return estimate(value, low, high)
 
 
-def _missing(value: object) -> bool:
+def missing(value: Any) -> bool:
+    """Whether a table's entry is null, in any of the ways pandas writes it."""
     import pandas as pd
 
-    return value is None or value is pd.NA or value != value
+    return value is None or value is pd.NA or bool(value != value)
 
 
 def _short(text: str, most: int) -> str:
