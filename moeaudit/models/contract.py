@@ -50,9 +50,14 @@ def _takes_one_slot(experts: torch.nn.Module, hidden: torch.Tensor) -> bool:
 
 
 def routed_sum_error(call: ExpertsCall) -> float:
-    """Largest difference between the routed output and the sum of its slots, over its scale."""
-    slots = slot_contributions(call.module, call.hidden, call.index, call.weight)
-    total = slots.float().sum(1)
+    """Largest difference between the routed output and the weighted sum of experts, over its scale.
+
+    Experts are called with weight 1 and weighted here, so that a module which puts the weight
+    anywhere but on its output is found out: operators rely on the output being linear in it.
+    """
+    ones = torch.ones_like(call.weight)
+    slots = slot_contributions(call.module, call.hidden, call.index, ones)
+    total = (slots.float() * call.weight[..., None].float()).sum(1)
     routed = call.output.reshape(total.shape).float()
     return float((total - routed).abs().max() / routed.abs().max().clamp_min(1e-12))
 
@@ -73,7 +78,7 @@ def check_call(architecture: str, layer: int, call: ExpertsCall, probe: Probe) -
     error = routed_sum_error(call)
     if not error <= _TOLERANCE.get(call.hidden.dtype, 1e-2):
         raise ContractError(
-            f"{name}: the slots' weighted outputs do not sum to the routed output (relative "
+            f"{name}: the routed output is not the weighted sum of its experts' outputs (relative "
             f"difference {error:.1e}). Removing one expert by its weight would then not mean what it "
             "says, so this model is refused."
         )
