@@ -14,6 +14,7 @@ from .frames import Frame
 
 CLUSTERS = 8
 RADII = (0.05, 0.5)
+PERMUTATIONS = 200
 
 
 def routing_groups(fit: Reading, seed: int) -> dict[str, object]:
@@ -74,7 +75,12 @@ def routing_tables(
         found.append(table.assign(method=method))
         for name, labelled in groups.items():
             mixes = worst_case(
-                p, labelled, radii=RADII, within=p.group, n_permutations=200, seed=seed
+                p,
+                labelled,
+                radii=RADII,
+                within=p.group,
+                n_permutations=min(draws, PERMUTATIONS),
+                seed=seed,
             )
             worst.append(mixes.assign(grouping=name, method=method))
     return _front(pd.concat(found, ignore_index=True)), _front(pd.concat(worst, ignore_index=True))
