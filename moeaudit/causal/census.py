@@ -172,7 +172,9 @@ def chunk_effects(plan: WalkPlan, chunk: Chunk) -> Iterator[pd.DataFrame]:
     targets = ids.shape[1] - 1  # the last token predicts nothing that we know
     start = 0
     while start < targets:
-        step = plan.positions_at_once(plan.steps(targets + 1, start))
+        # Edits of a whole document run the document once, so they take all positions together.
+        whole = hasattr(plan.intervention, "walk")
+        step = targets if whole else plan.positions_at_once(plan.steps(targets + 1, start))
         positions = torch.arange(start, min(start + step, targets), device=device)
         start += step
         found = walk(plan, ids, positions)
