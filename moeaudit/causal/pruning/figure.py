@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
     from .result import PruneCurve
 
-# Okabe and Ito's colours, which common forms of colour blindness keep apart; lines differ by marker
-# and dash as well.
+# Okabe and Ito's colours, which common forms of colour blindness keep apart; criteria differ by
+# marker as well.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _MARKERS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "star")
-_DASHES = ("solid", "dash", "dot")
+_MARKERS += ("circle-open", "square-open", "diamond-open", "triangle-down")
 _OUTCOMES = {
     "d_nll": ("loss added, nats a token", "low", "high"),
     "kl": ("KL(clean || pruned), nats a token", "kl_low", "kl_high"),
@@ -33,6 +33,7 @@ def curve_figure(curve: PruneCurve, outcome: str) -> go.Figure:
         raise InputError(f"outcome = {outcome!r}: use one of {', '.join(_OUTCOMES)}.")
     table: Any = curve.table
     scopes, depths = list(table["scope"].unique()), list(table["depth"].unique())
+    shares = sorted(table["keep"].unique().tolist(), reverse=True)
     names = [name for name in table["criterion"].unique() if name != RANDOM]
     whole = {"layer": "same share in each layer", "global": "ranked over all layers"}
     titles = [f"{_depth(depth)}, {whole[scope]}" for scope in scopes for depth in depths]
@@ -47,14 +48,15 @@ def curve_figure(curve: PruneCurve, outcome: str) -> go.Figure:
     for r, scope in enumerate(scopes, 1):
         for c, depth in enumerate(depths, 1):
             cell = table[(table["scope"] == scope) & (table["depth"] == depth)]
-            for trace in _panel(cell, names, outcome, first=r == c == 1, level=curve.level):
+            for trace in _panel(cell, names, outcome, shares, first=r == c == 1, level=curve.level):
                 figure.add_trace(trace, row=r, col=c)
-    shares = sorted(table["keep"].unique())
     figure.update_xaxes(
-        tickvals=shares,
-        tickformat=".4~g",
-        autorange="reversed",
-        gridcolor="#e4e4e4",
+        tickvals=list(range(len(shares))),
+        ticktext=[f"{share:g}" for share in shares],
+        range=[-0.55, len(shares) - 0.45],
+        showticklabels=True,
+        showgrid=False,
+        zeroline=False,
         linecolor="#888",
     )
     figure.update_xaxes(title_text="share of experts that stays", row=len(scopes))
@@ -63,7 +65,7 @@ def curve_figure(curve: PruneCurve, outcome: str) -> go.Figure:
     figure.update_layout(
         title={"text": f"Pruning experts of {curve.model}", "x": 0.01},
         template="none",
-        height=150 + 330 * len(scopes),
+        height=200 + 330 * len(scopes),
         width=max(640, 120 + 360 * len(depths)),
         font={"family": "system-ui, sans-serif", "size": 13},
         margin={"l": 80, "r": 20, "t": 90, "b": 60},
@@ -76,7 +78,10 @@ def _depth(depth: str) -> str:
     return "All MoE layers" if depth == "all" else f"{depth.capitalize()} third"
 
 
-def _panel(cell: Any, names: list[str], outcome: str, *, first: bool, level: float) -> list[Any]:
+def _panel(
+    cell: Any, names: list[str], outcome: str, shares: list[float], *, first: bool, level: float
+) -> list[Any]:
+    """Traces of one panel; x is the place of the share, criteria stand side by side at it."""
     import plotly.graph_objects as go
 
     _, low, high = _OUTCOMES[outcome]
@@ -85,47 +90,34 @@ def _panel(cell: Any, names: list[str], outcome: str, *, first: bool, level: flo
     if len(random):
         tail = (1 - level) / 2
         bottom, middle, top = random.quantile(tail), random.mean(), random.quantile(1 - tail)
-        x = middle.index.tolist()
-        traces.append(
-            go.Scatter(
-                x=x + x[::-1],
-                y=top.tolist() + bottom.tolist()[::-1],
-                fill="toself",
-                fillcolor="rgba(120,120,120,0.22)",
-                line={"width": 0},
-                hoverinfo="skip",
-                name=f"random, {level:.0%} of draws",
-                legendgroup="band",
-                showlegend=first,
-            )
-        )
-        traces.append(
-            go.Scatter(
-                x=x,
-                y=middle.tolist(),
-                mode="lines",
-                line={"color": "#777", "dash": "dot"},
-                name="random, mean",
-                legendgroup="random",
-                showlegend=first,
-            )
-        )
+        x: list[float | None] = []
+        box: list[float | None] = []
+        line: list[float | None] = []
+        for at, share in enumerate(shares):
+            x += [at - 0.45, at + 0.45, at + 0.45, at - 0.45, None]
+            box += [bottom[share], bottom[share], top[share], top[share], None]
+            line += [middle[share], middle[share], None, None, None]
+        shared = {"x": x, "mode": "lines", "hoverinfo": "skip", "showlegend": first}
+        band = {"fill": "toself", "fillcolor": "rgba(120,120,120,0.22)", "line": {"width": 0}}
+        name = f"random, {level:.0%} of draws"
+        traces.append(go.Scatter(y=box, name=name, legendgroup="band", **shared, **band))
+        mean = {"line": {"color": "#666", "dash": "dot"}, "legendgroup": "random"}
+        traces.append(go.Scatter(y=line, name="random, mean", **shared, **mean))
     for i, name in enumerate(names):
-        mine = cell[cell["criterion"] == name].sort_values("keep")
-        y = mine[outcome]
+        mine = cell[cell["criterion"] == name].set_index("keep").loc[shares]
+        y, colour = mine[outcome], _COLOURS[i % len(_COLOURS)]
+        aside = 0.8 * ((i + 0.5) / len(names) - 0.5)
+        bars = {"array": mine[high] - y, "arrayminus": y - mine[low], "thickness": 1, "width": 3}
         traces.append(
             go.Scatter(
-                x=mine["keep"], y=y, mode="lines+markers", name=name.replace("_", " "),
-                legendgroup=name, showlegend=first,
-                line={
-                    "color": _COLOURS[i % len(_COLOURS)],
-                    "dash": _DASHES[i // len(_COLOURS) % len(_DASHES)],
-                },
-                marker={"symbol": _MARKERS[i % len(_MARKERS)], "size": 8},
-                error_y={
-                    "type": "data", "array": mine[high] - y, "arrayminus": y - mine[low],
-                    "thickness": 1, "width": 3,
-                },
+                x=[at + aside for at in range(len(shares))],
+                y=y.tolist(),
+                mode="markers",
+                name=name.replace("_", " "),
+                legendgroup=name,
+                showlegend=first,
+                marker={"symbol": _MARKERS[i % len(_MARKERS)], "size": 9, "color": colour},
+                error_y={"type": "data", **bars},
             )
-        )  # fmt: skip
+        )
     return traces
