@@ -14,6 +14,7 @@ from .bootstrap import bca_limits, document_weights, percentile_limits
 from .checks import finite
 from .correlation import kendall_limits, spearman_limits
 from .effect_sizes import EffectSize
+from .limits import jackknife_se, student_limits
 
 
 def association(
@@ -38,6 +39,11 @@ def association(
         raise InputError(f"The interval {interval!r} is not given for a rank correlation.")
     finite(x, "x", "items")
     finite(y, "y", "items")
+    if not len(x) == len(y) == len(x if document is None else document):
+        raise InputError(
+            f"A correlation needs columns of one length: {len(x)} x, {len(y)} y"
+            + ("." if document is None else f", {len(document)} documents.")
+        )
     test = stats.spearmanr if name == "spearman" else stats.kendalltau
 
     def statistic(items: np.ndarray) -> float:
@@ -52,14 +58,17 @@ def association(
         return EffectSize(name, nan, nan, nan, nan, interval, level, why)
     everything = np.arange(len(x))
     estimate = statistic(everything)
-    left = np.array([statistic(everything[codes != k]) for k in range(d)])
-    se = float(np.sqrt((d - 1) / d * ((left - left.mean()) ** 2).sum()))
+    kept = [everything[codes != k] for k in range(d)]
+    if any(len(k) < 2 or np.ptp(x[k]) == 0 or np.ptp(y[k]) == 0 for k in kept):
+        why = "leaving one document out leaves a column constant or too short"
+        return EffectSize(name, estimate, nan, nan, nan, interval, level, why)
+    left = np.array([statistic(k) for k in kept])
+    se = jackknife_se(left)
     if interval == "token":
         limits = spearman_limits if name == "spearman" else kendall_limits
         low, high = limits(estimate, len(x), level)
     elif interval == "jackknife":
-        reach = float(stats.t.isf((1 - level) / 2, d - 1)) * se
-        low, high = estimate - reach, estimate + reach
+        low, high = student_limits(estimate, se, d - 1, level)
     else:
         weights = document_weights(d, n_boot, seed).astype(np.int64)
         draws = np.array([_resampled(statistic, everything, w[codes], x, y) for w in weights])
@@ -68,7 +77,12 @@ def association(
             low, high = percentile_limits(draws, level)
         else:
             low, high = bca_limits(estimate, draws, left, level)
-    return EffectSize(name, estimate, low, high, se, interval, level)
+    why = (
+        None if np.isfinite([low, high]).all() else "too few items or replicates for this interval"
+    )
+    if why is not None:
+        low = high = nan
+    return EffectSize(name, estimate, low, high, se, interval, level, why)
 
 
 def _resampled(

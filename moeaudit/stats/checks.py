@@ -92,11 +92,26 @@ def fraction(value: float | int, name: str) -> float:
     return float(value)
 
 
+def whole(values: np.ndarray, name: str, least: int | None = None) -> np.ndarray:
+    """Whole numbers as int64; refuses missing, fractional and (below `least`) too small ones."""
+    numbers = np.asarray(values, dtype=np.float64)
+    bad = ~np.isfinite(numbers) | (numbers != np.round(numbers))
+    if least is not None:
+        bad |= numbers < least
+    if bad.any():
+        first = int(np.flatnonzero(bad)[0])
+        raise InputError(
+            f"{name} holds {int(bad.sum())} value(s) that are not whole numbers"
+            f"{'' if least is None else f' from {least} on'}, the first ({numbers[first]}) in row {first}."
+        )
+    return numbers.astype(np.int64)
+
+
 def metrics_table(metrics: Any) -> pd.DataFrame:
     """The table of expert metrics (layer, expert, metric, value), checked for doubles.
 
-    A missing value (a metric that is not defined for an expert) is dropped here and counted later
-    as an unscored expert; an infinite one is refused.
+    A missing value (a metric that is not defined for an expert) stays NaN and is counted later as
+    an unscored expert; an infinite one is refused.
     """
     table = as_frame(metrics, ["layer", "expert", "metric", "value"], "The metrics table")
     if table.empty:
@@ -112,4 +127,4 @@ def metrics_table(metrics: Any) -> pd.DataFrame:
             f"The metrics table gives {int(twice.sum())} (layer, expert, metric) more than once, "
             f"first layer {row['layer']}, expert {row['expert']}, {row['metric']}. One value each."
         )
-    return table.assign(value=value).loc[~np.isnan(value)]
+    return table.assign(value=value)

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from ..errors import InputError
-from .cells import Cell, metric_score, pair
-from .checks import as_frame, metrics_table, outcome_column, outcome_values
+from .cells import Cell, pair
+from .checks import as_frame, outcome_column, outcome_values
 from .controls import CONTROLS, check_controls, control_cell
+from .crossfit import scores_of
 from .effect_sizes import SIZES
 from .families import Family, check_family
 from .protocol import (
@@ -23,7 +24,7 @@ from .protocol import (
     get_protocol,
 )
 from .seeds import generator
-from .slots import Slots, layers_of
+from .slots import Slots, documents_of, layers_of
 from .table import cells_table
 
 QUESTION = "within-token contrast"
@@ -51,7 +52,9 @@ def contrast(
         A census: document, position, layer, rank, expert and the outcome's column (`delta_nll` in
         nats, `kl` in nats, or `flip`), one row per active expert.
     metrics
-        Expert metrics from other documents: layer, expert, metric, value.
+        Expert metrics from other documents: layer, expert, metric, value. Or a callable
+        `measure(documents) -> such a table`, which cross-fits: documents are dealt into `n_folds`
+        folds, and the tokens of a fold are scored by what `measure` finds in the other folds.
     outcome
         "delta_nll" (harm), "abs_delta_nll" or "kl" or "flip" (disturbance).
     protocol
@@ -103,7 +106,11 @@ def contrast(
         result["d_z_oracle"] = pd.array([oracle[y] for y in result["layer"]], dtype="Float64")
     result.insert(0, "outcome", outcome)
     result.insert(0, "question", QUESTION)
-    result.attrs = {"protocol": recipe.name, "defects": list(recipe.defects.on)}
+    result.attrs = {
+        "protocol": recipe.name,
+        "defects": list(recipe.defects.on),
+        "crossfitted": recipe.n_folds if callable(metrics) else 0,
+    }
     return result
 
 
@@ -119,40 +126,34 @@ def contrast_cells(
 ) -> tuple[list[Cell], int]:
     """The cells of `contrast` (metrics first, then controls, layers rising) and the documents."""
     controls = check_controls(tuple(controls))
-    check_defects(recipe.defects, effects, metrics)
+    check_effects(recipe.defects, effects)
     table = as_frame(effects, [*KEYS, outcome_column(outcome)], "The effects table")
     values = outcome_values(table, outcome)
-    scores = metrics_table(metrics)
-    names = choose_metrics(recipe, list(dict.fromkeys(scores["metric"].astype(str))))
+    scores = scores_of(
+        metrics,
+        documents_of(table),
+        recipe.n_folds,
+        seed,
+        lambda given: check_metrics(recipe.defects, given),
+    )
+    names = choose_metrics(recipe, scores.names)
     found = sorted(int(x) for x in table["layer"].unique())
     chosen = choose_layers(recipe, found) if layers is None else layers
-    by_layer = {int(k): scores.loc[scores["layer"] == k] for k in scores["layer"].unique()}
     draw_seed = seed if recipe.seed is None else recipe.seed
     cells: list[Cell] = []
     n_documents = 0
     for slots in layers_of(table, values, chosen):
         n_documents = slots.n_documents
-        known = by_layer.get(slots.layer)
-        _overlap(slots, known)
+        _overlap(slots, scores.described(slots.layer))
         for name in names:
-            cells.append(_metric_cell(slots, name, known, recipe, draw_seed))
+            cell = pair(slots, scores.of(slots, name), name, "metric")
+            cells.append(_sampled(cell, slots, recipe, draw_seed, name))
         for name in controls:
             cell = control_cell(slots, name, seed=seed, n_folds=recipe.n_folds)
             cells.append(_sampled(cell, slots, recipe, draw_seed, name))
     order = [*names, *controls]
     cells.sort(key=lambda c: (c.role == "control", order.index(c.metric), c.layer))
     return cells, n_documents
-
-
-def _metric_cell(
-    slots: Slots, name: str, known: pd.DataFrame | None, recipe: Protocol, seed: int
-) -> Cell:
-    expert, value = np.empty(0, np.int64), np.empty(0)
-    if known is not None:
-        rows = known.loc[known["metric"] == name]
-        expert, value = rows["expert"].to_numpy(np.int64), rows["value"].to_numpy(np.float64)
-    cell = pair(slots, metric_score(slots, expert, value), name, "metric")
-    return _sampled(cell, slots, recipe, seed, name)
 
 
 def _sampled(cell: Cell, slots: Slots, recipe: Protocol, seed: int, name: str) -> Cell:
@@ -183,37 +184,43 @@ def _sampled(cell: Cell, slots: Slots, recipe: Protocol, seed: int, name: str) -
     )
 
 
-def _overlap(slots: Slots, known: pd.DataFrame | None) -> None:
+def _overlap(slots: Slots, described: np.ndarray) -> None:
     active = np.unique(slots.expert[slots.present])
-    described = np.empty(0) if known is None else known["expert"].to_numpy()
     if not np.isin(active, described).any():
         raise InputError(
             f"No expert active in layer {slots.layer} of the effects has a metric: the metrics "
-            f"table describes {len(described)} row(s) of that layer. Do both tables come from the "
+            f"table describes {len(described)} expert(s) of that layer. Do both tables come from the "
             "same model, with `layer` the decoder layer's own index?"
         )
 
 
-def check_defects(defects: Defects, effects: Any, metrics: Any) -> None:
-    """A switch that acts where a table is made is only accepted if the table says it was made so:
-    in `attrs["defects"]`, or, for effects, as those of an operator on the whole sequence."""
+def check_effects(defects: Defects, effects: Any) -> None:
+    """Effects of a switch that acts where they are made must have been made so: those of an operator
+    on the whole sequence, or of a table that says so in `attrs["defects"]`."""
     whole = str(getattr(effects, "intervention", "")).lower().startswith("sequence")
-    for table, what, names, how in (
-        (effects, "effects", Defects.IN_EFFECTS, "moeaudit.ablate(model, docs, Sequence(Zero()))"),
-        (metrics, "metrics", Defects.IN_METRICS, "moeaudit.stats.defective_metrics"),
-    ):
-        said = (getattr(table, "attrs", None) or {}).get("defects", ())
-        for name in names:
-            made = name in said or (name == "whole_sequence_ablated" and whole)
-            if getattr(defects, name) and not made:
-                raise InputError(
-                    f"The defect {name} acts where the {what} are made, so contrast cannot switch "
-                    f"it on. Make {what} that have it with {how}, or say that yours do in "
-                    f"{what}.attrs['defects'] = [{name!r}]."
-                )
-            if made and not getattr(defects, name) and what == "metrics":
-                raise InputError(
-                    f"The metrics table says that it has the defect {name}, and the protocol has it "
-                    "switched off. Switch it on, protocol=get_protocol(...).with_(defects=Defects("
-                    f"{name}=True)), or pass metrics without it."
-                )
+    said = (getattr(effects, "attrs", None) or {}).get("defects", ())
+    for name in Defects.IN_EFFECTS:
+        if getattr(defects, name) and not (whole or name in said):
+            raise InputError(
+                f"The defect {name} acts where effects are made, so contrast cannot switch it on. "
+                "Make effects that have it with moeaudit.ablate(model, docs, Sequence(Zero())), or "
+                f"say that yours do in effects.attrs['defects'] = [{name!r}]."
+            )
+
+
+def check_metrics(defects: Defects, metrics: Any) -> None:
+    """A metrics table must have the defects that are switched on, and say so, and no others."""
+    said = (getattr(metrics, "attrs", None) or {}).get("defects", ())
+    for name in Defects.IN_METRICS:
+        if getattr(defects, name) and name not in said:
+            raise InputError(
+                f"The defect {name} acts where metrics are made, so contrast cannot switch it on. "
+                "Make metrics that have it with moeaudit.stats.defective_metrics, or say that yours "
+                f"do in metrics.attrs['defects'] = [{name!r}]."
+            )
+        if name in said and not getattr(defects, name):
+            raise InputError(
+                f"The metrics table says that it has the defect {name}, and the protocol has it "
+                "switched off. Switch it on, protocol=get_protocol(...).with_(defects=Defects("
+                f"{name}=True)), or pass metrics without it."
+            )

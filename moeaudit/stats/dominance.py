@@ -7,6 +7,7 @@ bootstrap over documents is a quadratic form in their weights.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -16,58 +17,87 @@ NAMES = ("rank_biserial", "cliffs_delta", "cles")
 
 @dataclass(frozen=True)
 class Dominance:
-    """Sums over pairs of tokens by pair of documents.
+    """A cell's tokens, and their sums by document and by pair of documents (made when asked for).
 
     `walsh[a, b]` sums sign(d_i + d_j) over i in a, j in b with d = high - low nonzero; `cross[a, b]`
     sums sign(high_i - low_j). `sign`, `nonzero`, `count` are sums over each document's own tokens.
     """
 
-    walsh: Float[np.ndarray, "documents documents"]
-    cross: Float[np.ndarray, "documents documents"]
-    sign: Float[np.ndarray, " documents"]
-    nonzero: Float[np.ndarray, " documents"]
-    count: Float[np.ndarray, " documents"]
+    document: Int[np.ndarray, " tokens"]
+    high: Float[np.ndarray, " tokens"]
+    low: Float[np.ndarray, " tokens"]
+    n_documents: int
+
+    @cached_property
+    def walsh(self) -> Float[np.ndarray, "documents documents"]:
+        d = self.high - self.low
+        use = d != 0
+        return sign_sums(d[use], -d[use], self.document[use], self.n_documents)
+
+    @cached_property
+    def cross(self) -> Float[np.ndarray, "documents documents"]:
+        return sign_sums(self.high, self.low, self.document, self.n_documents)
+
+    @cached_property
+    def sign(self) -> Float[np.ndarray, " documents"]:
+        return self._sums(np.sign(self.high - self.low))
+
+    @cached_property
+    def nonzero(self) -> Float[np.ndarray, " documents"]:
+        return self._sums((self.high != self.low).astype(np.float64))
+
+    @cached_property
+    def count(self) -> Float[np.ndarray, " documents"]:
+        return self._sums(np.ones(len(self.high)))
+
+    def _sums(self, values: np.ndarray) -> np.ndarray:
+        return np.bincount(self.document, values, self.n_documents).astype(np.float64)
 
 
-def dominance(
+def sign_sums(
+    x: Float[np.ndarray, " tokens"],
+    y: Float[np.ndarray, " tokens"],
     document: Int[np.ndarray, " tokens"],
-    high: Float[np.ndarray, " tokens"],
-    low: Float[np.ndarray, " tokens"],
     n_documents: int,
-) -> Dominance:
-    """Reduce a cell to document pairs; time tokens * documents, memory one block of that."""
-    d = high - low
-    use = d != 0
-    return Dominance(
-        walsh=_sign_sums(d[use], -d[use], document[use], n_documents),
-        cross=_sign_sums(high, low, document, n_documents),
-        sign=np.bincount(document, np.sign(d), n_documents).astype(np.float64),
-        nonzero=np.bincount(document[use], minlength=n_documents).astype(np.float64),
-        count=np.bincount(document, minlength=n_documents).astype(np.float64),
-    )
+    block: int = 32,
+) -> Float[np.ndarray, "documents documents"]:
+    """Sum of sign(x_i - y_j) over i in document a and j in document b, exact with ties.
 
-
-def _sign_sums(
-    x: np.ndarray, y: np.ndarray, document: np.ndarray, n_documents: int, block: int = 64
-) -> np.ndarray:
-    """Sum of sign(x_i - y_j) over i in document a and j in document b, (documents, documents)."""
+    sign = (number of y below x) + (number of y up to x) - (number of y), and both numbers are
+    prefixes of the sorted y: time tokens * (log tokens + block + documents^2 / block).
+    """
     order = np.argsort(y, kind="stable")
-    below = np.searchsorted(y[order], x, side="left")
-    upto = np.searchsorted(y[order], x, side="right")
-    total = np.bincount(document, minlength=n_documents)
-    by_row = np.argsort(document, kind="stable")
-    held = np.flatnonzero(total)
-    starts = np.concatenate([[0], np.cumsum(total[held])[:-1]])
+    ordered, of_y = y[order], document[order]
+    total = np.bincount(document, minlength=n_documents).astype(np.float64)
     out = np.zeros((n_documents, n_documents))
-    for first in range(0, n_documents, block):
-        columns = np.arange(first, min(first + block, n_documents))
-        hit = document[order][:, None] == columns  # (tokens, block)
-        smaller = np.zeros((len(y) + 1, len(columns)), dtype=np.int32)
-        np.cumsum(hit, axis=0, out=smaller[1:])
-        # sign = (number of y below x) - (number above), and above = total - (number up to x)
-        net = smaller[below] + smaller[upto] - total[columns]
-        if len(held):
-            out[held[:, None], columns] = np.add.reduceat(net[by_row], starts, axis=0)
+    for side in ("left", "right"):
+        prefix = np.searchsorted(ordered, x, side=side)
+        out += _prefix_sums(prefix, document, of_y, n_documents, block)
+    return out - np.outer(total, total)
+
+
+def _prefix_sums(
+    prefix: np.ndarray, document: np.ndarray, of_y: np.ndarray, n_documents: int, block: int
+) -> np.ndarray:
+    """For x in document a, the y of document b among the first `prefix` sorted ones, summed.
+
+    Whole blocks of y go through one matrix product, the rest of a prefix one place at a time.
+    """
+    n_blocks = len(of_y) // block + 1
+    size = n_documents * n_documents
+    held = np.arange(len(of_y)) // block * n_documents + of_y
+    starts = np.zeros((n_blocks, n_documents))  # y of each document before each block
+    counts = np.bincount(held, minlength=n_blocks * n_documents)
+    np.cumsum(counts.reshape(n_blocks, n_documents)[:-1], axis=0, out=starts[1:])
+    whole, rest = np.divmod(prefix, block)
+    places = np.bincount(whole * n_documents + document, minlength=n_blocks * n_documents)
+    out = places.reshape(n_blocks, n_documents).T.astype(np.float64) @ starts
+    for place in range(block):
+        longer = np.flatnonzero(rest > place)
+        if len(longer) == 0:
+            break
+        pair = document[longer] * n_documents + of_y[whole[longer] * block + place]
+        out += np.bincount(pair, minlength=size).reshape(n_documents, n_documents)
     return out
 
 

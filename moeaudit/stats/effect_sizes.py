@@ -69,7 +69,7 @@ class Pairs:
 
     @cached_property
     def dominance(self) -> dominance.Dominance:
-        return dominance.dominance(self.document, self.high, self.low, self.n_documents)
+        return dominance.Dominance(self.document, self.high, self.low, self.n_documents)
 
     @property
     def present(self) -> np.ndarray:

@@ -75,6 +75,10 @@ def adjust(p: Float[np.ndarray, " cells"], method: str) -> Float[np.ndarray, " c
     if len(p) == 0:
         return p
     missing = np.isnan(p)
+    if ((p < 0) | (p > 1)).any():
+        raise InputError(
+            "A p-value lies outside 0 to 1; corrections are of p-values, not of others."
+        )
     full = np.where(missing, 1.0, p)
     if method == "holm":
         adjusted = _holm(full)

@@ -58,6 +58,8 @@ def reliability(harm: Harm, seed: int, n_splits: int = N_SPLITS) -> float:
     Mean over `n_splits` random halvings, then Spearman-Brown 2r / (1 + r). NaN if not estimable.
     """
     n = len(harm.tokens)
+    if len(harm.expert) < 2:
+        return float("nan")
     rng = generator(seed, "halves", harm.layer)
     halves = rng.permuted(np.tile(np.arange(n) % 2, (n_splits, 1)), axis=1).astype(np.float64)
     a, b = harm.mean(halves), harm.mean(1 - halves)

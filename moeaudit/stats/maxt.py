@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ..errors import InputError
+from .checks import finite
 from .seeds import generator
 
 EXACT_DOCUMENTS = 14  # 2^13 distinct flips up to the common sign: fewer than a sample would take
@@ -102,6 +103,7 @@ def max_t(
     """
     if statistic not in STATISTICS:
         raise InputError(f"Unknown statistic {statistic!r}. Choose one of {', '.join(STATISTICS)}.")
+    finite(sums, "The document sums", "sums")
     norm = np.sqrt((sums**2).sum(axis=0))
     usable = norm > 0
     p_flip = np.full(sums.shape[1], np.nan)
@@ -163,7 +165,15 @@ def sign_flip_p(
     seed: int = 0,
     statistic: str = "skew_adjusted",
 ) -> float:
-    """Two-sided p of one cell by document sign-flips, exact up to `EXACT_DOCUMENTS` documents."""
+    """Two-sided p of one cell by document sign-flips, exact up to `EXACT_DOCUMENTS` documents.
+
+    Raises InputError for fewer than 2 documents with a sum other than zero.
+    """
+    if np.count_nonzero(sums) < 2:
+        raise InputError(
+            f"A sign-flip test needs at least 2 documents with effects; of {len(sums)} sums "
+            f"{np.count_nonzero(sums)} differ from zero."
+        )
     result = max_t(sums[:, None], n_flips=n_flips, seed=seed, statistic=statistic)
     return float(result.p_flip[0])
 

@@ -82,6 +82,10 @@ class Protocol:
         positive(self.sesoi, "SESOI")
         for name in ("alpha", "power", "level"):
             fraction(getattr(self, name), name)
+        for name, least in LEAST.items():
+            value = getattr(self, name)
+            if value is not None and (value != int(value) or value < least):
+                raise InputError(f"{name} is {value}; it must be a whole number from {least} on.")
         _one_of(self.test, TESTS, "test")
         _one_of(self.decision, DECISIONS, "decision")
         _one_of(self.statistic, tuple(STATISTICS), "statistic")
@@ -100,6 +104,7 @@ class Protocol:
         return replace(self, **changes)  # pyright: ignore[reportArgumentType]
 
 
+LEAST = {"n_boot": 20, "n_flips": 19, "n_folds": 2, "n_layers": 1, "positions": 2}
 TESTS = ("sign_flip", "cluster_t", "paired_t", "paired_t_and_wilcoxon")
 DECISIONS = ("maxt", "bonferroni", "holm", "hochberg", "bh", "by")
 

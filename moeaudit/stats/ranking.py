@@ -15,7 +15,7 @@ import pandas as pd
 from ..errors import InputError
 from .attenuation import Attenuation, of_half
 from .bootstrap import document_weights
-from .checks import as_frame, metrics_table, outcome_column, outcome_values
+from .checks import as_frame, finite, metrics_table, outcome_column, outcome_values, positive
 from .contrast import KEYS
 from .controls import CONTROLS, check_controls
 from .correlation import kendall_limits, kendall_rows, spearman_limits, spearman_rows
@@ -26,6 +26,7 @@ from .seeds import generator
 from .slots import layers_of
 
 MIN_EXPERTS = 4
+LEAST_REPLICATES = 20
 SESOI = 0.3
 UNRELIABLE = "halves of the documents do not agree on the harm of these experts"
 
@@ -80,12 +81,15 @@ def expert_harm(
     controls = check_controls(tuple(controls))
     if per not in ("active_token", "token"):
         raise InputError(f"Unknown per={per!r}. Choose active_token or token.")
+    positive(sesoi, "SESOI")
     weight = ["weight"] if "gate_weight" in controls else []
     table = as_frame(effects, [*KEYS, outcome_column(outcome), *weight], "The effects table")
     scores = metrics_table(metrics)
     names = choose_metrics(recipe, list(dict.fromkeys(scores["metric"].astype(str))))
     values = outcome_values(table, outcome)
-    gate = table["weight"].to_numpy(np.float64) if weight else None
+    gate = table["weight"].to_numpy(np.float64, na_value=np.nan) if weight else None
+    if gate is not None:
+        finite(gate, "The column weight of the effects")
     rows: list[dict[str, Any]] = []
     null: list[np.ndarray] = []
     weights: np.ndarray | None = None
@@ -179,6 +183,12 @@ def _row(
     x, y = score[None, use], mean[use]
     replicates = harm.mean(weights)[:, use]
     replicates = replicates[~np.isnan(replicates).any(axis=1)]
+    if len(replicates) < LEAST_REPLICATES:
+        row["reason"] = (
+            f"every expert occurs in only {len(replicates)} of {len(weights)} resamplings of the "
+            "documents: too few for an interval"
+        )
+        return row, np.full(len(shuffles), np.nan)
     n = int(use.sum())
     for key, rows_of, limits in (
         ("rho", spearman_rows, spearman_limits),

@@ -163,14 +163,17 @@ def _fit(
     row: dict[str, Any] = {"n": len(y), "n_documents": d, "n_dropped": offered - len(y)}
     row |= dict.fromkeys(("slope", "slope_se", "slope_low", "slope_high", "p"), np.nan)
     row["random"] = "none"
-    if d < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        why = f"only {d} document(s)" if d < 2 else "the metric or the outcome does not vary"
-        return row | {"reason": why}
+    if len(y) == 0 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return row | {"reason": "the metric or the outcome does not vary within any layer"}
+    if d < 2:
+        return row | {"reason": "a slope by document needs at least 2 documents, and has 1"}
     if model == "mixed":
         dummies = (layer[:, None] == np.unique(layer)).astype(np.float64)
         fit: Any = _mixed(y, np.column_stack([x, dummies]), x, document)
-        if not fit.converged:
-            return row | {"reason": "the mixed model did not converge"}
+        if fit is None or not fit.converged:
+            return row | {
+                "reason": "the mixed model has no optimum on so few or such equal effects"
+            }
     else:
         # Layer (or token) means are already off both sides, which gives the same slope as dummies
         # for them (Frisch, Waugh & Lovell).
@@ -197,7 +200,10 @@ def _mixed(y: np.ndarray, design: np.ndarray, x: np.ndarray, document: np.ndarra
             (np.column_stack([ones, x]), "intercept and slope"),
             (ones, "intercept"),
         ):
-            fit: Any = MixedLM(y / scale, design, groups=document, exog_re=random).fit()
+            try:
+                fit: Any = MixedLM(y / scale, design, groups=document, exog_re=random).fit()
+            except np.linalg.LinAlgError:  # a design that cannot be inverted: no such model
+                continue
             found = _Scaled(fit, scale, name)
             if found.converged:
                 break

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
 from ..errors import InputError
+from .checks import whole
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,11 @@ def document_codes(effects: pd.DataFrame) -> tuple[np.ndarray, int]:
     return codes.astype(np.int64), len(names)
 
 
+def documents_of(effects: pd.DataFrame) -> list[Any]:
+    """The documents of a table in the order of their codes."""
+    return pd.factorize(effects["document"], sort=True)[1].tolist()
+
+
 def layers_of(
     effects: pd.DataFrame, values: np.ndarray, layers: Sequence[int] | None = None
 ) -> Iterator[Slots]:
@@ -59,14 +66,19 @@ def layers_of(
     if effects.empty:
         raise InputError("The effects table has no rows, so there is nothing to test.")
     document, n_documents = document_codes(effects)
-    layer = effects["layer"].to_numpy()
+    layer = whole(
+        effects["layer"].to_numpy(float, na_value=np.nan), "The column layer of the effects"
+    )
     found = [int(x) for x in np.unique(layer)]
     if layers is not None and len(layers) == 0:
         raise InputError(f"An empty list of layers was asked for; the effects hold {found}.")
     absent = sorted(set(layers or []) - set(found))
     if absent:
         raise InputError(f"The effects hold no layer {absent}; they hold the layers {found}.")
-    columns = {c: effects[c].to_numpy() for c in ("position", "rank", "expert")}
+    columns = {
+        c: whole(effects[c].to_numpy(float, na_value=np.nan), f"The column {c} of the effects", 0)
+        for c in ("position", "rank", "expert")
+    }
     for index in found if layers is None else sorted(layers):
         rows = np.flatnonzero(layer == index)
         yield _layer(index, n_documents, document[rows], values[rows], rows, columns)
@@ -80,7 +92,7 @@ def _layer(
     rows: np.ndarray,
     columns: dict[str, np.ndarray],
 ) -> Slots:
-    position, rank, expert = (columns[c][rows].astype(np.int64) for c in columns)
+    position, rank, expert = (columns[c][rows] for c in columns)
     order = np.lexsort((rank, position, document))
     document, position, rank, expert, value = (
         x[order] for x in (document, position, rank, expert, value)
