@@ -7,7 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from moeaudit.report import svg
-from moeaudit.report.numbers import estimate, fixed
+from moeaudit.report.numbers import estimate
 from moeaudit.runs.frames import Frame
 
 TRAININGS = {
@@ -49,9 +49,9 @@ def gaps(scores: Frame, strata: list[str], label: str, shifted: set[str]) -> Mar
         x = svg.linear(low, high, start, start + width)
         body.append(svg.text(start, 44, title, "strong"))
         bottom = 52 + band * len(strata)
-        for value in svg.ticks(low, high, 5):
+        for value, words in _ticks(low, high):
             body.append(svg.line(x(value), 52, x(value), bottom, "zero" if value == 0 else "grid"))
-            body.append(svg.text(x(value), bottom + 16, fixed(value, 1, True), "", "middle"))
+            body.append(svg.text(x(value), bottom + 16, words, "", "middle"))
         for i, stratum in enumerate(strata):
             top = 52 + band * i
             if i % 2 == 0:
@@ -92,9 +92,9 @@ def advantages(differences: Frame, strata: list[str], label: str) -> Markup:
         start = left + p * (width + space)
         x = svg.linear(low, high, start, start + width)
         body.append(svg.text(start, 20, f"ECE, {stratum}", "strong"))
-        for value in svg.ticks(low, high, 5):
+        for value, words in _ticks(low, high):
             body.append(svg.line(x(value), 28, x(value), bottom, "zero" if value == 0 else "grid"))
-            body.append(svg.text(x(value), bottom + 16, fixed(value, 2, True), "", "middle"))
+            body.append(svg.text(x(value), bottom + 16, words, "", "middle"))
         for i, training in enumerate(trainings):
             shape, css = TRAININGS[training]
             for k, (name, words) in enumerate(COMPARISONS.items()):
@@ -116,6 +116,11 @@ def _bar(x: svg.Scale, y: float, row: Any, shape: str, css: str, tip: str) -> li
         svg.line(x(row["low"]), y, x(row["high"]), y, f"bar {css}"),
         svg.mark(x(row["value"]), y, shape, css, tip, 3.4),
     ]
+
+
+def _ticks(low: float, high: float) -> list[tuple[float, str]]:
+    values = svg.ticks(low, high, 5)
+    return list(zip(values, svg.tick_texts(values, sign=True)))
 
 
 def _legend(x: float, y: float) -> str:

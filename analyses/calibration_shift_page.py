@@ -25,11 +25,11 @@ from moeaudit.runs.frames import Frame
 STYLE = (
     FIGURE_STYLE
     + """
-body{font:16px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem;color:#1d2733}
+body{font:16px/1.5 system-ui,sans-serif;max-width:76rem;margin:2rem auto;padding:0 1rem;color:#1d2733}
 h1{font-size:1.5rem;line-height:1.3}h2{font-size:1.25rem;margin-top:2.4rem}h3{font-size:1.05rem}
 p,li{max-width:48rem}.note{color:#4a5562}table{border-collapse:collapse;font-size:.85rem}
 caption{text-align:left;font-weight:600;padding:.6rem 0}
-th,td{padding:.25rem .6rem;border-bottom:1px solid #dde3ea;text-align:left;font-weight:400}
+th,td{padding:.25rem .6rem;white-space:nowrap;border-bottom:1px solid #dde3ea;text-align:left;font-weight:400}
 thead th{font-weight:600;vertical-align:bottom}.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .scroll{overflow-x:auto}svg{width:100%;height:auto;margin:.5rem 0}
 details{margin:.8rem 0}summary{cursor:pointer}
@@ -82,11 +82,12 @@ def headline(advantage: Frame, record: dict[str, Any]) -> str:
     )
     rows = rows[rows["metric"] == "ece"]
     counts = rows["verdict"].value_counts()
-    gains = int(len(rows) - counts.get("no decided gain", 0) - counts.get("worse as trained", 0))
+    worse = int(counts.get("worse as trained", 0))
+    gains = int(len(rows) - counts.get("no decided gain", 0) - worse)
     return (
         f"Training against the worst case lowers the error of confidence under shift in {gains} of "
-        f"{len(rows)} settings; after one temperature on both sides the gain is mostly gone in "
-        f"{counts.get('mostly gone', 0)}, mostly left in {counts.get('mostly left', 0)}, undecided in "
+        f"{len(rows)} settings and raises it in {worse}; after one temperature on both sides the gain is mostly "
+        f"gone in {counts.get('mostly gone', 0)}, mostly left in {counts.get('mostly left', 0)}, undecided in "
         f"{counts.get('undecided', 0)}"
     )
 

@@ -170,7 +170,7 @@ def text(quick: bool = False) -> Task:
         def part(split: str, n: int) -> Labelled:
             return sample(coded[split], round(share * n), generator(seed, "text", split))[:2]
 
-        return part("train", 40), part("calibration", 20)
+        return part("train", 20), part("calibration", 10)
 
     tested = list(parts["test"]) + list(parts["shift"])
     x, y, cluster = sample(
