@@ -11,6 +11,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from ..errors import InputError
+from .columns import check_classes, check_weights, inside, lengths, numbers, truth
 
 # Below this many effective predictions (Kish) no score is given, only the reason.
 LEAST_EFFECTIVE = 10
@@ -75,17 +76,17 @@ class Predictions:
                 declared = tuple(group.cat.categories)
             group = group.to_numpy(dtype=object)
         columns = {
-            "correct": _truth(correct),
+            "correct": truth(correct),
             "group": None if group is None else np.asarray(group),
             "document": None if document is None else np.asarray(document),
-            "weight": None if weight is None else _numbers(weight, "weight"),
+            "weight": None if weight is None else numbers(weight, "weight"),
             "probabilities": None
             if probabilities is None
-            else _numbers(probabilities, "probabilities"),
+            else numbers(probabilities, "probabilities"),
             "label": None if label is None else np.asarray(label).astype(np.int64),
         }
-        values = _numbers(confidence, "confidence")
-        _lengths(len(values), columns)
+        values = numbers(confidence, "confidence")
+        lengths(len(values), columns)
         return cls(values, **columns, declared=declared)
 
     @classmethod
@@ -129,7 +130,7 @@ class Predictions:
         weight: Any = None,
     ) -> Predictions:
         """From whole distributions: the confidence is the largest, the answer its class."""
-        p, y = _numbers(probabilities, "probabilities"), np.asarray(label)
+        p, y = numbers(probabilities, "probabilities"), np.asarray(label)
         if p.ndim != 2 or p.shape[1] < 2:
             raise InputError(
                 f"Probabilities have the shape {p.shape}; a table of n predictions by at least 2 "
@@ -197,36 +198,6 @@ def effective(weights: np.ndarray) -> float:
     return float(weights.sum() ** 2 / squares) if squares > 0 else 0.0
 
 
-def _numbers(values: Any, name: str) -> np.ndarray:
-    try:
-        if isinstance(values, pd.Series | pd.Index):
-            return values.to_numpy(dtype=np.float64, na_value=np.nan)
-        return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"The {name} cannot be read as numbers: {error}.") from error
-
-
-_WORDS = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "yes": 1.0, "no": 0.0}
-
-
-def _truth(values: Any) -> np.ndarray:
-    """Booleans from booleans, 0/1, or the words true/false, yes/no."""
-    array = values.to_numpy() if isinstance(values, pd.Series) else np.asarray(values)
-    if array.dtype == bool:
-        return array
-    if array.dtype.kind not in "iuf":
-        words = pd.Series(array.reshape(-1)).astype(str).str.strip().str.lower()
-        array = words.map(_WORDS).to_numpy(dtype=np.float64, na_value=np.nan)
-    bad = ~np.isin(array, (0, 1))
-    if bad.any():
-        raise InputError(
-            f"The column of correctness holds {int(bad.sum()):,} value(s) that are neither true nor "
-            f"false, the first in row {int(np.flatnonzero(bad)[0]):,}. Give true/false or 1/0; a "
-            "missing value must be dropped by you, knowingly."
-        )
-    return array.astype(bool)
-
-
 def _check(p: Predictions) -> None:
     n = len(p.confidence)
     if n == 0:
@@ -235,8 +206,8 @@ def _check(p: Predictions) -> None:
             "confidence and whether it was correct is needed."
         )
     names = ("correct", "group", "document", "weight", "probabilities", "label")
-    _lengths(n, {name: getattr(p, name) for name in names})
-    _inside(p.confidence, "confidence")
+    lengths(n, {name: getattr(p, name) for name in names})
+    inside(p.confidence, "confidence")
     for name in ("group", "document"):
         value = getattr(p, name)
         absent = np.zeros(0, bool) if value is None else np.asarray(pd.isna(value))
@@ -247,62 +218,8 @@ def _check(p: Predictions) -> None:
                 "column out."
             )
     if p.weight is not None:
-        _check_weights(p.weight)
+        check_weights(p.weight)
     if (p.probabilities is None) != (p.label is None):
         raise InputError("Probabilities and labels go together; give both or neither.")
     if p.probabilities is not None and p.label is not None:
-        _check_classes(p.probabilities, p.label)
-
-
-def _lengths(n: int, columns: dict[str, np.ndarray | None]) -> None:
-    for name, value in columns.items():
-        if value is not None and len(value) != n:
-            raise InputError(
-                f"There are {n:,} confidences and {len(value):,} values of {name}; every "
-                "prediction needs one of each."
-            )
-
-
-def _inside(values: np.ndarray, name: str) -> None:
-    bad = ~((values >= 0) & (values <= 1))
-    if bad.any():
-        where = np.argwhere(bad)[0]
-        raise InputError(
-            f"{int(bad.sum()):,} of {bad.size:,} values of {name} are not in [0, 1], the first in "
-            f"row {int(where[0]):,} ({values[tuple(where)]}). It must be a probability: percentages "
-            "are to be divided by 100, logits and log-probabilities transformed, missing values "
-            "dropped by you, knowingly."
-        )
-
-
-def _check_weights(weight: np.ndarray) -> None:
-    bad = ~(np.isfinite(weight) & (weight >= 0))
-    if bad.any():
-        raise InputError(
-            f"{int(bad.sum()):,} weight(s) are negative, NaN or infinite, the first in row "
-            f"{int(np.flatnonzero(bad)[0]):,}. Weights must be finite and at least 0."
-        )
-    if not weight.any():
-        raise InputError(
-            "All weights are zero, so no prediction counts. A domain classifier that separates "
-            "source and target perfectly does this: there is no overlap to weight."
-        )
-
-
-def _check_classes(probabilities: np.ndarray, label: np.ndarray) -> None:
-    _inside(probabilities, "probabilities")
-    classes = probabilities.shape[1]
-    if classes < 2:
-        raise InputError("Probabilities over a single class leave nothing to be right about.")
-    outside = (label < 0) | (label >= classes)
-    if outside.any():
-        raise InputError(
-            f"{int(outside.sum()):,} label(s) are not among the {classes} classes 0 to "
-            f"{classes - 1}, the first in row {int(np.flatnonzero(outside)[0]):,}."
-        )
-    off = np.abs(probabilities.sum(axis=1) - 1)
-    if off.max() > 1e-3:
-        raise InputError(
-            f"The probabilities of row {int(off.argmax()):,} add up to "
-            f"{probabilities[off.argmax()].sum():.4f}; each row must add up to 1."
-        )
+        check_classes(p.probabilities, p.label)

@@ -12,6 +12,7 @@ from .cells import check_bins
 from .classes import MEANING as MEANING_OF_CLASSES
 from .classes import class_rows
 from .kuiper import kuiper_sigma
+from .parts import part_rows
 from .predictions import Predictions
 from .resample import Resamples
 from .stratum import Stratum
@@ -130,7 +131,7 @@ def _check(by: str | None, bins: int, draws: int, level: float) -> None:
 def _rows(part: Stratum) -> list[dict[str, Any]]:
     why = part.p.lack(documents=1)
     if why is None:
-        rows = [*part.rows(), *class_rows(part)]
+        rows = [*part.rows(), *part_rows(part), *class_rows(part)]
     else:
         rows = _refused(part.name, why, part.p.probabilities is not None)
     return [_counted(part.name, part.p, row) for row in rows]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from . import binned, proper
+from . import binned
 from .cells import Cells, cells_of
 from .debiased import clipped_root, debiased_squared, document_squared
 from .gap import MEANS, expected_losses, means, unit_sums
@@ -22,7 +22,6 @@ from .smooth import SmoothNorm, smooth_ece
 
 # Fewer documents than this give no limits: there are too few different resamples of them.
 LEAST_DOCUMENTS = 5
-SINGLE = "every prediction is {}, so there is nothing to recalibrate on"
 INFINITE = "infinite: {:,} prediction(s) gave probability 0 to what happened"
 
 
@@ -106,8 +105,8 @@ class Stratum:
         )
 
     def rows(self) -> list[dict[str, Any]]:
-        """Every score of this stratum."""
-        return [*self._means(), *self._norms(), *self._squares(), *self._parts()]
+        """Every score of this stratum but the parts of losses and the scores over classes."""
+        return [*self._means(), *self._norms(), *self._squares()]
 
     def norm_row(
         self, score: str, norm: Norm, value: float | None = None, **given: Any
@@ -142,7 +141,7 @@ class Stratum:
             row: dict[str, Any] = {"score": score, "value": value, "reason": why}
             rows.append(row)
             if not np.isfinite(value):
-                row |= {"value": np.nan, "reason": self._infinite()}
+                row |= {"value": np.nan, "reason": self.infinite()}
                 continue
             if replicates is not None:
                 kept = replicates[np.isfinite(replicates[:, i]), i]
@@ -174,7 +173,8 @@ class Stratum:
         p = share(np.abs(null - centre) >= abs(value - centre))
         return {"null_mean": null.mean(), "null_high": high, "p": p}
 
-    def _infinite(self) -> str:
+    def infinite(self) -> str:
+        """Why the NLL cannot be given."""
         certain = np.where(self.p.correct, self.p.confidence, 1 - self.p.confidence) == 0
         return INFINITE.format(int((certain & (self.p.weights > 0)).sum()))
 
@@ -211,48 +211,6 @@ class Stratum:
             for score, (value, a, b) in both.items():
                 rows.append({"score": score, "value": value, "low": a, "high": b} | shared)
         return rows
-
-    def _parts(self) -> list[dict[str, Any]]:
-        """Calibration and refinement of Brier score and NLL."""
-        names = [
-            f"{loss}_{part}" for loss in ("brier", "nll") for part in ("calibration", "refinement")
-        ]
-        right = np.unique(self.p.correct[self.p.weights > 0])
-        why = None
-        if len(right) == 1:
-            why = SINGLE.format("correct" if right[0] else "wrong")
-        elif self.p.n_documents < proper.LEAST_DOCUMENTS:
-            why = f"cross-fitting needs at least {proper.LEAST_DOCUMENTS} documents"
-        if why is not None:
-            return [{"score": name, "reason": why} for name in names]
-        split = proper.refinement_of(self.p, self.unit, self.cells, self.resamples)
-        point = split.losses(np.ones((1, self.resamples.n_units), np.float32))
-        drawn = split.losses(self.resamples.counts)
-        sums = unit_sums(self.p, self.unit, self.resamples.n_units)
-        totals = self.resamples.counts.astype(np.float64) @ sums
-        observed, rows = means(self.p), []
-        for loss in ("brier", "nll"):
-            i = MEANS.index(loss)
-            for part, a, b in (
-                (
-                    "calibration",
-                    observed[i] - point[loss][0],
-                    totals[:, i + 1] / totals[:, 0] - drawn[loss],
-                ),
-                ("refinement", point[loss][0], drawn[loss]),
-            ):
-                rows.append(self._part_row(f"{loss}_{part}", float(a), b))
-        return rows
-
-    def _part_row(
-        self, score: str, value: float, replicates: Float[np.ndarray, " draws"]
-    ) -> dict[str, Any]:
-        if not np.isfinite(value):
-            return {"score": score, "reason": self._infinite()}
-        kept = replicates[np.isfinite(replicates)]
-        centred = kept - kept.mean() + value  # refitting on fewer different documents shifts it
-        low, high = mean_limits(value, centred, self.level, self.wider)
-        return {"score": score, "value": value, "low": low, "high": high}
 
 
 def share(reached: np.ndarray) -> float:

@@ -201,3 +201,12 @@ def test_the_band_holds_all_bins_of_a_calibrated_model_at_once():
         low, high = (table[k].to_numpy(float) for k in ("band_low", "band_high"))
         inside += bool(((low <= accuracy) & (accuracy <= high)).all())
     assert 87 <= inside <= 99  # 95 expected
+
+
+def test_a_stratum_of_few_of_many_documents_is_not_always_drawn():
+    plain = predictions(900, documents=300)
+    group = np.where(plain.documents < 5, "small", "large")  # e^-5 of the draws hold none of it
+    table = calibration_scores(with_groups(plain, group), draws=600).set_index(["stratum", "score"])
+    gap = table.loc[("small", "gap")]
+    assert gap["documents"] == 5 and gap["low"] < gap["value"] < gap["high"]
+    assert np.isfinite(table.loc[("small", "kuiper"), "high"])
