@@ -187,8 +187,8 @@ def test_a_million_rows_take_seconds():
     facts = tables.by_hand().facts.__class__(
         "big", 2000, dict.fromkeys(range(layers), experts), dict.fromkeys(range(layers), k), 100
     )
-    start = time.perf_counter()
+    start = time.process_time()
     table = expert_metrics(Trace(frame, routing, facts))
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
     mean = table[table["metric"] == "utilisation"]["value"].mean()
     assert mean == pytest.approx(k / experts)

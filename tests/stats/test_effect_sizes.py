@@ -156,9 +156,9 @@ def test_bca_of_a_rank_size_is_quick():
     rng = np.random.default_rng(0)
     document = np.repeat(np.arange(160), 127)
     high, low = rng.standard_t(3, size=(2, len(document)))
-    start = time.perf_counter()
+    start = time.process_time()
     got = effect_size("rank_biserial", high, low, document, interval="bca")
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
     assert got.low < got.estimate < got.high
 
 
