@@ -19,7 +19,7 @@ def null_residuals(
 
     One by one for small strata. For large ones each cell's sum is a centred binomial count, scaled to the
     exact variance sum w^2 c (1 - c): the outcomes of a cell share nearly one confidence, and the
-    number of them makes the difference vanish (`tests/calibration/test_null.py`).
+    number of them makes the difference vanish (`tests/calibration/test_limits_and_nulls.py`).
     """
     if len(p) * draws <= _ONE_BY_ONE:
         return _by_row(p, cells, draws, rng)

@@ -37,18 +37,33 @@ def print_tables(predictions: Predictions, scores: Frame, bins: Frame, level: fl
     groups = scores[scores["stratum"] != "all"]
     if len(groups):
         screen.print(_strata(groups, level))
+        for line in left_out(groups):
+            say(screen, line)
         say(screen, "Every score of every stratum is in the output of --json and --out.")
 
 
 def no_documents(predictions: Predictions) -> str:
     """What is resampled, said aloud."""
-    count = f"{len(predictions):,} predictions"
+    count = _count(len(predictions), "prediction")
     if predictions.document is None:
         return (
             f"{count}, no document column: each counts as independent. If they come from common texts, users "
             "or sessions, name that column with --document, or the limits are too narrow."
         )
-    return f"{count} of {predictions.n_documents:,} documents, which are what is resampled."
+    documents = _count(predictions.n_documents, "document")
+    if predictions.n_documents == 1:
+        return f"{count} of {documents}: nothing can be resampled."
+    return f"{count} of {documents}, which are what is resampled."
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}{'s' * (n != 1)}"
+
+
+def left_out(groups: Frame) -> list[str]:
+    """Why a stratum has no scores: a line each, below the table, where its length squeezes no column."""
+    gaps = groups[groups["score"] == "gap"].to_dict("records")
+    return [f"{row['stratum']}: {row['reason']}." for row in gaps if _missing(row["value"])]
 
 
 def _table(title: str) -> Table:
@@ -112,7 +127,7 @@ def _strata(scores: Frame, level: float) -> Table:
         row = {r["score"]: r for r in part.to_dict("records")}
         gap, debiased = row["gap"], row["ece_debiased_documents"]
         if _missing(gap["value"]):
-            table.add_row(str(name), f"{gap['n']:,}", gap["reason"])
+            table.add_row(str(name), f"{gap['n']:,}", *[DASH] * 6)
             continue
         table.add_row(
             str(name),

@@ -125,7 +125,7 @@ def _groups(scores: Frame) -> list[str]:
     words += f"; {none} could not be estimated." if none else "."
     worst = _whole(scores).get("multicalibration")
     if worst is not None and not missing(worst["p"]):
-        words += f" Some group is off by more than its noise: p {_p(worst['p'])}."
+        words += f" That no group is off by more than its noise has p {_p(worst['p'])}."
     return [words]
 
 

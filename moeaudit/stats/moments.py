@@ -76,7 +76,8 @@ class Weighted:
 
     @property
     def var_difference(self) -> np.ndarray:
-        return np.maximum(self.var_high + self.var_low - 2 * self.covariance, 0.0)
+        with np.errstate(invalid="ignore"):  # a single token has no variance: NaN
+            return np.maximum(self.var_high + self.var_low - 2 * self.covariance, 0.0)
 
 
 def weighted(m: Moments, weights: Float[np.ndarray, "sets documents"] | None = None) -> Weighted:

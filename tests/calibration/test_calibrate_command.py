@@ -118,3 +118,25 @@ def test_too_little_is_a_table_of_reasons(tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert "an effective sample size of 6.0" in said and "no document column" in said
     assert "not estimable" in (tmp_path / "out" / "calibration.html").read_text()
+
+
+def test_a_stratum_too_small_keeps_its_name_and_says_why(frame, tmp_path, monkeypatch, capsys):
+    """On a narrow screen too: the reason stands below the table and squeezes no column."""
+    monkeypatch.setenv("COLUMNS", "80")
+    file = tmp_path / "p.csv"
+    frame.assign(group=np.where(np.arange(len(frame)) < 3, "tiny", "whole")).to_csv(
+        file, index=False
+    )
+    assert call(monkeypatch, file, *FAST) == 0
+    lines = capsys.readouterr().out.splitlines()
+    table = lines[next(i for i, line in enumerate(lines) if line.startswith("By group")) :]
+    assert any(line.split()[:3] == ["tiny", "3", "-"] for line in table)
+    assert any(line.split()[:2] == ["whole", "597"] for line in table)
+    assert any(line.startswith("tiny: not estimable: an effective sample size") for line in table)
+
+
+def test_one_document_is_said_to_allow_no_resampling(frame, tmp_path, monkeypatch, capsys):
+    file = tmp_path / "p.csv"
+    frame.assign(document="only").to_csv(file, index=False)
+    assert call(monkeypatch, file, *FAST) == 0
+    assert "600 predictions of 1 document: nothing can be resampled." in capsys.readouterr().out
