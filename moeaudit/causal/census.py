@@ -16,7 +16,7 @@ from moeaudit.text.reading import tokens_for
 
 from .effects import COLUMNS, Effects, EffectsFolder, ShardWriter, walked_frame
 from .further import Outcome, further_outcomes
-from .interventions import Intervention, Zero
+from .interventions import Intervention, Zero, require_operator
 from .replay import plan_for, replay_for, walk
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def ablate(
     """
     intervention = Zero() if intervention is None else intervention
     _check(model, layers, out)
+    require_operator(intervention)
     extra = further_outcomes(outcomes)
     texts = tokens_for(model, docs, max_length)
     plan = plan_for(

@@ -14,7 +14,7 @@ from moeaudit.models import MoELayer
 from moeaudit.models.anatomy import Anatomy
 
 from .interventions import Intervention
-from .one_row import Change, Edit, Row, place_of, routing_at, row_edit
+from .one_row import Change, Edit, Row, place_of, require_position, routing_at, row_edit
 from .operators.pruned import Experts
 from .operators.sequence import Sequence
 
@@ -72,6 +72,7 @@ def _everywhere(operator: Sequence, layer: MoELayer, row: Row) -> Edit:
     """The inner operator's row at every position: the same row number, or the same expert's."""
 
     def edit(hidden: torch.Tensor, index: torch.Tensor, weight: torch.Tensor) -> Change:
+        require_position(row, len(index))
         everywhere = torch.arange(len(index), device=index.device)
         routing = routing_at(layer, everywhere, hidden, index, weight)
         edits = operator.operator.edits(routing)

@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from jaxtyping import Bool, Float, Int
 
+from moeaudit.errors import InputError
 from moeaudit.models import MoELayer
 
 from .handover import Handover
@@ -77,6 +78,15 @@ class Intervention(Protocol):
         ...
 
     def edits(self, routing: Routing) -> Edits: ...
+
+
+def require_operator(given: object) -> None:
+    """Raise InputError for what is no operator; a class instead of an instance is the usual slip."""
+    if isinstance(given, type) or not isinstance(given, Intervention):
+        written = f"the class {given.__name__}" if isinstance(given, type) else repr(given)
+        raise InputError(
+            f"{written} is no operator. Give one such as Zero(), Swap(3) or Reroute(), with its brackets."
+        )
 
 
 @dataclass(frozen=True)

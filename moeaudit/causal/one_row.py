@@ -55,11 +55,7 @@ def row_edit(operator: Intervention, layer: MoELayer, row: Row) -> Edit:
     """The edit of one row: computed from the router's answer that the caller itself has captured."""
 
     def edit(hidden: torch.Tensor, index: torch.Tensor, weight: torch.Tensor) -> Change:
-        if not 0 <= row.position < len(index):
-            raise InputError(
-                f"Position {row.position} does not exist in a text of {len(index)} tokens. Expected a "
-                f"position between 0 and {len(index) - 1}."
-            )
+        require_position(row, len(index))
         at = torch.tensor([row.position], device=index.device)
         routing = routing_at(layer, at, hidden, index, weight)
         edits = operator.edits(routing)
@@ -68,6 +64,15 @@ def row_edit(operator: Intervention, layer: MoELayer, row: Row) -> Edit:
         return Change(at, edits.expert[:, r], edits.change[:, r], vector)
 
     return edit
+
+
+def require_position(row: Row, tokens: int) -> None:
+    """Raise InputError for a row beyond the text."""
+    if not 0 <= row.position < tokens:
+        raise InputError(
+            f"Position {row.position} does not exist in a text of {tokens} tokens. Expected a position "
+            f"between 0 and {tokens - 1}."
+        )
 
 
 def routing_at(

@@ -128,11 +128,13 @@ def _operator(effects: pd.DataFrame | EffectsFolder, given: Intervention | None)
     name = (getattr(effects, "intervention", None) or "").removesuffix(_FROZEN)
     carried = getattr(effects, "operator", None)
     operator = given if given is not None else carried
-    if operator is None and (name or "zero") == "zero":
+    # Without a name the columns decide: only tables of other operators say who worked afterwards.
+    if operator is None and (name or ("another" if _resulted(effects) else "zero")) == "zero":
         return Zero()
     if operator is None:
+        what = f"the intervention {name!r}" if name else "another operator than Zero()"
         raise InputError(
-            f"These are effects of the intervention {name!r}, and the table does not carry the operator itself, "
+            f"These are effects of {what}, and the table does not carry the operator itself, "
             "as after reading it from disk. Pass it: verify(effects, model, operator=...)."
         )
     if name and operator.name != name:
@@ -141,6 +143,13 @@ def _operator(effects: pd.DataFrame | EffectsFolder, given: Intervention | None)
             "Pass the operator that the effects were computed with."
         )
     return operator
+
+
+def _resulted(effects: pd.DataFrame | EffectsFolder) -> bool:
+    """Whether the table says which routing resulted, or is about no rank: one of `Zero` never does."""
+    if isinstance(effects, EffectsFolder):
+        return False
+    return "after_expert_0" in effects or bool((effects["rank"] < 0).any())
 
 
 def _frozen(effects: pd.DataFrame | EffectsFolder) -> bool:

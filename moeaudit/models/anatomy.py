@@ -34,6 +34,11 @@ class MoELayer:
     block: nn.Module | None = field(default=None, repr=False, compare=False)
     architecture: str = ""
 
+    @property
+    def name(self) -> str:
+        """The layer as messages name it."""
+        return f"{self.architecture}, layer {self.index}"
+
 
 @dataclass(frozen=True)
 class Anatomy:

@@ -1,6 +1,7 @@
 """Operators on active experts: what they must leave alone, where two agree, what they refuse."""
 
 import architectures
+import jaxtyping
 import numpy as np
 import pytest
 import tiny_moe
@@ -11,6 +12,7 @@ from moeaudit.causal import (
     Coalitions,
     MeanOutput,
     Renormalize,
+    Resample,
     Skip,
     Swap,
     Zero,
@@ -62,15 +64,54 @@ def test_skipping_the_last_rank_is_removing_it_and_singletons_are_removals():
 def test_what_cannot_be_asked_is_refused():
     model, ids = tiny_moe.load("olmoe"), tiny_moe.ids(6)
     with pytest.raises(
-        InputError, match="Expert 8 does not exist in layer 0, which has experts 0 to 7"
+        InputError, match="OlmoeForCausalLM, layer 0: expert 8 does not exist; .* experts 0 to 7"
     ):
         ma.ablate(model, [ids], Swap(8))
-    with pytest.raises(InputError, match="top-3: ranks from 0 to 2"):
+    with pytest.raises(
+        InputError, match="OlmoeForCausalLM, layer 0 is top-3, .* rank 3: ranks from 0 to 2"
+    ):
         ma.ablate(model, [ids], Skip((3,)))
-    with pytest.raises(InputError, match="coalition of 4"):
+    with pytest.raises(
+        InputError, match="OlmoeForCausalLM, layer 0: a coalition of 4 .* sizes from 1 to 3"
+    ):
         ma.ablate(model, [ids], Coalitions((4,)))
-    with pytest.raises(InputError, match="Collect outputs on more text"):
+    with pytest.raises(
+        InputError, match="OlmoeForCausalLM, layer 0: .*Collect outputs on more text"
+    ):
         ma.ablate(model, [tiny_moe.ids(40)], MeanOutput(expert_outputs(model, [tiny_moe.ids(2)])))
     top_one = ma.load(tiny_moe.build("olmoe", num_experts_per_tok=1))
-    with pytest.raises(InputError, match="activates one expert"):
+    with pytest.raises(InputError, match="OlmoeForCausalLM, layer 0 activates one expert"):
         ma.ablate(top_one, [ids], Renormalize())
+
+
+@pytest.fixture
+def untyped(monkeypatch):
+    """As users run the package: a wrong argument is not caught by the tests' type checker."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Renormalize("max"), "'one' or 'sum'"),
+        (lambda: Swap("every"), "number or 'all'"),
+        (lambda: Swap(True), "number or 'all'"),
+        (lambda: Swap(2.5), "number or 'all'"),
+        (lambda: Skip(2), r"such as Skip\(\(1, 2\)\)"),
+        (lambda: Coalitions(()), "different whole numbers"),
+        (lambda: Coalitions((2, 2)), "different whole numbers"),
+        (lambda: MeanOutput(["a text"]), r"MeanOutput\(expert_outputs\("),
+        (lambda: Resample(["a text"]), r"Resample\(expert_outputs\("),
+    ],
+)
+def test_wrong_arguments_are_refused_when_the_operator_is_made(untyped, make, message):
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("given", [Zero, "zero", 3])
+def test_what_is_no_operator_is_refused(untyped, given):
+    with pytest.raises(InputError, match=r"no operator. Give one such as Zero\(\)"):
+        ma.ablate(tiny_moe.load("olmoe"), [tiny_moe.ids(6)], given)
+    with pytest.raises(InputError, match="no operator"):
+        ma.Sequence(given)

@@ -64,6 +64,15 @@ def test_every_operator_is_recomputed_in_every_engine(architecture):
                 assert found.n == 3 and found.agrees, (operator.name, engine, found)
 
 
+def test_a_table_without_a_name_is_not_taken_for_removals():
+    model, docs = tiny_moe.load("olmoe"), [tiny_moe.ids(9)]
+    for operator in (ma.Reroute(), ma.Experts({1: [0]}, rule="zero")):
+        read = pd.DataFrame(ma.ablate(model, docs, operator))
+        with pytest.raises(InputError, match="another operator than Zero.*operator="):
+            verify(read, model, docs=docs)
+    assert verify(pd.DataFrame(ma.ablate(model, docs)), model, n=2, docs=docs).agrees
+
+
 def test_the_operator_is_asked_for_and_checked():
     model = tiny_moe.load("olmoe")
     effects = pd.DataFrame(ma.ablate(model, [tiny_moe.ids(9)], ma.Swap(2)))

@@ -15,7 +15,8 @@ from ...errors import InputError
 from ...models import Model, MoELayer
 from ...models.anatomy import Anatomy
 from ...models.known import known_anatomy
-from ..one_row import Edit, Row, edited_slots, row_edit, with_vector
+from ..document_edits import edits_of
+from ..one_row import Edit, Row, edited_slots, with_vector
 from .base import Engine, structural_twin
 
 if TYPE_CHECKING:
@@ -87,8 +88,10 @@ def apply_in_trace(
             "This nnsight model was not looked at before the trace, and no second forward can run "
             "inside one. Call moeaudit.load(nn) once before `with nn.trace(...)`."
         )
-    row = Row(layer, position, rank, None, about)
-    edit_in_trace(model, anatomy, layer, row_edit(operator, _apart(anatomy[layer]), row))  # type: ignore[arg-type]
+    apart = replace(anatomy, layers=tuple(_apart(moe) for moe in anatomy.layers))
+    edits = edits_of(operator, apart, Row(layer, position, rank, None, about))  # type: ignore[arg-type]
+    for index in sorted(edits):
+        edit_in_trace(model, anatomy, index, edits[index])
 
 
 def _apart(moe: MoELayer) -> MoELayer:

@@ -14,8 +14,8 @@ from ...errors import InputError, ModelError
 from ...models import Model, MoELayer
 from ...models.anatomy import Anatomy
 from ...models.known import known_anatomy, remember
-from ..document_edits import CannotExpress
-from ..one_row import Change, Edit, Row, edited_weights, row_edit, with_vector
+from ..document_edits import CannotExpress, edits_of
+from ..one_row import Change, Edit, Row, edited_weights, with_vector
 from .base import Engine, structural_twin
 
 if TYPE_CHECKING:
@@ -145,8 +145,8 @@ def handed_over(
     reason = why_not(anatomy.architecture)
     if reason is not None:
         raise ModelError(reason)
-    row = Row(layer, position, rank, None, about)
-    return bridge_hooks(anatomy[layer], row_edit(operator, anatomy[layer], row))  # type: ignore[arg-type]
+    edits = edits_of(operator, anatomy, Row(layer, position, rank, None, about))  # type: ignore[arg-type]
+    return [hook for index, edit in edits.items() for hook in bridge_hooks(anatomy[index], edit)]
 
 
 def _anatomy(model: Any) -> Anatomy:

@@ -10,6 +10,7 @@ from jaxtyping import Int
 
 from moeaudit.causal.handover import Handover
 from moeaudit.causal.interventions import Edits, Routing
+from moeaudit.causal.operators.arguments import is_whole, require_whole_numbers
 from moeaudit.errors import InputError
 from moeaudit.models import MoELayer
 
@@ -27,6 +28,9 @@ class Coalitions(Handover):
 
     of_one_expert = False  # a row is about a set of ranks
 
+    def __post_init__(self) -> None:
+        require_whole_numbers("Coalitions", self.sizes)
+
     @property
     def name(self) -> str:
         return "coalitions"
@@ -36,13 +40,14 @@ class Coalitions(Handover):
         sizes = range(1, k + 1) if self.sizes is None else self.sizes
         if self.sizes is None and k > 6:
             raise InputError(
-                f"Layer {layer.index} is top-{k}: all {2**k - 1} coalitions of a token were asked for, and 6 "
+                f"{layer.name} is top-{k}: all {2**k - 1} coalitions of a token were asked for, and 6 "
                 "active experts are the most that is done in full. Name sizes, such as Coalitions((1, 2))."
             )
         wrong = [size for size in sizes if not 1 <= size <= k]
         if wrong:
             raise InputError(
-                f"A coalition of {wrong[0]} does not exist in layer {layer.index}, where {k} experts are active."
+                f"{layer.name}: a coalition of {wrong[0]} does not exist, since {k} experts are active. Name "
+                f"sizes from 1 to {k}, or use Coalitions() for all."
             )
         return [each for size in sizes for each in itertools.combinations(range(k), size)]
 
@@ -86,7 +91,7 @@ class Permutations(Handover):
     of_one_expert = False  # a row is about a set of ranks
 
     def __post_init__(self) -> None:
-        if not isinstance(self.n, int) or self.n < 2:
+        if not is_whole(self.n) or self.n < 2:
             raise InputError(
                 f"Permutations(n={self.n!r}): at least 2 random orders were expected, so that the error of their "
                 "mean can be told."

@@ -10,6 +10,7 @@ import torch
 from moeaudit.causal.clean import clean_pass
 from moeaudit.causal.handover import Handover
 from moeaudit.causal.interventions import Edits, Routing
+from moeaudit.causal.operators.arguments import is_whole
 from moeaudit.causal.operators.weights import each_rank
 from moeaudit.errors import InputError
 from moeaudit.models import Model, MoELayer
@@ -37,8 +38,8 @@ class ExpertOutputs:
         found = self.said.get((layer.index, expert))
         if found is None:
             raise InputError(
-                f"No token of the {self.n_documents} held-out documents chose expert {expert} in layer "
-                f"{layer.index}, so nothing can stand in its place. Collect outputs on more text."
+                f"{layer.name}: no token of the {self.n_documents} held-out documents chose expert {expert}, so "
+                "nothing can stand in its place. Collect outputs on more text: expert_outputs(model, documents)."
             )
         return found
 
@@ -86,6 +87,14 @@ def expert_outputs(model: Model, docs: Any, *, keep: int = 64, seed: int = 0) ->
     return ExpertOutputs(said, texts.n_documents)
 
 
+def _require_outputs(operator: str, given: object) -> None:
+    if not isinstance(given, ExpertOutputs):
+        raise InputError(
+            f"{operator}() was given a {type(given).__name__}; what experts say on other documents was "
+            f"expected: {operator}(expert_outputs(model, other_documents))."
+        )
+
+
 def _instead(routing: Routing, vector: torch.Tensor) -> Edits:
     """Each active expert's weighted output replaced by `vector`, `"positions top_k d_model"`."""
     rank, _, _ = each_rank(routing)
@@ -102,6 +111,9 @@ class MeanOutput(Handover):
     """
 
     held_out: ExpertOutputs
+
+    def __post_init__(self) -> None:
+        _require_outputs("MeanOutput", self.held_out)
 
     @property
     def name(self) -> str:
@@ -140,6 +152,11 @@ class Resample(Handover):
 
     held_out: ExpertOutputs
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require_outputs("Resample", self.held_out)
+        if not is_whole(self.seed):
+            raise InputError(f"Resample(seed={self.seed!r}): a whole number was expected.")
 
     @property
     def name(self) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from moeaudit.causal.clean import clean_pass
+from moeaudit.causal.handover import Handover
 from moeaudit.causal.interventions import Edits, Routing
 from moeaudit.causal.operators.sequence import require_plain
 from moeaudit.causal.outcomes import measure
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from moeaudit.causal.plan import Walked, WalkPlan
 
 
-class Experts:
+class Experts(Handover):
     r"""Take a set of experts out of several layers, at every position: what a pruned model predicts.
 
     `experts` maps decoder layers to experts, `{3: [0, 5], 4: [1]}`. With `rule="absent"` the router cannot

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from moeaudit.causal.clean import ExpertsSeen, clean_pass
-from moeaudit.causal.interventions import Edits, Intervention, Routing, edited_answer, rank_order
+from moeaudit.causal.handover import Handover
+from moeaudit.causal.interventions import (
+    Edits,
+    Intervention,
+    Routing,
+    edited_answer,
+    rank_order,
+    require_operator,
+)
 from moeaudit.causal.outcomes import Outcomes, compare, measure
 from moeaudit.errors import InputError
 from moeaudit.models import MoELayer
@@ -21,7 +29,7 @@ _LOGITS = 1 << 25  # logits of one batch of copies
 
 
 @dataclass(frozen=True)
-class Sequence:
+class Sequence(Handover):
     r"""Make the edit of `operator` at every position of the document at once.
 
     With `by="expert"` a row about expert e in layer l gets, at every position where e is active
@@ -46,7 +54,8 @@ class Sequence:
         name = getattr(self.operator, "name", type(self.operator).__name__)
         if self.by not in ("expert", "rank"):
             raise InputError(f"Sequence(by={self.by!r}): 'expert' or 'rank' was expected.")
-        if hasattr(self.operator, "walk") or not isinstance(self.operator, Intervention):
+        require_operator(self.operator)
+        if hasattr(self.operator, "walk"):
             raise InputError(
                 f"Sequence() was given {name!r}, which is no edit of a single position. Give it an operator such "
                 "as Zero(), Renormalize() or Reroute()."

@@ -41,7 +41,7 @@ def _shared(layer: MoELayer, wanted: str) -> _Shared:
         raise ModelError(
             f"{layer.architecture}, layer {layer.index}: {wanted} needs a shared expert, and "
             f"{type(layer.block).__name__} at '{layer.block_path}' holds {len(experts) or 'none'} (it has {has}). "
-            f" Use Zero() or Skip() for its routed experts, or a model with one shared "
+            f"Use Zero() or Skip() for its routed experts, or a model with one shared "
             "expert in the block, such as Qwen2-MoE or DeepSeek-V2."
         )
     return _Shared(experts[0], gates[0] if gates else None)

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 
 from moeaudit.causal.handover import Handover
 from moeaudit.causal.interventions import Edits, Routing
+from moeaudit.causal.operators.arguments import is_whole, require_whole_numbers
 from moeaudit.errors import InputError
 from moeaudit.models import MoELayer
 
@@ -43,6 +44,10 @@ class Renormalize(Handover):
 
     to: Literal["one", "sum"] = "sum"
 
+    def __post_init__(self) -> None:
+        if self.to not in ("one", "sum"):
+            raise InputError(f"Renormalize({self.to!r}): 'one' or 'sum' was expected.")
+
     @property
     def name(self) -> str:
         return f"renormalize to {self.to}"
@@ -50,7 +55,7 @@ class Renormalize(Handover):
     def rows(self, layer: MoELayer) -> int:
         if layer.top_k < 2:
             raise InputError(
-                f"Layer {layer.index} activates one expert a token, so after a removal no weight is left to "
+                f"{layer.name} activates one expert a token, so after a removal no weight is left to "
                 "renormalise. Use Zero() for this model."
             )
         return layer.top_k
@@ -76,6 +81,10 @@ class Swap(Handover):
 
     expert: int | Literal["all"]
 
+    def __post_init__(self) -> None:
+        if self.expert != "all" and not is_whole(self.expert):
+            raise InputError(f"Swap({self.expert!r}): an expert's number or 'all' was expected.")
+
     @property
     def name(self) -> str:
         return f"swap in {'every expert' if self.expert == 'all' else f'expert {self.expert}'}"
@@ -85,7 +94,7 @@ class Swap(Handover):
             return list(range(layer.num_experts))
         if not 0 <= self.expert < layer.num_experts:
             raise InputError(
-                f"Expert {self.expert} does not exist in layer {layer.index}, which has experts 0 to "
+                f"{layer.name}: expert {self.expert} does not exist; the layer has experts 0 to "
                 f"{layer.num_experts - 1}. Name one of those, or use Swap('all')."
             )
         return [self.expert]
@@ -124,6 +133,9 @@ class Skip(Handover):
 
     of_one_expert = False  # a row is about a tail of ranks
 
+    def __post_init__(self) -> None:
+        require_whole_numbers("Skip", self.ranks)
+
     @property
     def name(self) -> str:
         return "skip the tail"
@@ -131,9 +143,9 @@ class Skip(Handover):
     def _from(self, layer: MoELayer) -> list[int]:
         ranks = list(range(layer.top_k)) if self.ranks is None else list(self.ranks)
         wrong = [j for j in ranks if not 0 <= j < layer.top_k]
-        if wrong or not ranks:
+        if wrong:
             raise InputError(
-                f"Skip({self.ranks}) does not fit layer {layer.index}, which is top-{layer.top_k}: ranks from 0 "
+                f"{layer.name} is top-{layer.top_k}, and Skip({self.ranks}) names rank {wrong[0]}: ranks from 0 "
                 f"to {layer.top_k - 1} were expected."
             )
         return ranks
