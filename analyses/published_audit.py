@@ -12,15 +12,12 @@ correction over all cells, an equivalence bound and the design's power, for the 
 from __future__ import annotations
 
 import argparse
-import json
-import re
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
+from published_files import PUBLISHED, Released, read_folder
 from published_page import write_page
 
 from moeaudit.errors import InputError
@@ -30,82 +27,8 @@ from moeaudit.stats.pooled import pool_cells
 from moeaudit.stats.power import power_t
 from moeaudit.stats.table import cells_table
 
-PUBLISHED = {
-    "d_z": "cohens_d",
-    "p_t": "paired_t_pval",
-    "p_wilcoxon": "wilcoxon_pval",
-    "mean_difference": "mean_difference",
-}
 TOLERANCE = 1e-6
 CLUSTERS = ("sample_idx", "text")
-
-
-@dataclass(frozen=True)
-class Released:
-    """One metric of one layer file: the pairs, their clusters, and what was published about them."""
-
-    model: str
-    layer: int
-    metric: str
-    high: np.ndarray
-    low: np.ndarray
-    clusters: dict[str, np.ndarray]
-    published: dict[str, float]
-    n_bad: int
-
-
-def read_folder(folder: Path) -> list[Released]:
-    """All cells of the layer files in `folder`, or in its sub-folders, one model each."""
-    files = sorted(folder.glob("layer_*_results.json"))
-    if files:
-        return [cell for file in files for cell in read_file(file, folder.resolve().name)]
-    nested = sorted(folder.glob("*/layer_*_results.json"))
-    if not nested:
-        raise InputError(
-            f"{folder} holds no layer_NN_results.json, and no sub-folder of it does. Point --data "
-            "at a folder with the released per-token results of one model, or of several."
-        )
-    return [cell for file in nested for cell in read_file(file, file.parent.name)]
-
-
-def read_file(file: Path, model: str) -> list[Released]:
-    """The cells of one layer file."""
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-        found = re.search(r"layer_(\d+)_results", file.name)
-        layer = int(data.get("layer_idx", found.group(1) if found else -1))
-        return [
-            read_cell(model, layer, str(name), result)
-            for name, result in data["metric_results"].items()
-        ]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(
-            f"{file} does not have the released format ({type(error).__name__}: {error}). Expected "
-            "metric_results -> METRIC -> comparisons, a list with high_delta and low_delta."
-        ) from error
-
-
-def read_cell(model: str, layer: int, metric: str, result: dict[str, Any]) -> Released:
-    rows = result["comparisons"]
-    high = np.array([float(r["high_delta"]) for r in rows])
-    low = np.array([float(r["low_delta"]) for r in rows])
-    good = np.isfinite(high) & np.isfinite(low)
-    clusters = {"token": np.arange(len(rows))}
-    if rows and all("sample_idx" in r for r in rows):
-        clusters["sample_idx"] = np.array([int(r["sample_idx"]) for r in rows])
-    if rows and all("global_token_idx" in r and "seq_position" in r for r in rows):
-        # Where the row of a position begins in the flattened batches: the same for one text only.
-        clusters["text"] = np.array([r["global_token_idx"] - r["seq_position"] for r in rows])
-    numbers = result.get("statistics") or {}
-    published = {
-        ours: float(numbers[theirs])
-        for ours, theirs in PUBLISHED.items()
-        if numbers.get(theirs) is not None
-    }
-    kept = {k: v[good] for k, v in clusters.items()}
-    return Released(
-        model, layer, metric, high[good], low[good], kept, published, int((~good).sum())
-    )
 
 
 def cells_of(released: list[Released], cluster: str, magnitude: bool) -> tuple[list[Cell], int]:
@@ -142,7 +65,7 @@ OURS = [
         "power_at_sesoi",
         "mde",
     ),
-    *("n_to_decide", "n_documents_to_decide", "verdict", "reason"),
+    *("n_to_decide", "n_documents_to_decide", "verdict", "reason", "caution"),
 ]
 
 
@@ -185,14 +108,17 @@ def audit_model(released: list[Released], protocol: Protocol, cluster: str) -> p
 def _compare(rows: pd.DataFrame, released: list[Released]) -> None:
     """What was published, and the largest difference of ours from it, cell by cell."""
     worst = np.full(len(rows), np.nan)
+    lost = np.zeros(len(rows), dtype=bool)  # published, but not to be had from the pairs
     for name in PUBLISHED:
         theirs = np.array([r.published.get(name, np.nan) for r in released])
         rows[f"published_{name}"] = pd.array(theirs, dtype="Float64")
         gap = np.abs(rows[name].to_numpy(float, na_value=np.nan) - theirs)
+        lost |= np.isnan(gap) & ~np.isnan(theirs)
         worst = np.fmax(worst, gap)
     rows["largest_difference"] = worst
     rows["reproduced"] = [
-        "nothing published" if np.isnan(w) else "yes" if w <= TOLERANCE else "no" for w in worst
+        "no" if none else "nothing published" if np.isnan(w) else "yes" if w <= TOLERANCE else "no"
+        for w, none in zip(worst, lost)
     ]
 
 
@@ -236,7 +162,9 @@ def main(arguments: list[str] | None = None) -> int:
     write_page(options.out / "index.html", cells, over_layers, design)
     done = cells["reproduced"].value_counts().to_dict()
     print(f"{len(cells)} cells of {', '.join(models)}; reproduced to {TOLERANCE:g}: {done}")
-    print(f"largest difference from a published number: {cells['largest_difference'].max():.1e}")
+    worst = cells["largest_difference"].max()
+    said = "there is none" if np.isnan(worst) else f"{worst:.1e}"
+    print(f"largest difference from a published number: {said}")
     for name, prefix in (("signed change of loss", ""), ("magnitude", "abs_")):
         print(f"{name}: {cells[prefix + 'verdict'].value_counts().to_dict()}")
     print(f"wrote {options.out / 'cells.csv'}, pooled.csv and index.html")

@@ -73,6 +73,30 @@ def test_cells_are_reproduced_and_judged(tmp_path, run):
     assert "<script" not in page and "http" not in page.replace("http-equiv", "")
 
 
+def test_a_cell_that_cannot_be_recomputed_is_not_reproduced(tmp_path, run):
+    data = tmp_path / "some-moe"
+    data.mkdir()
+    layer_file(data, 0, seed=1)
+    file = data / "layer_00_results.json"
+    content = json.loads(file.read_text())
+    content["metric_results"]["utilization_rate"]["comparisons"] = []
+    del content["metric_results"]["activation_norm"]["statistics"]
+    file.write_text(json.dumps(content))
+    assert run(data, tmp_path / "out") == 0
+    cells = pd.read_csv(tmp_path / "out" / "cells.csv").set_index("metric")
+    assert cells.reproduced["utilization_rate"] == "no"
+    assert cells.verdict["utilization_rate"] == "not estimable"
+    assert cells.reproduced["activation_norm"] == "nothing published"
+
+
+def test_one_layer_in_two_files_is_refused(tmp_path, run, capsys):
+    layer_file(tmp_path, 3, seed=1)
+    again = (tmp_path / "layer_03_results.json").read_text()
+    (tmp_path / "layer_04_results.json").write_text(again)
+    assert run(tmp_path, tmp_path / "out") == 2
+    assert "layer 3, utilization_rate" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [(None, "holds no layer_NN"), ("{}", "released format"), ("not json", "released format")],
