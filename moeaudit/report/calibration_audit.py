@@ -91,6 +91,11 @@ def _figures(audit: CalibrationAudit, level: float) -> list[Figure]:
     return drawn
 
 
+def stored_figures(audit: CalibrationAudit) -> list[Figure]:
+    """The figures that need the tables alone, not the predictions behind them."""
+    return _figures(audit, float(audit.record["settings"]["level"]))
+
+
 def _renamed(figure: Figure, key: str, title: str) -> Figure:
     return Figure(key, title, figure.caption, figure.drawing, figure.table)
 

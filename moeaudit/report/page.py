@@ -43,6 +43,7 @@ CONTENTS = [
     ("associations", "Which experts"),
     ("depth", "Depth"),
     ("spread", "Distribution"),
+    ("calibration", "Calibration"),
     ("tokens", "Tokens"),
     ("data", "Data"),
     ("method", "Method"),
@@ -91,6 +92,9 @@ def render(run: Run) -> str:
     keys = {f.key for f in drawn}
     evidence = read(run.tests)
     whole = overall(run.effects)
+    honesty = _calibration(run)
+    if honesty is not None:
+        keys.add("calibration")
     page = environment.get_template("page.html.j2").render(
         version=__version__,
         policy=policy([library, script], [style]),
@@ -110,6 +114,7 @@ def render(run: Run) -> str:
         figures=drawn,
         standing=words.standing(run),
         plots={f.key: _json(f.plot) for f in drawn if f.plot is not None},
+        calibration=honesty,
         browser=browser(run.tokens, run.effects, token_effects(run.effects)),
         data=data_tables(run),
         notes=run.record["notes"],
@@ -120,7 +125,13 @@ def render(run: Run) -> str:
     return page + "\n"
 
 
-_FIGURE_KEYS = {"maps", "contrasts", "associations", "depth", "spread"}
+_FIGURE_KEYS = {"maps", "contrasts", "associations", "depth", "spread", "calibration"}
+
+
+def _calibration(run: Run) -> Markup | None:
+    from .calibration_section import calibration_section
+
+    return calibration_section(run.folder, run.record["model"].get("weights_sha256"))
 
 
 def write_report(run: Run, path: Path) -> Path:

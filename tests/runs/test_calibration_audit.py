@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -156,3 +158,22 @@ def test_without_fit_documents_a_third_is_set_aside(tiny_model):
     assert documents["fit"] + documents[IN] == 40 and 5 < documents["fit"] < 25
     assert "set aside" in audit.record["notes"][0] or "fitted on" in audit.record["notes"][0]
     assert np.isfinite(audit.tables["temperatures"]["temperature"]).all()
+
+
+def test_the_page_of_a_run_has_the_calibration_audit_of_its_folder(done, finished, tmp_path):
+    from moeaudit.runs import Run
+
+    without = finished.report(tmp_path / "without.html").read_text("utf-8")
+    assert 'id="calibration"' not in without and 'href="#calibration"' not in without
+    folder = tmp_path / "run"
+    shutil.copytree(finished.folder, folder)
+    done.write(folder)
+    page = Run.load(folder).report(tmp_path / "with.html").read_text("utf-8")
+    assert 'id="calibration"' in page and 'href="#calibration"' in page
+    for sentence in done.sentences():
+        assert sentence in html.unescape(page)
+    record = json.loads((folder / "calibration.json").read_text("utf-8"))
+    record["provenance"]["weights_sha256"] = "0" * 64
+    (folder / "calibration.json").write_text(json.dumps(record), "utf-8")
+    with pytest.raises(RunError, match="other weights"):
+        Run.load(folder).report(tmp_path / "other.html")
