@@ -108,7 +108,9 @@ def ranks(cells: pd.DataFrame, prefix: str) -> str:
     return (
         f"<p class='note'>Corrected over the family, {by_mean} of {len(cells)} cells differ from zero "
         f"in their mean and {by_rank} in their signed ranks (Wilcoxon's test with clusters). The mean "
-        "is what d_z and the verdicts are about; a few very large effects can hide it, or make it.</p>"
+        "is what d_z and the verdicts are about; a few very large effects can hide it, or make it. "
+        "Where one cluster carries most of a cell, its interval is long: that is then hardly more than "
+        "one observation.</p>"
     )
 
 

@@ -172,6 +172,20 @@ def test_rank_correlations_and_their_document_bootstrap(data, name):
         assert got.low < want < got.high
 
 
+def test_a_correlations_interval_equals_redrawing_the_documents(data):
+    x, y, document = data
+    weights = bootstrap.document_weights(9, 200, 4).astype(int)
+    draws = []
+    for w in weights:
+        rows = np.concatenate([np.tile(np.flatnonzero(document == k), w[k]) for k in range(9)])
+        draws.append(stats.spearmanr(x[rows.astype(int)], y[rows.astype(int)]).statistic)
+    got = association("spearman", x, y, document, n_boot=200, seed=4)
+    assert (got.low, got.high) == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975])), abs=1e-8)
+    left = [stats.spearmanr(x[document != k], y[document != k]).statistic for k in range(9)]
+    se = math.sqrt(8 / 9 * ((left - np.mean(left)) ** 2).sum())
+    assert got.se == pytest.approx(se, abs=1e-8)
+
+
 def test_what_cannot_be_estimated_says_why():
     ones = np.ones(5)
     assert "same" in effect_size("d_z", ones, np.zeros(5)).reason

@@ -15,6 +15,7 @@ from moeaudit.stats.bootstrap import document_weights
 from moeaudit.stats.controls import document_folds, heldout_score
 from moeaudit.stats.power import power_tost
 from moeaudit.stats.ranking_power import PLAN
+from moeaudit.stats.seeds import generator
 from moeaudit.stats.slots import layers_of
 from moeaudit.stats.table import TEXT
 
@@ -78,6 +79,21 @@ def test_reliability_follows_the_known_variances():
     row = cell(expert_harm(effects, metrics, **QUICK), "true", 1)
     assert row.reliability == pytest.approx(0.8, abs=0.08)
     assert row.rho == pytest.approx(row.ceiling, abs=0.08)
+
+
+def test_reliability_equals_halving_the_documents_one_by_one():
+    effects, metrics = census(documents=14, layers=(1,), slope=0.1)
+    row = cell(expert_harm(effects, metrics, seed=5, **QUICK), "id", 1)
+    halves = generator(5, "halves", 1).permuted(np.tile(np.arange(14) % 2, (200, 1)), axis=1)
+    r = []
+    for half in halves:
+        sides = [effects[effects.document.isin(np.flatnonzero(half == side))] for side in (0, 1)]
+        a, b = (side.groupby("expert").delta_nll.mean() for side in sides)
+        r.append(stats.spearmanr(a, b).statistic)
+    whole = 2 * np.mean(r) / (1 + np.mean(r))
+    assert row.reliability == pytest.approx(whole, abs=1e-8)
+    assert row.ceiling == pytest.approx(np.sqrt(whole), abs=1e-8)
+    assert row.rho_true == pytest.approx(min(1, row.rho / np.sqrt(whole)), abs=1e-8)
 
 
 def test_harm_per_token_of_text_counts_how_often():

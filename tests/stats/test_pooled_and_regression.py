@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import statsmodels.api as sm
 import statsmodels.formula.api as smf
+from scipy import stats
 from test_contrast import QUICK, by_hand, census
 
 from moeaudit.stats import pooled, power, regression, sign_flip_p
@@ -22,6 +24,15 @@ def test_pooled_d_is_the_mean_over_layers_and_documents_flip_together():
     assert table.d_z["id"] == pytest.approx(np.mean(d), abs=1e-12)
     assert table.p["id"] == pytest.approx(sign_flip_p(sums), abs=1e-12)
     assert table.n_layers["id"] == 2 and table.n["id"] == 180
+    left = []
+    for k in range(9):
+        pairs = (by_hand(effects[effects.document != k], layer)[1] for layer in (1, 2))
+        left.append(np.mean([x.mean() / x.std(ddof=1) for x in pairs]))
+    se = np.sqrt(8 / 9 * ((left - np.mean(left)) ** 2).sum())
+    assert table.d_z_se["id"] == pytest.approx(se, abs=1e-8)
+    plain = pooled(effects, metrics, interval="jackknife", **QUICK).set_index("metric")
+    half = stats.t.isf(0.025, 8) * se
+    assert plain.d_z_high["id"] == pytest.approx(np.mean(d) + half, abs=1e-8)
 
 
 def test_layers_that_share_tokens_do_not_count_twice():
@@ -94,6 +105,9 @@ def test_within_token_regression_equals_token_dummies(rows):
     token = data.groupby(["document", "position", "layer"])
     y, x = (data[c] - token[c].transform("mean") for c in ("delta_nll", "x"))
     assert got.slope == pytest.approx((x * y).sum() / (x * x).sum(), abs=1e-10)
+    fit = sm.OLS(y, x).fit(cov_type="cluster", cov_kwds={"groups": data.document}, use_t=True)
+    assert got.slope_se == pytest.approx(fit.bse.iloc[0], abs=1e-8)
+    assert got.p == pytest.approx(fit.pvalues.iloc[0], abs=1e-8)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # statsmodels on small random effects
