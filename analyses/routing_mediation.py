@@ -86,11 +86,11 @@ def page(out: Path, means: Frame, sizes: Frame, share: Frame, command: str, hori
         f"{r.model} {100 * r.direct_share:.0f} % ({100 * r.low:.0f} to {100 * r.high:.0f})"
         for r in share.itertuples()
     )
-    least = share["direct_share"].min()
+    least = share["low"].min()  # said only where the limits say it
     headline = (
         "Most of what a removal does to its own token does not go through later routers"
         if least > 0.5
-        else "Later routers carry a large part of what a removal does to its own token"
+        else "Later routers may carry a large part of what a removal does to its own token"
     )
     sheet = Sheet("Routing mediation", f"{headline}: the direct part explains {said}.", command)
     sheet.paragraph(

@@ -53,7 +53,7 @@ def ablate(
     and `spill_flips` say what the edit did to their predictions through attention;
     `tokens_after` is how many there were before the text ended. With `frozen_routing` the layers
     above the edit keep the clean router's answers, so that what is left is the direct effect.
-    Tables of other interventions than `Zero` carry the routing that resulted, largest weight
+    Tables of other interventions at single positions than `Zero` carry the routing that resulted, largest weight
     first: `after_expert_0`, `after_weight_0` and so on, expert -1 where nobody works.
 
     Every row is exact: the edited token's residual is carried through the later layers against

@@ -62,6 +62,14 @@ class LogitContrast:
     a: int
     b: int
 
+    def __post_init__(self) -> None:
+        for token in (self.a, self.b):
+            if not isinstance(token, int) or isinstance(token, bool):
+                raise InputError(
+                    f"LogitContrast({self.a!r}, {self.b!r}): two token ids were expected. Look them up with "
+                    "model.tokenizer.convert_tokens_to_ids."
+                )
+
     @property
     def name(self) -> str:
         return f"contrast_{self.a}_{self.b}"

@@ -9,6 +9,7 @@ infinity. What the router then hands to its experts is read off.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
@@ -193,8 +194,8 @@ def without_experts(
             "'kept' (scores as the full router computed them) was expected."
         )
     with ExitStack() as stack:
-        for index, named in experts.items():
-            layer, gone = model.anatomy[int(index)], sorted({int(expert) for expert in named})
+        for index, named in named_experts(experts).items():
+            layer, gone = model.anatomy[index], sorted(set(named))
             wrong = [e for e in gone if not 0 <= e < layer.num_experts]
             if wrong:
                 raise InputError(
@@ -204,6 +205,24 @@ def without_experts(
             if gone:
                 _without(layer, gone, scores, stack)
         yield
+
+
+def named_experts(experts: object) -> dict[int, tuple[int, ...]]:
+    """Experts by decoder layer, as whole numbers; InputError for anything else."""
+    wanted = "a mapping from decoder layers to lists of experts was expected, such as {3: [0, 5], 4: [1]}."
+    if not isinstance(experts, Mapping):
+        raise InputError(f"Experts were named by a {type(experts).__name__}; {wanted}")
+    named: dict[int, tuple[int, ...]] = {}
+    for index, gone in experts.items():
+        if not isinstance(gone, Iterable) or isinstance(gone, (str, bytes)):
+            raise InputError(f"Layer {index!r} is given {gone!r}; {wanted}")
+        try:
+            named[operator.index(index)] = tuple(operator.index(expert) for expert in gone)
+        except TypeError:
+            raise InputError(
+                f"{{{index!r}: {gone!r}}} does not hold whole numbers; {wanted}"
+            ) from None
+    return named
 
 
 def _without(layer: MoELayer, gone: list[int], scores: Scores, stack: ExitStack) -> None:

@@ -21,7 +21,7 @@ from .protocol import Protocol
 
 COUNTS = ["n", "n_documents", "n_dropped", "n_tied", "n_all_tied", "n_unscored", "n_partial"]
 # Measured in docs/methods/validity.md: what holds from 25 documents on is not claimed below.
-FEW_DOCUMENTS = 25
+FEW_DOCUMENTS, FEW_TOKENS = 25, 500
 WHOLE = [
     *(*COUNTS, "layer", "n_experts", "family_size"),
     *("n_to_decide", "n_documents_to_decide", "n_experts_to_decide"),
@@ -114,6 +114,11 @@ def caution(tokens: np.ndarray) -> str | None:
         return (
             f"tokens are so unevenly spread that {d} documents count as {worth:.1f}: intervals may "
             "be too short and skewed effects claimed too often"
+        )
+    if tokens.sum() < FEW_TOKENS:
+        return (
+            f"only {int(tokens.sum())} tokens: with heavy tails the deviation that d_z divides by is "
+            "hardly known, and the interval of a large effect may be too short"
         )
     return None
 

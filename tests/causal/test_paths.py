@@ -9,6 +9,7 @@ import torch
 import moeaudit as ma
 from moeaudit.causal import Renormalize, Swap, Zero
 from moeaudit.causal.interventions import Edits
+from moeaudit.causal.router_rule import named_experts
 from moeaudit.errors import InputError
 
 NAMES = ["olmoe", "qwen2_moe", "deepseek_v2", "mixtral", "deepseek_v3", "qwen3_moe", "gpt_oss"]
@@ -205,3 +206,9 @@ def wrong_shape(clean, edited, target):
 def test_what_cannot_be_asked(options, words):
     with pytest.raises(InputError, match=words):
         ma.ablate(tiny_moe.load("olmoe"), [tiny_moe.ids(7)], **options)
+
+
+@pytest.mark.parametrize("experts", [{3: 5}, [3], {0: ["a"]}, {"0": [1]}], ids=str)
+def test_experts_named_in_another_way(experts):
+    with pytest.raises(InputError, match="such as {3"):
+        named_experts(experts)

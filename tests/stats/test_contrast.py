@@ -301,6 +301,8 @@ def test_few_or_very_uneven_documents_carry_a_caution():
     uneven = effects[(effects.document == 0) | (effects.position < 2)]
     caution = cell(contrast(uneven, metrics, **QUICK), "id", 1).caution
     assert "40 documents count as 11.0" in caution
+    effects, metrics = census(documents=25, tokens=8)
+    assert contrast(effects, metrics, **QUICK).caution.str.contains("tokens: with heavy").all()
 
 
 def test_the_oracle_of_the_layer_stands_beside_each_metric():

@@ -61,6 +61,11 @@ def expert_outputs(model: Model, docs: Any, *, keep: int = 64, seed: int = 0) ->
     each expert's outputs a uniform random `keep` are kept. Raises InputError for texts that the
     model cannot read.
     """
+    if not isinstance(model, Model):
+        raise InputError(
+            f"expert_outputs() was given a {type(model).__name__} as its model; load it first: "
+            "expert_outputs(moeaudit.load(...), docs)."
+        )
     texts = tokens_for(model, docs)
     generator = torch.Generator().manual_seed(seed)
     said: dict[tuple[int, int], _Said] = {}

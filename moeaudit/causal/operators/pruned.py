@@ -13,7 +13,7 @@ from moeaudit.causal.handover import Handover
 from moeaudit.causal.interventions import Edits, Routing
 from moeaudit.causal.operators.sequence import require_plain
 from moeaudit.causal.outcomes import measure
-from moeaudit.causal.router_rule import Scores, require_enough, without_experts
+from moeaudit.causal.router_rule import Scores, named_experts, require_enough, without_experts
 from moeaudit.errors import InputError
 from moeaudit.models import Model, MoELayer
 
@@ -51,12 +51,7 @@ class Experts(Handover):
                 f"Experts(scores={scores!r}, rule={rule!r}): scores 'remaining' or 'kept' and rule 'absent' or "
                 "'zero' were expected."
             )
-        if not isinstance(experts, Mapping):
-            raise InputError(
-                f"Experts() was given a {type(experts).__name__}; a mapping from decoder layers to experts was "
-                "expected, such as Experts({3: [0, 5], 4: [1]})."
-            )
-        self.experts = {int(i): tuple(sorted(set(map(int, gone)))) for i, gone in experts.items()}
+        self.experts = {i: tuple(sorted(set(gone))) for i, gone in named_experts(experts).items()}
         self.experts = {i: gone for i, gone in self.experts.items() if gone}
         if not self.experts:
             raise InputError(
