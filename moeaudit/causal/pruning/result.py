@@ -17,6 +17,8 @@ from .tables import RANDOM, Resampled, interchangeability, pairwise, random_band
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+FEWEST = 10  # documents from which a verdict is given
+
 
 @dataclass(frozen=True, repr=False, eq=False)
 class PruneCurve:
@@ -98,9 +100,13 @@ class PruneCurve:
         """Whether the criterion matters, for each scope, depth and share kept.
 
         `verdict` is "interchangeable" if all pairwise intervals lie within +-`margin` nats, else "not
-        interchangeable" if one of them excludes 0, else "undecided".
+        interchangeable" if one of them excludes 0, else "undecided". With fewer than 10 evaluated
+        documents intervals by document are too rough for a verdict: always "undecided".
         """
-        return interchangeability(self.table, self._pairs, margin=self.margin, seed=self.boot.seed)
+        found = interchangeability(self.table, self._pairs, margin=self.margin, seed=self.boot.seed)
+        if len(self.boot.sums.document) < FEWEST:
+            found["verdict"] = "undecided"
+        return found
 
     def figure(self, outcome: str = "d_nll") -> go.Figure:
         """Cost against the share kept, a panel for each scope and depth, random draws as a band."""
