@@ -65,13 +65,13 @@ def test_a_census_is_redrawn_at_the_effect_asked_for(draws, tmp_path):
 
 def test_the_whole_benchmark_runs(validity, tmp_path, monkeypatch, capsys):
     page = importlib.import_module("validity_page")
-    monkeypatch.setattr(page, "DESIGNS", ((12, 4),))
-    monkeypatch.setattr(page, "UNEVEN", ((12, 4),))
+    monkeypatch.setattr(page, "DESIGNS", ((16, 4),))
+    monkeypatch.setattr(page, "UNEVEN", ((16, 4),))
     monkeypatch.setattr(page, "BOOTSTRAPS", 50)
     monkeypatch.setattr(page, "FLIPS", 49)
     assert validity.main(["--out", str(tmp_path / "v.md"), "--runs", "20"]) == 0
     text = (tmp_path / "v.md").read_text()
-    assert "12 x 4, skewed" in text and "nan" not in text
+    assert "16 x 4, skewed" in text and "nan" not in text
     assert "max-T" in (tmp_path / "v.svg").read_text()
 
 
