@@ -44,13 +44,27 @@ def attend_rows(
     block = _lone if steps == 1 else _suffix
     size = kv_heads * groups * rows * steps * (clean.key.shape[1] + steps)
     step = max(1, _SCORES // size)
+    clean, given = _precise(clean), value.dtype
+    q, k, v = _full(q), _full(k), _full(v)
     out = []
     for a in range(0, count, step):
         part = slice(a, a + step)
         mine = (q[:, :, part], k[:, :, part], v[:, :, part])
         out.append(block(clean, at[part], *mine, scaling, kwargs))
     heads_last = torch.cat(out, 2).reshape(kv_heads * groups, count * rows * steps, -1)
-    return heads_last.transpose(0, 1)[None].contiguous()
+    return heads_last.transpose(0, 1)[None].contiguous().to(given)
+
+
+def _full(x: torch.Tensor) -> torch.Tensor:
+    """At least float32: fused kernels keep scores and sums of half precision in it as well."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def _precise(clean: CleanKeys) -> CleanKeys:
+    if clean.key.dtype in (torch.float32, torch.float64):
+        return clean
+    # A half-precision mask ends at its own lowest number, which is low enough.
+    return CleanKeys(_full(clean.key), _full(clean.value), _full(clean.mask))
 
 
 def _lone(

@@ -46,10 +46,10 @@ def births_by_delta(
     intervention: Intervention,
     seen: ExpertsSeen,
     positions: Int[torch.Tensor, " positions"],
-    hidden_out: Float[torch.Tensor, "tokens d_model"],
+    after: Float[torch.Tensor, "positions d_model"],
     scale: float,
 ) -> Birth:
-    """The layer's clean output plus `scale` times the change of the routed output.
+    """The layer's output without an edit, `after`, plus `scale` times the change of the routed output.
 
     Exact where the routed output is only added to the residual (verified when the plan is made).
     Each expert that some row changes is evaluated once for a position, however many rows it is in.
@@ -59,7 +59,7 @@ def births_by_delta(
     delta = routed_change(moe, routing.hidden, edits)
     if edits.vector is not None:
         delta = delta + edits.vector
-    return Birth(moe.index, hidden_out[positions][:, None] + scale * delta, routing, edits)
+    return Birth(moe.index, after[:, None] + scale * delta, routing, edits)
 
 
 def routed_change(
@@ -98,30 +98,25 @@ def births_by_rerun(
     intervention: Intervention,
     seen: ExpertsSeen,
     positions: Int[torch.Tensor, " positions"],
-    clean_in: torch.Tensor,  # (positions, ...), the layer's clean input
-    clean_out: torch.Tensor,  # (positions, ...), and its clean output
+    before: torch.Tensor,  # (positions, ...), the layer's input
     run_layer: Callable[[torch.Tensor], torch.Tensor],
 ) -> Birth:
     """Run the whole layer again for each row with the router's answer replaced.
 
     For layers in which the routed output meets a norm, a second branch or a second attention
-    before it reaches the residual. A row with the clean answer runs beside the others; what they
-    differ by is added to the clean output.
+    before it reaches the residual.
     """
     routing = routing_at(moe, seen, positions)
     edits = intervention.edits(routing)
     p, rows, changes = edits.expert.shape
     k = routing.index.shape[-1]
-    nothing = (0, 0, 1, 0)  # pads a row of no change before the others
     index, weight = edited_answer(
-        routing.index.repeat_interleave(rows + 1, 0).reshape(-1, k),
-        routing.weight.repeat_interleave(rows + 1, 0).reshape(-1, k),
-        torch.cat([edits.expert[:, :1], edits.expert], 1).reshape(-1, changes),
-        torch.nn.functional.pad(edits.change, nothing).reshape(-1, changes),
+        routing.index.repeat_interleave(rows, 0).reshape(-1, k),
+        routing.weight.repeat_interleave(rows, 0).reshape(-1, k),
+        edits.expert.reshape(-1, changes),
+        edits.change.reshape(-1, changes),
     )
-    vector = None
-    if edits.vector is not None:
-        vector = torch.nn.functional.pad(edits.vector, nothing).flatten(0, 1)
+    vector = None if edits.vector is None else edits.vector.flatten(0, 1)
     done = 0
 
     def replace(module: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:  # noqa: ARG001
@@ -140,13 +135,11 @@ def births_by_rerun(
     handle = moe.experts.register_forward_pre_hook(replace, with_kwargs=True)
     added = moe.experts.register_forward_hook(add, with_kwargs=True)
     try:
-        starts = clean_in[:, None].expand(p, rows + 1, *clean_in.shape[1:]).contiguous()
+        starts = before[:, None].expand(p, rows, *before.shape[1:]).contiguous()
         hidden = run_layer(starts)
     finally:
         handle.remove()
         added.remove()
-    if done != p * (rows + 1):
-        raise RuntimeError(
-            f"layer {moe.index} called its experts for {done} of {p * (rows + 1)} rows"
-        )
-    return Birth(moe.index, clean_out[:, None] + (hidden[:, 1:] - hidden[:, :1]), routing, edits)
+    if done != p * rows:
+        raise RuntimeError(f"layer {moe.index} called its experts for {done} of {p * rows} rows")
+    return Birth(moe.index, hidden, routing, edits)

@@ -104,39 +104,40 @@ class Wavefront:
             self.busy = True
             if isinstance(output, tuple):
                 self.tuple_tail = output[1:]
+            if self.rows is None and i in self.selected:  # the pass-through row sets out
+                self.rows = self._hidden(args, kwargs)[0, self.at][:, None]
             if self.rows is not None:
+                before = self.rows[:, 0]  # (positions, steps, ...)
                 self.rows = self._through(i, state, layer, args, kwargs, self.rows, self.at)
-            if i in self.selected:
-                self._give_birth(i, state, layer, args, kwargs, output)
+                if i in self.selected:
+                    self._give_birth(i, state, layer, args, kwargs, before)
             state.clean.clear()
             self.busy = False
 
         return hook
 
     def _give_birth(
-        self, i: int, state: RowState, layer: Any, args: tuple, kwargs: dict, output: Any
+        self, i: int, state: RowState, layer: Any, args: tuple, kwargs: dict, before: torch.Tensor
     ) -> None:
-        seen = self.seen[i]
-        hidden_out = (output[0] if isinstance(output, tuple) else output)[0]
+        """New rows part from the pass-through row, so that they share its rounding so far."""
+        assert self.rows is not None
+        seen, after = self.seen[i], self.rows[:, 0]  # (positions, steps, ...)
         scale = self.plan.residual_scale[i]
         moe, at, intervention = self.selected[i], self.positions, self.plan.intervention
         if scale is not None:
-            birth = births_by_delta(moe, intervention, seen, at, hidden_out, scale)
+            birth = births_by_delta(moe, intervention, seen, at, after[:, 0], scale)
         else:
-            clean_in = self._hidden(args, kwargs)[0, at]  # (positions, ...)
 
             def run_layer(rows: torch.Tensor) -> torch.Tensor:
                 one = self._through(i, state, layer, args, kwargs, rows[:, :, None], at[:, None])
                 return one.squeeze(2)
 
-            clean_out = hidden_out[at]
-            birth = births_by_rerun(moe, intervention, seen, at, clean_in, clean_out, run_layer)
+            birth = births_by_rerun(moe, intervention, seen, at, before[:, 0], run_layer)
         born = birth.hidden[:, :, None]  # (positions, rows, 1, ...)
-        clean = hidden_out[self.at][:, None]  # (positions, 1, steps, ...)
         if self.at.shape[1] > 1:  # the tokens after the edit are still clean here
-            after = clean[:, :, 1:].expand(-1, born.shape[1], *[-1] * (clean.dim() - 2))
-            born = torch.cat([born, after], 2)
-        self.rows = torch.cat([clean if self.rows is None else self.rows, born], 1)
+            later = after[:, None, 1:].expand(-1, born.shape[1], *[-1] * (after.dim() - 1))
+            born = torch.cat([born, later], 2)
+        self.rows = torch.cat([self.rows, born], 1)
         if not self.keep_births:
             birth.hidden = birth.hidden[:0]  # the rows hold it now
         self.births.append(birth)
