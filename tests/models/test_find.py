@@ -157,7 +157,9 @@ def test_slots_that_do_not_add_up_are_refused():
     call = probe.calls[0]
     check_call("Olmoe", 0, call, probe)
     call.output = call.output / call.output.norm(dim=-1, keepdim=True)
-    with pytest.raises(ContractError, match="Olmoe, layer 0, OlmoeExperts at .* is not the weighted sum"):
+    with pytest.raises(
+        ContractError, match="Olmoe, layer 0, OlmoeExperts at .* is not the weighted sum"
+    ):
         check_call("Olmoe", 0, call, probe)
 
 
