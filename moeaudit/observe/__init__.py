@@ -5,6 +5,7 @@ from .capture import capture as capture
 from .capture import capture_documents as capture_documents
 from .coactivation import coactivation as coactivation
 from .domains import domain_information as domain_information
+from .logits import router_logits as router_logits
 from .metrics import METRICS as METRICS
 from .metrics import expert_metrics as expert_metrics
 from .saturation import router_saturation as router_saturation
@@ -24,6 +25,7 @@ __all__ = [
     "expert_metrics",
     "favourite_tokens",
     "load_balance",
+    "router_logits",
     "router_saturation",
     "vocabulary_specialisation",
 ]

@@ -35,8 +35,8 @@ def defective_metrics(
     Parameters
     ----------
     routing
-        document, position, layer, rank, expert, weight, output_norm, and logit where a switch needs it: a
-        trace's `routing`, or the routing folder of a run. One row per chosen expert.
+        document, position, layer, rank, expert, weight, output_norm: a trace's `routing`, or the
+        routing folder of a run. One row per chosen expert.
     num_experts
         By decoder layer index (`trace.facts.num_experts`).
     defects
@@ -50,9 +50,8 @@ def defective_metrics(
         filled up to the length of the longest, and each filling token is routed like the last one
         of its document (padding is one token over and over, and so is its routing).
     logits
-        For the two logit switches: layer, expert, logit, the router's mean logit over all tokens. None:
-        from the routing rows. Those hold the logits of chosen experts only; the others' share the
-        probability that is left, each the same (softmax routers that do not renormalise).
+        For the two logit switches: layer, expert, logit, the router's mean logit over all tokens
+        (`moeaudit.observe.router_logits`; of padded documents, if padding is to count there too).
 
     Returns
     -------
@@ -61,12 +60,17 @@ def defective_metrics(
     Raises InputError for missing columns, documents that leave nothing, or logits that cannot be had.
     """
     needs_logits = defects.logits_as_utilisation or defects.weight_over_all_tokens
-    wanted = [*ROUTING, "logit"] if needs_logits and logits is None else ROUTING
-    table = _chosen_documents(as_frame(routing, wanted, "The routing table"), defects, tested)
+    if needs_logits and logits is None:
+        raise InputError(
+            "logits_as_utilisation and weight_over_all_tokens put the router's mean logit over all "
+            "tokens in place of a metric, and a routing table holds the logits of chosen experts "
+            "only. Pass logits=moeaudit.observe.router_logits(model, docs)."
+        )
+    table = _chosen_documents(as_frame(routing, ROUTING, "The routing table"), defects, tested)
     finite(table["output_norm"].to_numpy(float), "The column output_norm of the routing table")
     if defects.padding_in_metrics:
         rows = (
-            _padding(table) if padding is None else as_frame(padding, wanted, "The padding table")
+            _padding(table) if padding is None else as_frame(padding, ROUTING, "The padding table")
         )
         table = pd.concat([table, rows], ignore_index=True)
     parts = []
@@ -76,7 +80,7 @@ def defective_metrics(
             raise InputError(f"num_experts says nothing of layer {index}, which the routing holds.")
         values = _metrics(part, num_experts[index])
         if needs_logits:
-            mean = _mean_logits(part, num_experts[index], index, logits)
+            mean = _mean_logits(logits, num_experts[index], index)
             if defects.logits_as_utilisation:
                 values["utilisation"] = mean
             if defects.weight_over_all_tokens:
@@ -142,32 +146,10 @@ def _metrics(part: pd.DataFrame, experts: int) -> dict[str, np.ndarray]:
         }
 
 
-def _mean_logits(part: pd.DataFrame, experts: int, layer: int, logits: Any) -> np.ndarray:
+def _mean_logits(logits: Any, experts: int, layer: int) -> np.ndarray:
     """The router's mean logit of each expert over all tokens, chosen or not."""
-    if logits is not None:
-        known = as_frame(logits, ["layer", "expert", "logit"], "The table of logits")
-        known = known[known["layer"] == layer].set_index("expert")["logit"]
-        out = known.reindex(range(experts)).to_numpy(np.float64)
-        finite(out, f"The table of logits, layer {layer},", "experts")
-        return out
-    order = np.lexsort((part["rank"], part["position"], part["document"]))
-    top_k = int(part["rank"].to_numpy().max()) + 1
-    expert, logit, weight = (
-        part[c].to_numpy(np.float64)[order].reshape(-1, top_k)
-        for c in ("expert", "logit", "weight")
-    )
-    with np.errstate(divide="ignore", invalid="ignore"):
-        total = logit - np.log(weight)  # log of the softmax's denominator: one number per token
-        spread = float(np.ptp(total, axis=1).max()) if np.isfinite(total).all() else np.inf
-        left = 1 - weight.sum(axis=1)
-    if spread > 1e-2 or not (left > 0).all() or top_k >= experts:
-        raise InputError(
-            f"The logits of experts that were not chosen cannot be had from the routing of layer "
-            f"{layer}: its weights are not the plain softmax of its logits. Pass logits=..., a table "
-            "with the columns layer, expert, logit (the router's mean logit over all tokens)."
-        )
-    rest = total.mean(axis=1) + np.log(left / (experts - top_k))  # (tokens,)
-    chosen = expert.astype(np.int64)
-    sums = np.full(experts, rest.sum())
-    np.add.at(sums, chosen, logit - rest[:, None])
-    return sums / len(rest)
+    known = as_frame(logits, ["layer", "expert", "logit"], "The table of logits")
+    known = known[known["layer"] == layer].set_index("expert")["logit"]
+    out = known.reindex(range(experts)).to_numpy(np.float64)
+    finite(out, f"The table of logits, layer {layer},", "experts")
+    return out

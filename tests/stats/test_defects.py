@@ -96,11 +96,7 @@ def test_documents_of_one_length_have_no_padding(routed):
 def test_logits_stand_where_a_frequency_or_a_weight_should(routed, switch, metric):
     routing, every = routed
     clean = build(routing)[1]
-    whole = pd.DataFrame(
-        [(y, e, v) for y, x in every.items() for e, v in enumerate(x.mean(axis=0))],
-        columns=["layer", "expert", "logit"],
-    )
-    table, got = build(routing, on=[switch], logits=whole)
+    table, got = build(routing, on=[switch], logits=mean_logits(every))
     assert table.attrs["defects"] == [switch]
     for layer, logits in every.items():
         np.testing.assert_allclose(got[metric, layer].to_numpy(), logits.mean(axis=0), atol=1e-12)
@@ -109,27 +105,16 @@ def test_logits_stand_where_a_frequency_or_a_weight_should(routed, switch, metri
         m for m in ("utilisation", "activation_norm", "mean_weight", "activation_sd") if m != metric
     ]
     pd.testing.assert_series_equal(got[others], clean[others])
-    # From the chosen experts' logits alone: the others share what the softmax leaves.
-    near = build(routing, on=[switch])[1]
-    for layer, logits in every.items():
-        filled = []
-        for row in logits:
-            p = np.exp(row) / np.exp(row).sum()
-            top = np.argsort(-p)[:TOP_K]
-            rest = np.log((1 - p[top].sum()) / (EXPERTS - TOP_K)) + np.log(np.exp(row).sum())
-            filled.append([row[e] if e in top else rest for e in range(EXPERTS)])
-        np.testing.assert_allclose(
-            near[metric, layer].to_numpy(), np.mean(filled, axis=0), atol=1e-8
-        )
 
 
-def test_logits_are_not_made_up_for_renormalised_weights(routed):
+def test_logits_are_not_made_up(routed):
     routing, _ = routed
-    total = routing.groupby(["document", "position", "layer"]).weight.transform("sum")
-    with pytest.raises(InputError, match="Pass logits"):
-        build(routing.assign(weight=routing.weight / total), on=["logits_as_utilisation"])
-    with pytest.raises(InputError, match="lacks the column logit"):
-        build(routing.drop(columns="logit"), on=["weight_over_all_tokens"])
+    for switch in ("logits_as_utilisation", "weight_over_all_tokens"):
+        with pytest.raises(InputError, match="router_logits"):
+            build(routing, on=[switch])
+    part = pd.DataFrame({"layer": 1, "expert": range(EXPERTS), "logit": 0.5})
+    with pytest.raises(InputError, match="table of logits, layer 4, holds 8"):
+        build(routing, on=["logits_as_utilisation"], logits=part)
 
 
 def test_metrics_come_from_the_tested_documents_or_from_the_others(routed):
@@ -145,15 +130,20 @@ def test_metrics_come_from_the_tested_documents_or_from_the_others(routed):
         build(routing, tested=range(6))
 
 
+def mean_logits(every):
+    rows = [(y, e, v) for y, x in every.items() for e, v in enumerate(x.mean(axis=0))]
+    return pd.DataFrame(rows, columns=["layer", "expert", "logit"])
+
+
 def test_the_published_protocol_runs_with_each_defect_of_the_metrics(routed):
-    routing, _ = routed
+    routing, every = routed
     rng = np.random.default_rng(1)
     effects = routing.assign(delta_nll=rng.normal(size=len(routing)) + routing.logit)
     recipe = get_protocol("engmann2026").with_(positions=None, n_layers=None)
     off = contrast(effects, build(routing, tested=[])[0], protocol=recipe, **QUICK)
     for name in Defects.IN_METRICS:
         tested = range(6) if name == "metrics_from_tested_documents" else None
-        table = build(routing, on=[name], tested=tested)[0]
+        table = build(routing, on=[name], tested=tested, logits=mean_logits(every))[0]
         on = recipe.with_(defects=Defects(**{name: True}))
         result = contrast(effects, table, protocol=on, **QUICK)
         assert result.attrs["defects"] == [name]
