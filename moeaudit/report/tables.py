@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
 from markupsafe import Markup, escape
 
 from ..runs.frames import Frame
@@ -24,8 +25,17 @@ class Column:
 
 
 def rows_of(frame: Frame) -> list[dict[str, Any]]:
-    """The rows of a frame as dictionaries keyed by column name."""
-    return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
+    """The rows of a frame as dictionaries keyed by column name; a text that is not there is None."""
+    words = {str(k) for k in frame if not pd.api.types.is_numeric_dtype(frame[k])}
+    return [
+        {str(k): None if str(k) in words and _absent(v) else v for k, v in row.items()}
+        for row in frame.to_dict("records")
+    ]
+
+
+def _absent(value: object) -> bool:
+    """A gap in a column of words: pandas reads it back as NaN."""
+    return value is pd.NA or (isinstance(value, float) and value != value)
 
 
 def table(

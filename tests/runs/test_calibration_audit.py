@@ -172,6 +172,7 @@ def test_the_page_of_a_run_has_the_calibration_audit_of_its_folder(done, finishe
     assert 'id="calibration"' in page and 'href="#calibration"' in page
     for sentence in done.sentences():
         assert sentence in html.unescape(page)
+    assert ">nan<" not in page
     record = json.loads((folder / "calibration.json").read_text("utf-8"))
     record["provenance"]["weights_sha256"] = "0" * 64
     (folder / "calibration.json").write_text(json.dumps(record), "utf-8")
