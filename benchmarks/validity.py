@@ -135,7 +135,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="the Markdown page to write")
-    parser.add_argument("--runs", type=int, default=2000, help="audits per family-wise figure")
+    parser.add_argument("--runs", type=int, default=6000, help="audits per family-wise figure")
     parser.add_argument("--run", type=Path, help="folder of a finished audit to redraw from")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seed", type=int, default=0)

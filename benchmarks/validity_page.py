@@ -48,7 +48,7 @@ def report(runs: int, seed: int, run: Path | None, figure: Path) -> str:
             f"The census redrawn from: {described(run)}; {real.shape[0]} cells, "
             f"{int(real[0, :, 0].sum()):,} tokens; medians over cells of the differences: {seen}.\n"
         )
-    few = max(20, runs // 4)
+    few = max(20, runs // 12)
     false = wrong_claims(real, runs, seed)
     cover = intervals(real, few, seed)
     claim = verdict_claims(real, few, seed)
