@@ -21,7 +21,7 @@ from .protocol import Protocol
 
 COUNTS = ["n", "n_documents", "n_dropped", "n_tied", "n_all_tied", "n_unscored", "n_partial"]
 # Measured in docs/methods/validity.md: what holds from 25 documents on is not claimed below.
-FEW_DOCUMENTS, FEW_TOKENS = 25, 500
+FEW_DOCUMENTS, FEW_TOKENS, FEW_FOR_POWER = 25, 500, 50
 WHOLE = [
     *(*COUNTS, "layer", "n_experts", "family_size"),
     *("n_to_decide", "n_documents_to_decide", "n_experts_to_decide"),
@@ -119,6 +119,11 @@ def caution(tokens: np.ndarray) -> str | None:
         return (
             f"only {int(tokens.sum())} tokens: with heavy tails the deviation that d_z divides by is "
             "hardly known, and the interval of a large effect may be too short"
+        )
+    if d < FEW_FOR_POWER:
+        return (
+            f"fewer than {FEW_FOR_POWER} documents: where documents are skewed, power may be up to 7 "
+            "points lower than the columns of power, mde and n to decide assume"
         )
     return None
 

@@ -295,8 +295,10 @@ def test_a_declared_family_must_be_what_is_tested():
 def test_few_or_very_uneven_documents_carry_a_caution():
     effects, metrics = census(documents=24, tokens=3)
     assert contrast(effects, metrics, **QUICK).caution.str.contains("only 24 documents").all()
-    effects, metrics = census(documents=40, tokens=30)
+    effects, metrics = census(documents=50, tokens=20)
     assert contrast(effects, metrics, **QUICK).caution.isna().all()
+    effects, metrics = census(documents=40, tokens=30)
+    assert contrast(effects, metrics, **QUICK).caution.str.contains("power may be").all()
     # One document of 30 tokens, the others of 2: worth (30 + 78)^2 / (900 + 39 * 4) = 11 documents.
     uneven = effects[(effects.document == 0) | (effects.position < 2)]
     caution = cell(contrast(uneven, metrics, **QUICK), "id", 1).caution
