@@ -15,7 +15,7 @@ import pandas as pd
 import statsmodels.api as sm
 from statsmodels.regression.mixed_linear_model import MixedLM
 
-from . import families
+from . import families, power
 from .cells import metric_score
 from .checks import as_frame, metrics_table, outcome_column, outcome_values
 from .contrast import KEYS
@@ -62,8 +62,10 @@ def regression(
     One row per metric (or control) and model: `slope` (outcome units per standard deviation of the
     metric over the layer's rows), `slope_se`, `slope_low`, `slope_high`, `p` (Student's t on
     documents - 1 for the first two models, the mixed model's own z for it), its corrections over
-    the metrics of one model, `random` (the random effects by document that could be fitted), `n`,
-    `n_documents`, `n_dropped` (rows without a value, or not drawn).
+    the metrics of one model, `mde` (the slope found with the protocol's power at alpha over the
+    metrics; a bound in these units was not declared, so no n to decide), `random` (the random effects
+    by document that could be fitted), `n`, `n_documents`, `n_dropped` (rows without a value, or not
+    drawn).
     """
     recipe = get_protocol(protocol).with_(**settings)
     controls = check_controls(tuple(controls))
@@ -87,6 +89,16 @@ def regression(
             p = families.adjust(result["p"].to_numpy(float)[members], method)
             result.loc[members, f"p_{method}"] = p
             result.loc[alone, f"p_{method}"] = result.loc[alone, "p"]
+    result["mde"] = [
+        power.minimum_detectable(se, float(d - 1), recipe.alpha / size, recipe.power)
+        if se > 0
+        else np.nan
+        for se, d, size in zip(
+            result["slope_se"],
+            result["n_documents"],
+            np.where(result["role"] == "metric", len(names), 1),
+        )
+    ]
     return finish(result)
 
 

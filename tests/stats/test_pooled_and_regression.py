@@ -97,6 +97,7 @@ def test_clustered_regression_equals_statsmodels_with_layer_dummies(rows):
     n = len(data)
     assert got.slope_se * np.sqrt((n - 1) / (n - 3)) == pytest.approx(fit.bse["x"], abs=1e-8)
     assert got.n == n and got.n_documents == 15 and got.n_dropped == 0
+    assert power.power_t(got.mde, got.slope_se, 14.0, 0.05 / 2) == pytest.approx(0.8, abs=1e-6)
 
 
 def test_within_token_regression_equals_token_dummies(rows):
