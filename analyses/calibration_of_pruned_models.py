@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import moeaudit as ma
-from moeaudit.causal.pruning.choose import choose, random_scores, tie_breaks
-from moeaudit.causal.pruning.criteria import check_criteria, criterion_scores
-from moeaudit.runs.calibration import CalibrationAudit, calibration_audit
-from moeaudit.runs.calibration_tables import BETWEEN, IN, SHIFTED
-from moeaudit.runs.material import balanced, beginnings
-from moeaudit.text.reading import tokens_for
+from moeaudit.pruning.choose import choose, random_scores, tie_breaks
+from moeaudit.pruning.criteria import check_criteria, criterion_scores
+from moeaudit.runs.calibration.audit import CalibrationAudit, calibration_audit
+from moeaudit.runs.calibration.tables import BETWEEN, IN, SHIFTED
+from moeaudit.text.choice import balanced, beginnings
+from moeaudit.text.for_model import tokens_for
 
 
 def pruned(model: Any, docs: Any, args: argparse.Namespace) -> dict[str, dict[int, list[int]]]:

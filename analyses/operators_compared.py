@@ -23,12 +23,12 @@ from scipy.stats import spearmanr
 import moeaudit as ma
 from moeaudit.causal import Intervention
 from moeaudit.errors import MoeAuditError
-from moeaudit.report.numbers import fixed, percent
-from moeaudit.report.profiles import profiles
-from moeaudit.report.sheet import Sheet
-from moeaudit.report.tables import Column, rows_of, table
-from moeaudit.runs.frames import Frame
-from moeaudit.stats.bootstrap import document_weights, percentile_limits
+from moeaudit.frames import Frame
+from moeaudit.report.figures.profiles import profiles
+from moeaudit.report.pages.sheet import Sheet
+from moeaudit.report.pages.tables import Column, rows_of, table
+from moeaudit.report.words.numbers import fixed, percent
+from moeaudit.stats.sizes.bootstrap import document_weights, percentile_limits
 
 MODELS = ("tiny-olmoe", "tiny-qwen2-moe", "tiny-deepseek-v2")
 KEYS = ["document", "position", "layer", "rank", "expert"]

@@ -23,7 +23,7 @@ import pandas as pd
 import moeaudit as ma
 from moeaudit.errors import InputError, MoeAuditError
 from moeaudit.text import TokenizedCorpus
-from moeaudit.text.reading import tokens_for
+from moeaudit.text.for_model import tokens_for
 
 DEPTHS = ("all", "early", "middle", "late")
 

@@ -19,10 +19,10 @@ import pandas as pd
 
 import moeaudit as ma
 from moeaudit.errors import MoeAuditError
-from moeaudit.report.profiles import profiles
-from moeaudit.report.sheet import Sheet
-from moeaudit.runs.frames import Frame
-from moeaudit.stats.bootstrap import document_weights, percentile_limits
+from moeaudit.frames import Frame
+from moeaudit.report.figures.profiles import profiles
+from moeaudit.report.pages.sheet import Sheet
+from moeaudit.stats.sizes.bootstrap import document_weights, percentile_limits
 
 MODELS = ("tiny-olmoe", "tiny-qwen2-moe", "tiny-deepseek-v2")
 PARTS = {

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from moeaudit.stats.attenuation import Attenuation
-from moeaudit.stats.bootstrap import document_weights
-from moeaudit.stats.correlation import spearman_rows
-from moeaudit.stats.harm import Harm, reliability
+from moeaudit.stats.ranking.attenuation import Attenuation
+from moeaudit.stats.ranking.correlation import spearman_rows
+from moeaudit.stats.ranking.harm import Harm, reliability
+from moeaudit.stats.sizes.bootstrap import document_weights
 
 DOCUMENTS = 100
 

@@ -1,6 +1,6 @@
 """How exact the census is, architecture by architecture: `python benchmarks/exactness.py`.
 
-Each tiny random model of tests/architectures.py is censused, and a sample of cells is recomputed
+Each tiny random model of tests/made/architectures.py is censused, and a sample of cells is recomputed
 by one plain forward each with a hook. Writes docs/exactness.md.
 """
 
@@ -19,7 +19,7 @@ from moeaudit.causal import replay_for
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-import architectures  # noqa: E402
+from made import architectures  # noqa: E402
 
 TOKENS, CELLS = 40, 24
 
@@ -41,7 +41,7 @@ attention), the census runs on batched full forwards and `effects.engine` says w
 
 
 def measure(architecture: architectures.Architecture) -> tuple[str, float, float]:
-    from causal.plain import removal
+    from made.plain import removal
 
     model = ma.load(architecture.build())
     generator = torch.Generator().manual_seed(3)

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 import moeaudit as ma
-from moeaudit.causal.engines import make_engine
+from moeaudit.causal.check.engines import make_engine
 from moeaudit.text import tokenize
 
 MODELS = ("tiny-olmoe", "tiny-qwen2-moe", "tiny-deepseek-v2")

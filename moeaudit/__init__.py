@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from .observe import vocabulary_specialisation as vocabulary_specialisation
     from .runs import Run as Run
     from .runs import audit as audit
-    from .runs.calibration import calibration_audit as calibration_audit
+    from .runs.calibration.audit import calibration_audit as calibration_audit
     from .stats import contrast as contrast
     from .stats import expert_harm as expert_harm
     from .text import Corpus as Corpus

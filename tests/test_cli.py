@@ -10,8 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import synthetic
-import tiny_run
+from made import synthetic, tiny_run
 
 from moeaudit import cli
 from moeaudit.cli.options import default_out, parse_layers

@@ -1,16 +1,19 @@
 """The counterfactuals: interventions, wavefront replay, outcomes, verification."""
 
+from moeaudit.models.router import answer_without as answer_without
+from moeaudit.models.router import without_experts as without_experts
+from moeaudit.pruning import PruneCurve as PruneCurve
+from moeaudit.pruning import export_pruned as export_pruned
+from moeaudit.pruning import prune_curve as prune_curve
+from moeaudit.stats.sets.interactions import interactions as interactions
+from moeaudit.stats.sets.interactions import redundancy as redundancy
+from moeaudit.stats.sets.shapley import shapley as shapley
+
 from .census import ablate as ablate
-from .coalition_summaries import interactions as interactions
-from .coalition_summaries import redundancy as redundancy
+from .check.verify import Verification as Verification
+from .check.verify import verify as verify
 from .effects import Effects as Effects
 from .effects import EffectsFolder as EffectsFolder
-from .first_order import screen as screen
-from .further import LogitContrast as LogitContrast
-from .interventions import Edits as Edits
-from .interventions import Intervention as Intervention
-from .interventions import Routing as Routing
-from .interventions import Zero as Zero
 from .mediation import decompose as decompose
 from .operators import Coalitions as Coalitions
 from .operators import Custom as Custom
@@ -27,17 +30,15 @@ from .operators import SharedGate as SharedGate
 from .operators import Skip as Skip
 from .operators import Swap as Swap
 from .operators import expert_outputs as expert_outputs
-from .pruning import PruneCurve as PruneCurve
-from .pruning import export_pruned as export_pruned
-from .pruning import prune_curve as prune_curve
-from .replay import plan_for as plan_for
-from .replay import replay_for as replay_for
-from .router_rule import answer_without as answer_without
-from .router_rule import without_experts as without_experts
-from .screened import Screened as Screened
-from .shapley_values import shapley as shapley
-from .verify import Verification as Verification
-from .verify import verify as verify
+from .operators.routing import Edits as Edits
+from .operators.routing import Intervention as Intervention
+from .operators.routing import Routing as Routing
+from .operators.routing import Zero as Zero
+from .outcomes.named import LogitContrast as LogitContrast
+from .screen.gradients import screen as screen
+from .screen.screened import Screened as Screened
+from .walk.engine import plan_for as plan_for
+from .walk.engine import replay_for as replay_for
 
 __all__ = [
     "Coalitions",

@@ -12,17 +12,17 @@ import torch
 
 from moeaudit.errors import InputError, ModelError, RunError
 from moeaudit.models import Model
-from moeaudit.text.reading import tokens_for
+from moeaudit.text.for_model import tokens_for
 
 from .effects import COLUMNS, Effects, EffectsFolder, ShardWriter, walked_frame
-from .further import Outcome, further_outcomes
-from .interventions import Intervention, Zero, require_operator
-from .replay import plan_for, replay_for, walk
+from .operators.routing import Intervention, Zero, require_operator
+from .outcomes.named import Outcome, further_outcomes
+from .walk.engine import plan_for, replay_for, walk
 
 if TYPE_CHECKING:
     from moeaudit.text import Chunk, TokenizedCorpus
 
-    from .plan import WalkPlan
+    from .walk.plan import WalkPlan
 
 
 def ablate(

@@ -16,8 +16,8 @@ from moeaudit.errors import RunError
 if TYPE_CHECKING:
     from moeaudit.text import Chunk, TokenizedCorpus
 
-    from .interventions import Intervention
-    from .plan import Walked
+    from .operators.routing import Intervention
+    from .walk.plan import Walked
 
 COLUMNS = {
     "document": "int32",

@@ -12,7 +12,7 @@ from .census import ablate
 from .effects import Effects
 
 if TYPE_CHECKING:
-    from .interventions import Intervention
+    from .operators.routing import Intervention
 
 
 def decompose(

@@ -9,15 +9,16 @@ import sys
 
 import typer
 
-from .. import __version__
-from ..errors import MoeAuditError
+from moeaudit import __version__
+from moeaudit.errors import MoeAuditError
+
 from .audit import audit
-from .calibrate import calibrate
-from .first_order import first_order
+from .calibrate.command import calibrate
 from .inspect import inspect
 from .models import models
 from .prune import prune
 from .report import report
+from .screen import first_order
 
 app = typer.Typer(
     name="moeaudit",

@@ -12,7 +12,7 @@ from .options import default_out, parse_layers
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..runs import Run
+    from moeaudit.runs import Run
 
 
 def audit(
@@ -49,9 +49,10 @@ def audit(
 ) -> None:
     """Audit MODEL: remove every active expert of every token, one at a time, and test what
     routing metrics say about it. The same command resumes an interrupted run."""
-    from ..runs import audit as run_audit
+    from moeaudit.runs import audit as run_audit
+
+    from .console import console
     from .progress import ConsoleProgress
-    from .screen import console
 
     chosen = parse_layers(layers)
     folder = out or default_out(model)
@@ -84,11 +85,12 @@ def audit(
 
 def show(run: Run, screen: Console, page: Path) -> None:
     """The answer, the table of verdicts, the verification, and where the report is."""
-    from ..report.answer import answer
-    from ..report.evidence import read
-    from ..report.summary import overall
-    from ..report.words import checks
-    from .screen import say
+    from moeaudit.report.words.answer import answer
+    from moeaudit.report.words.evidence import read
+    from moeaudit.report.words.summary import overall
+    from moeaudit.report.words.words import checks
+
+    from .console import say
     from .verdicts import verdict_table
 
     evidence = read(run.tests)

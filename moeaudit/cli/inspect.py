@@ -16,10 +16,11 @@ def inspect(
     from rich import box
     from rich.table import Table
 
-    from ..causal import replay_for
-    from ..causal.engines import ENGINES
-    from ..models import load
-    from .screen import console, say
+    from moeaudit.causal import replay_for
+    from moeaudit.causal.check.engines import ENGINES
+    from moeaudit.models import load
+
+    from .console import console, say
 
     screen = console()
     loaded = load(model)

@@ -13,8 +13,9 @@ def models() -> None:
     from rich import box
     from rich.table import Table
 
-    from ..models.bundled import bundled_figures, bundled_models
-    from .screen import console, say
+    from moeaudit.models.bundled import bundled_figures, bundled_models
+
+    from .console import console, say
 
     screen = console()
     names = bundled_models()

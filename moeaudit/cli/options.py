@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import InputError
+from moeaudit.errors import InputError
 
 
 def parse_layers(text: str | None) -> list[int] | None:

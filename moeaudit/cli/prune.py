@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import InputError
+from moeaudit.errors import InputError
 
 if TYPE_CHECKING:
-    from ..causal import PruneCurve
+    from moeaudit.causal import PruneCurve
 
 
 def prune(
@@ -45,10 +45,11 @@ def prune(
 ) -> None:
     """Drop experts of MODEL by each criterion and at random, and measure loss and KL on documents
     that the criteria were not computed on."""
-    from ..causal import export_pruned, prune_curve
-    from ..models import load
-    from ..runs.material import gather
-    from .screen import console, say
+    from moeaudit.causal import export_pruned, prune_curve
+    from moeaudit.models import load
+    from moeaudit.text.choice import gather
+
+    from .console import console, say
 
     names = None if criteria is None else _words(criteria)
     shares = [_share(word) for word in _words(keep)]

@@ -1,23 +1,58 @@
-"""Consoles: as wide as the terminal, or 100 columns of plain text where there is none."""
+"""`moeaudit screen MODEL`: first-order estimates of every removal, and how far to trust them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Annotated, Any
 
-if TYPE_CHECKING:
-    from rich.console import Console
+import typer
 
-PLAIN_WIDTH = 100
-
-
-def console(*, stderr: bool = False) -> Console:
-    """A Rich console that writes no control codes into files and pipes."""
-    from rich.console import Console
-
-    screen = Console(stderr=stderr)
-    return screen if screen.is_terminal else Console(stderr=stderr, width=PLAIN_WIDTH)
+from .options import parse_layers
 
 
-def say(screen: Console, text: str, style: str = "") -> None:
-    """A line as it is: no markup, no colours for numbers, no wrapping of ours."""
-    screen.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+def first_order(
+    model: Annotated[
+        str, typer.Argument(help="A bundled model, a folder in hub layout, or a hub id.")
+    ],
+    text: Annotated[
+        Path | None,
+        typer.Option(help="A folder of text files (sub-folder = domain) or a .jsonl file."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write all estimates to this Parquet file.")
+    ] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="Decoder layers, such as 0,3-5.  [default: all MoE layers]")
+    ] = None,
+    documents: Annotated[int, typer.Option(help="Documents to screen.")] = 48,
+    tokens: Annotated[
+        int, typer.Option(help="Tokens read of each document, from its beginning; 0 for all.")
+    ] = 128,
+    exact: Annotated[int, typer.Option(help="Random tokens whose removals are also exact.")] = 300,
+    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
+) -> None:
+    """Estimate every single-token removal of MODEL from one backward pass a document, and measure
+    the estimate's agreement with exact removals on a random sample."""
+    from moeaudit.causal import screen as estimate
+    from moeaudit.models import load
+    from moeaudit.text.choice import gather
+
+    from .console import console, say
+
+    chosen = parse_layers(layers)
+    loaded = load(model)
+    found = gather(
+        loaded, text, documents=documents, tokens=tokens, max_length=loaded.max_length, seed=seed
+    )
+    result = estimate(loaded, found.effect, layers=chosen, exact=exact, seed=seed)
+    shown = console()
+    say(shown, f"{result!r}")
+    rows: Any = result.agreement
+    for name in [each for each in rows["layer"].unique() if each != "all"]:
+        mine = rows[rows["layer"] == name].itertuples()
+        values = ", ".join(f"{r.measure} {r.value:.3f} [{r.low:.3f}, {r.high:.3f}]" for r in mine)
+        say(shown, f"layer {name}: {values}")
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        result.table.to_parquet(out, index=False)
+        say(shown, f"Estimates: {out}")

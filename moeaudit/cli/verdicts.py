@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from ..report.evidence import Evidence
+    from moeaudit.report.words.evidence import Evidence
 
 # verdict: (sign, letter where the terminal has no such sign)
 SIGNS = {
@@ -22,8 +22,8 @@ SIGNS = {
 
 def verdict_table(evidence: Evidence, encoding: str = "utf-8") -> Table:
     """Layers by verdict and the largest d_z, for harm and for disturbance; fits 80 columns."""
-    from ..report.answer import verdict_table as rows
-    from ..report.evidence import metric_name
+    from moeaudit.report.words.answer import verdict_table as rows
+    from moeaudit.report.words.evidence import metric_name
 
     plain = not encoding.lower().startswith("utf")
     signs = {verdict: pair[plain] for verdict, pair in SIGNS.items()}
@@ -62,7 +62,7 @@ def _counts(entry: dict[str, Any], signs: dict[str, str]) -> str:
 
 
 def _largest(entry: dict[str, Any]) -> str:
-    from ..report.numbers import fixed
+    from moeaudit.report.words.numbers import fixed
 
     found = entry["best"]
     return "-" if found is None else f"{fixed(found['d_z'], 2, True)} in {found['layer']}"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import InputError
+from moeaudit.errors import InputError
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

@@ -18,9 +18,10 @@ from typing import Any
 
 import torch
 
-from ..errors import ModelError, MoeAuditError, RunError
+from moeaudit.errors import ModelError, MoeAuditError, RunError
+
 from .configs import architecture
-from .training import quiet
+from .training.training import quiet
 
 TOKENIZER = Path(__file__).parent.parent / "models" / "bundled" / "tokenizer"
 
@@ -35,7 +36,9 @@ def export(run: Path, out: Path, tokenizer: Path = TOKENIZER) -> dict[str, Any]:
 
     path = run / "checkpoint.pt"
     if not path.exists():
-        raise RunError(f"{run} has no checkpoint.pt. Train first: python -m moeaudit.lab.train.")
+        raise RunError(
+            f"{run} has no checkpoint.pt. Train first: python -m moeaudit.lab.training.train."
+        )
     checkpoint = torch.load(path, weights_only=True)
     facts, state = checkpoint["facts"], checkpoint["state"]
     fast = PreTrainedTokenizerFast.from_pretrained(tokenizer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..errors import InputError
+from moeaudit.errors import InputError
 
 if TYPE_CHECKING:
     from torch import nn

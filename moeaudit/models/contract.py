@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 
-from ..errors import ContractError
+from moeaudit.errors import ContractError
 
 if TYPE_CHECKING:
     from .probe import ExpertsCall, Probe

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NoReturn
 import torch
 from torch import nn
 
-from ..errors import ContractError, ModelError
+from moeaudit.errors import ContractError, ModelError
+
 from .anatomy import Anatomy, MoELayer
 from .contract import check_call, declared_moe_layers
 from .probe import ExpertsCall, Probe, run_probe

@@ -7,7 +7,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ModelError
+from moeaudit.errors import ModelError
+
 from .bundled import TOKENIZER, bundled_folder, bundled_models
 from .model import Model
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..errors import ModelError
+from moeaudit.errors import ModelError
 
 if TYPE_CHECKING:
     from torch import nn

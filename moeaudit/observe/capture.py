@@ -10,10 +10,11 @@ import pandas as pd
 import torch
 from jaxtyping import Int64
 
-from ..errors import ModelError
-from ..models import Model
-from ..text import TokenizedCorpus
-from ..text.reading import tokens_for
+from moeaudit.errors import ModelError
+from moeaudit.models import Model
+from moeaudit.text import TokenizedCorpus
+from moeaudit.text.for_model import tokens_for
+
 from .clean_pass import clean_pass
 from .tables import routing_frame, tokens_frame
 from .trace import Facts, Trace

@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from ..errors import ContractError
-from ..models import Model, MoELayer
-from ..models.modes import evaluating
+from moeaudit.errors import ContractError
+from moeaudit.models import Model, MoELayer
+from moeaudit.models.modes import evaluating
 
 
 @dataclass

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int64, Integer
 
-from ..errors import InputError
+from moeaudit.errors import InputError
+
 from .trace import Trace
 
 

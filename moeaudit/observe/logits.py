@@ -8,9 +8,10 @@ from typing import Any
 import pandas as pd
 import torch
 
-from ..errors import ContractError
-from ..models import Model
-from ..text.reading import tokens_for
+from moeaudit.errors import ContractError
+from moeaudit.models import Model
+from moeaudit.text.for_model import tokens_for
+
 from .clean_pass import clean_pass
 from .slots import chosen_logits
 

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from ..errors import InputError
+from moeaudit.errors import InputError
+
 from .domains import domain_specialisation
 from .grouping import Cells, divide
 from .trace import Trace

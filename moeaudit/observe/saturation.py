@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int64
 
-from ..errors import InputError
+from moeaudit.errors import InputError
+
 from .grouping import Choices, token_rows
 from .trace import Trace
 

@@ -6,9 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import ContractError
-from ..models import MoELayer
-from ..models.contract import slot_contributions
+from moeaudit.errors import ContractError
+from moeaudit.models import MoELayer
+from moeaudit.models.contract import slot_contributions
+
 from .clean_pass import LayerRecord
 
 _ROWS_TIMES_WIDTH = 2**25  # bounds the memory of one call of the experts

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from ..models import MoELayer
+from moeaudit.models import MoELayer
+
 from .clean_pass import LayerRecord
 from .slots import chosen_logits, slot_norms
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from ..errors import InputError
+from moeaudit.errors import InputError
+
 from .tables import ROUTING_COLUMNS, TOKEN_COLUMNS
 
 

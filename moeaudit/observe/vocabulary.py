@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int64
 
-from ..errors import InputError
+from moeaudit.errors import InputError
+
 from .grouping import Cells, Choices, divide, token_rows
 from .trace import Trace
 

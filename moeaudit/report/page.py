@@ -12,29 +12,30 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from ..errors import RunError
-from . import words
-from .answer import answer
-from .associations import associations
-from .browser import browser
-from .contrasts import contrasts
-from .data import data_tables, facts
-from .depth import depth
-from .evidence import read
-from .figure import Figure
-from .maps import maps
-from .policy import policy
-from .spread import spread
-from .summary import cells as cell_table
-from .summary import depth as depth_table
-from .summary import overall, token_effects
-from .summary import spread as spread_table
-from .verdicts import strip, symbols, verdicts
+from moeaudit.errors import RunError
+
+from .figures.associations import associations
+from .figures.contrasts import contrasts
+from .figures.depth import depth
+from .figures.figure import Figure
+from .figures.maps import maps
+from .figures.spread import spread
+from .pages.browser import browser
+from .pages.data import data_tables, facts
+from .pages.policy import policy
+from .words import words
+from .words.answer import answer
+from .words.evidence import read
+from .words.summary import cells as cell_table
+from .words.summary import depth as depth_table
+from .words.summary import overall, token_effects
+from .words.summary import spread as spread_table
+from .words.verdicts import strip, symbols, verdicts
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from ..runs import Run
+    from moeaudit.runs import Run
 
 CONTENTS = [
     ("verification", "Are the numbers right?"),
@@ -77,7 +78,7 @@ def render(run: Run) -> str:
     """The page as text. Every word that comes from a model or a corpus is escaped on the way."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    from .. import __version__
+    from moeaudit import __version__
 
     environment = Environment(
         loader=PackageLoader("moeaudit.report", "templates"),
@@ -129,14 +130,14 @@ _FIGURE_KEYS = {"maps", "contrasts", "associations", "depth", "spread", "calibra
 
 
 def _calibration(run: Run) -> Markup | None:
-    from .calibration_section import calibration_section
+    from .pages.calibration_section import calibration_section
 
     return calibration_section(run.folder, run.record["model"].get("weights_sha256"))
 
 
 def write_report(run: Run, path: Path) -> Path:
     """Write the page atomically. Raises RunError if `path` is taken by anything but such a page."""
-    from ..runs.folder import write_text
+    from moeaudit.runs.folder import write_text
 
     check_report_path(path)
     write_text(path, render(run))

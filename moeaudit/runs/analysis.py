@@ -5,22 +5,23 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from ..errors import RunError
-from .frames import Frame
+from moeaudit.errors import RunError
+from moeaudit.frames import Frame
+
 from .provenance import now
 from .spec import AuditSpec
 
 if TYPE_CHECKING:
-    from ..stats import Spec
+    from moeaudit.stats import Spec
 
 OUTCOMES = ("delta_nll", "kl")
 
 
 def declare(experts: Frame, spec: AuditSpec, model: dict[str, Any]) -> Spec:
     """The tests that this audit will make: every distinct metric, in every layer, for each outcome."""
-    from ..stats import freeze
-    from ..stats.contrast import QUESTION as WITHIN
-    from ..stats.ranking_table import QUESTION as ACROSS
+    from moeaudit.stats import freeze
+    from moeaudit.stats.contrast.contrast import QUESTION as WITHIN
+    from moeaudit.stats.ranking.table import QUESTION as ACROSS
 
     return freeze(
         [str(name) for name in experts["metric"].unique()],
@@ -38,7 +39,7 @@ def freeze_in(record: dict[str, Any], declared: Spec) -> None:
 
     Raises RunError, naming what differs, if effects were computed under another declaration.
     """
-    from ..stats import Spec
+    from moeaudit.stats import Spec
 
     before = record.get("analysis")
     if before is None:

@@ -10,19 +10,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
+from moeaudit.errors import InputError
+from moeaudit.store.shards import Shards
+from moeaudit.text.choice import Material, gather
+
 from . import stages
 from .analysis import declare, freeze_in
 from .folder import FORMAT, RECORD, claim, locked, read_table, write_json, write_table
-from .material import Material, gather
 from .progress import LogProgress, Progress
 from .provenance import now, session
 from .run import Run
-from .shards import Shards
 from .spec import AuditSpec
 
 if TYPE_CHECKING:
-    from ..models import Model
+    from moeaudit.models import Model
 
 TOKENS = 128
 
@@ -68,8 +69,8 @@ def audit(
     ------
     ModelError, ContractError, InputError, RunError: before anything is written.
     """
-    from ..models import load
-    from ..report import check_report_path
+    from moeaudit.models import load
+    from moeaudit.report import check_report_path
 
     progress = progress or LogProgress()
     if report is not None:
@@ -162,8 +163,8 @@ class _Session:
         }
 
     def run(self, model: Model, material: Material, progress: Progress) -> dict[str, Any]:
-        from ..causal import replay_for
-        from ..stats import get_protocol, mark
+        from moeaudit.causal import replay_for
+        from moeaudit.stats import get_protocol, mark
 
         self.record["sessions"].append(session())
         self.record["model"] = _model_facts(model)

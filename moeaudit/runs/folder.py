@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import RunError
+from moeaudit.errors import RunError
+
 from .spec import AuditSpec
 
 if TYPE_CHECKING:
-    from .frames import Frame
+    from moeaudit.frames import Frame
 
 FORMAT = "moeaudit-run/1"
 RECORD = "audit.json"

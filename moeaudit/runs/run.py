@@ -7,15 +7,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import RunError
+from moeaudit.errors import RunError
+from moeaudit.store.shards import Shards
+
 from .folder import read_record, read_table
-from .shards import Shards
 from .spec import AuditSpec
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from .frames import Frame
+    from moeaudit.frames import Frame
 
 
 class Run:
@@ -91,13 +92,15 @@ class Run:
 
     def report(self, path: str | Path | None = None) -> Path:
         """Write the run as one self-contained HTML page; by default `report.html` in the folder."""
-        from ..report import write_report  # the report reads runs, so it cannot be imported above
+        from moeaudit.report import (
+            write_report,  # the report reads runs, so it cannot be imported above
+        )
 
         return write_report(self, self.folder / "report.html" if path is None else Path(path))
 
     def figures(self) -> dict[str, go.Figure]:
         """The report's figures as interactive plotly figures, for a notebook."""
-        from ..report import plotly_figures
+        from moeaudit.report import plotly_figures
 
         return plotly_figures(self)
 

@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import RunError
+from moeaudit.errors import RunError
 
 
 @dataclass(frozen=True)

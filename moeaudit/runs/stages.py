@@ -9,25 +9,26 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from moeaudit.frames import Frame
+from moeaudit.store.shards import Shards
+from moeaudit.text.choice import Material
+
 from .analysis import OUTCOMES
 from .folder import write_table
-from .frames import Frame
-from .material import Material
 from .progress import Progress
-from .shards import Shards
 from .spec import AuditSpec
 
 if TYPE_CHECKING:
-    from ..models import Model
-    from ..text import TokenizedCorpus
+    from moeaudit.models import Model
+    from moeaudit.text import TokenizedCorpus
 
 PARTIAL = ".partial"  # token tables of finished groups, joined at the end
 
 
 def expert_table(model: Model, material: Material, layers: list[int], progress: Progress):
     """Routing metrics of every expert of the audited layers, from the metric documents."""
-    from ..observe import Trace, capture_documents, expert_metrics
-    from ..observe.trace import Facts
+    from moeaudit.observe import Trace, capture_documents, expert_metrics
+    from moeaudit.observe.trace import Facts
 
     read = material.metric
     progress.stage("routing metrics", read.n_targets, "tokens")
@@ -62,8 +63,8 @@ def census(
 
     Returns what the engine had to say (notes).
     """
-    from ..causal import ablate
-    from ..observe import capture_documents
+    from moeaudit.causal import ablate
+    from moeaudit.observe import capture_documents
 
     layers = list(spec.layers)
     parts = list(groups(material.effect, spec.shard_documents))
@@ -95,7 +96,7 @@ def verify_all(
     model: Model, material: Material, spec: AuditSpec, effects: Frame, progress: Progress
 ) -> list[dict[str, Any]]:
     """Recompute a few rows with each engine; one entry per engine, also for those that cannot."""
-    from ..causal.verify import verify
+    from moeaudit.causal.check.verify import verify
 
     progress.stage("verification", spec.verify_rows * len(spec.verify_engines), "rows")
     out = []
@@ -141,7 +142,7 @@ def distinct_metrics(experts: Frame) -> tuple[Frame, list[str]]:
 
 def test_table(effects: Frame, experts: Frame, spec: AuditSpec, progress: Progress) -> Frame:
     """Within-token contrasts and per-expert harm, for harm and for disturbance."""
-    from ..stats import contrast, expert_harm
+    from moeaudit.stats import contrast, expert_harm
 
     tests = [(question, outcome) for outcome in OUTCOMES for question in (contrast, expert_harm)]
     progress.stage("statistics", len(tests), "tables")

@@ -5,25 +5,25 @@ Arrays and frames only. Documents, not tokens, are the sampling unit throughout.
 
 from __future__ import annotations
 
-from .association import association as association
-from .contrast import contrast as contrast
-from .defects import defective_metrics as defective_metrics
-from .effect_sizes import effect_size as effect_size
-from .equivalence import VERDICTS as VERDICTS
-from .equivalence import tost as tost
-from .families import Family as Family
-from .families import adjust as adjust
-from .maxt import max_t as max_t
-from .maxt import sign_flip_p as sign_flip_p
-from .pooled import pooled as pooled
-from .protocol import Defects as Defects
-from .protocol import Protocol as Protocol
-from .protocol import get_protocol as get_protocol
-from .ranking import expert_harm as expert_harm
-from .regression import regression as regression
-from .spec import Spec as Spec
-from .spec import freeze as freeze
-from .spec import mark as mark
+from .contrast.contrast import contrast as contrast
+from .contrast.defects import defective_metrics as defective_metrics
+from .contrast.protocol import Defects as Defects
+from .contrast.protocol import Protocol as Protocol
+from .contrast.protocol import get_protocol as get_protocol
+from .contrast.spec import Spec as Spec
+from .contrast.spec import freeze as freeze
+from .contrast.spec import mark as mark
+from .families.families import Family as Family
+from .families.families import adjust as adjust
+from .families.maxt import max_t as max_t
+from .families.maxt import sign_flip_p as sign_flip_p
+from .families.pooled import pooled as pooled
+from .families.regression import regression as regression
+from .ranking.association import association as association
+from .ranking.ranking import expert_harm as expert_harm
+from .sizes.effect_sizes import effect_size as effect_size
+from .sizes.equivalence import VERDICTS as VERDICTS
+from .sizes.equivalence import tost as tost
 
 __all__ = [
     "Defects",

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from .bundled import corpus as corpus
 from .document import Corpus as Corpus
 from .document import Document as Document
-from .read import documents as documents
+from .documents import documents as documents
 
 if TYPE_CHECKING:
-    from .reading import tokens_for as tokens_for
+    from .for_model import tokens_for as tokens_for
     from .tokens import Chunk as Chunk
     from .tokens import TokenizedCorpus as TokenizedCorpus
     from .tokens import tokenize as tokenize
@@ -35,7 +35,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "tokens_for":
-        return importlib.import_module(".reading", __name__).tokens_for
+        return importlib.import_module(".for_model", __name__).tokens_for
     if name in _TOKENS:
         return getattr(importlib.import_module(".tokens", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from ..errors import InputError
+from moeaudit.errors import InputError
+
 from .document import Corpus, Document
-from .split import SPLITS
+from .making.split import SPLITS
 
 FOLDER = Path(__file__).with_name("data") / "bundled"
 BUNDLED_SPLITS = (*SPLITS, "shift")
@@ -21,7 +22,7 @@ def corpus(
 ) -> Corpus:
     """The documents of one split of a corpus; it needs no network.
 
-    `name`: "bundled", or the folder of a corpus made by `python -m moeaudit.text.build`.
+    `name`: "bundled", or the folder of a corpus made by `python -m moeaudit.text.making.build`.
     `split`: "train", "calibration" and "test" hold the eight domains the bundled models were
     trained on; "shift" (bundled only) holds domains and a language they never saw.
     `domains`: only these domains. Raises InputError for a name, split or domain that does not
@@ -44,12 +45,12 @@ def corpus(
 
 
 def _rebuilt(folder: Path, split: str, domains: Sequence[str] | None) -> list[Document]:
-    from .full import available, documents_of  # reads with numpy, not needed for the sample
+    from .making.full import available, documents_of  # reads with numpy, not needed for the sample
 
     if not (folder / "corpus.json").is_file():
         raise InputError(
             f"There is no corpus {str(folder)!r}. It is either 'bundled' or a folder made by "
-            f"`python -m moeaudit.text.build --out FOLDER`. For texts of your own use "
+            f"`python -m moeaudit.text.making.build --out FOLDER`. For texts of your own use "
             f"moeaudit.documents(...)."
         )
     present = available(folder)

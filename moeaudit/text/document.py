@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import overload
 
-from ..errors import InputError
-from .split import text_id
+from moeaudit.errors import InputError
+
+from .making.split import text_id
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from io import BufferedIOBase
 from pathlib import Path
 
-from ..errors import InputError
+from moeaudit.errors import InputError
+
 from .document import Document
 
 SUFFIXES = (".txt", ".text", ".md", ".rst", ".tex", ".html", ".py", ".c", ".js", ".java", ".rs")

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from ..errors import InputError
+from moeaudit.errors import InputError
+
 from .document import Corpus, Document
 
 

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from made import predictions
+from made.predictions import predictions
 
 from moeaudit import cli
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from made import predictions
+from made.predictions import predictions
 
 from moeaudit.calibration import Predictions, calibration_scores, ece, kuiper, reliability
-from moeaudit.calibration.scores import COLUMNS, MEANING
+from moeaudit.calibration.scores.scores import COLUMNS, MEANING
 from moeaudit.errors import InputError
 
 DRAWS = 60

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from moeaudit.calibration.isotonic import fit_isotonic
-from moeaudit.calibration.recalibration_vector import fit_vector
+from moeaudit.calibration.recalibrate.isotonic import fit_isotonic
+from moeaudit.calibration.recalibrate.vector import fit_vector
 from moeaudit.errors import InputError
 
 

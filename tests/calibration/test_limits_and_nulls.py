@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from made import predictions
+from made.predictions import predictions
 from scipy.stats import binomtest, kstest
 
 from moeaudit.calibration import calibration_scores, document_squared
-from moeaudit.calibration.binned import norms as binned_norms
-from moeaudit.calibration.cells import cells_of
-from moeaudit.calibration.intervals import mean_limits, norm_limits
-from moeaudit.calibration.kuiper import CumulativeNorm, kuiper_sigma, range_p
-from moeaudit.calibration.null import null_residuals
-from moeaudit.calibration.proper import refinement_of
-from moeaudit.calibration.resample import MOST_UNITS, Resamples, combine, widening
-from moeaudit.calibration.smooth import SmoothNorm, smooth_ece
-from moeaudit.calibration.stratum import Stratum, share
+from moeaudit.calibration.predictions.cells import cells_of
+from moeaudit.calibration.scores.intervals import mean_limits, norm_limits
+from moeaudit.calibration.scores.null import null_residuals
+from moeaudit.calibration.scores.points.binned import norms as binned_norms
+from moeaudit.calibration.scores.points.kuiper import CumulativeNorm, kuiper_sigma, range_p
+from moeaudit.calibration.scores.points.proper import refinement_of
+from moeaudit.calibration.scores.points.smooth import SmoothNorm, smooth_ece
+from moeaudit.calibration.scores.resample import MOST_UNITS, Resamples, combine, widening
+from moeaudit.calibration.scores.stratum import Stratum, share
 
 RUNS, NOMINAL = 60, 0.95
 SCORES = ["gap", "ece_width_l1", "ece_mass_l2", "smece", "kuiper"]
@@ -135,7 +135,7 @@ def test_outcomes_drawn_by_cell_have_the_law_of_those_drawn_one_by_one(monkeypat
     w = np.random.default_rng(3).exponential(size=30_000)
     p = predictions(30_000, documents=100, seed=4, weight=w)
     cells = cells_of(p, 15)
-    from moeaudit.calibration import null
+    from moeaudit.calibration.scores import null
 
     one = null_residuals(p, cells, 300, np.random.default_rng(0)) / w.sum()
     monkeypatch.setattr(null, "_ONE_BY_ONE", 0)

@@ -6,12 +6,12 @@ import warnings
 
 import numpy as np
 import pytest
-from made import predictions
+from made.predictions import predictions
 
 from moeaudit.calibration import Predictions, ece, kuiper
-from moeaudit.calibration.classwise import classwise_ece
-from moeaudit.calibration.kuiper import kuiper_sigma, range_p
-from moeaudit.calibration.smooth import smooth_ece, smoothed_residual
+from moeaudit.calibration.scores.points.classwise import classwise_ece
+from moeaudit.calibration.scores.points.kuiper import kuiper_sigma, range_p
+from moeaudit.calibration.scores.points.smooth import smooth_ece, smoothed_residual
 
 WHY = "not installed: pip install moeaudit[calibration-peers]"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from made import predictions
+from made.predictions import predictions
 from scipy.stats import norm as normal
 
 from moeaudit.calibration import (
@@ -17,10 +17,10 @@ from moeaudit.calibration import (
     signed_gap,
     smooth_ece,
 )
-from moeaudit.calibration.cells import mass_bins, width_bins
-from moeaudit.calibration.classwise import ClasswiseBins, classwise_ece
-from moeaudit.calibration.kuiper import kuiper_sigma, range_p
-from moeaudit.calibration.smooth import smoothed_residual
+from moeaudit.calibration.predictions.cells import mass_bins, width_bins
+from moeaudit.calibration.scores.points.classwise import ClasswiseBins, classwise_ece
+from moeaudit.calibration.scores.points.kuiper import kuiper_sigma, range_p
+from moeaudit.calibration.scores.points.smooth import smoothed_residual
 from moeaudit.errors import InputError
 
 SCORES = {

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from moeaudit.calibration import Predictions
-from moeaudit.calibration.recalibration import Split, recalibrate
-from moeaudit.calibration.temperature_grid import TemperatureGrid
+from moeaudit.calibration.recalibrate.recalibration import Split, recalibrate
+from moeaudit.calibration.recalibrate.temperature.grid import TemperatureGrid
 from moeaudit.errors import InputError
 
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from moeaudit.calibration import Predictions
-from moeaudit.calibration.routing import routing_calibration
-from moeaudit.calibration.routing_groups import (
+from moeaudit.calibration.routing.groups import (
     QuantileGroups,
     RouterClusters,
     cancellation,
@@ -16,6 +15,7 @@ from moeaudit.calibration.routing_groups import (
     router_vectors,
     top1_expert,
 )
+from moeaudit.calibration.routing.routing import routing_calibration
 from moeaudit.errors import InputError
 
 

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from moeaudit.calibration import Predictions
-from moeaudit.calibration.conformal import conformal_sets, conformal_threshold, scores
-from moeaudit.calibration.label_shift import bbse, em_label_shift
-from moeaudit.calibration.shift import covariate_shift
+from moeaudit.calibration.shift.conformal import conformal_sets, conformal_threshold, scores
+from moeaudit.calibration.shift.label_shift import bbse, em_label_shift
+from moeaudit.calibration.shift.shift import covariate_shift
 from moeaudit.errors import InputError
 
 

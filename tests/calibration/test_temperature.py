@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from moeaudit.calibration.temperature import (
+from moeaudit.calibration.recalibrate.temperature.grid import TemperatureGrid
+from moeaudit.calibration.recalibrate.temperature.temperature import (
     binary_logits,
     fit_temperature,
     fit_temperature_streaming,
 )
-from moeaudit.calibration.temperature_grid import TemperatureGrid
 from moeaudit.errors import InputError
 
 

@@ -8,8 +8,8 @@ from scipy import stats
 from scipy.optimize import minimize
 
 from moeaudit.calibration import Predictions, signed_gap
-from moeaudit.calibration.worst_case import worst_case
-from moeaudit.calibration.worst_case_tilt import worst_mean, worst_means
+from moeaudit.calibration.shift.worst_case import worst_case
+from moeaudit.calibration.shift.worst_case_tilt import worst_mean, worst_means
 from moeaudit.errors import InputError
 
 

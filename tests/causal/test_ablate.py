@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-import tiny_moe
 import torch
+from made import tiny_moe
 
 import moeaudit as ma
 from moeaudit.causal.effects import COLUMNS

@@ -1,9 +1,9 @@
 """The census against one plain forward for one removal, architecture by architecture."""
 
-import architectures
 import pytest
 import torch
-from causal.plain import removal
+from made import architectures
+from made.plain import removal
 
 import moeaudit as ma
 

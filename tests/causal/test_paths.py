@@ -1,16 +1,15 @@
 """Horizons, frozen routing and further outcomes, each against plain forwards written out here."""
 
-import architectures
 import numpy as np
 import pytest
-import tiny_moe
 import torch
+from made import architectures, tiny_moe
 
 import moeaudit as ma
 from moeaudit.causal import Renormalize, Swap, Zero
-from moeaudit.causal.interventions import Edits
-from moeaudit.causal.router_rule import named_experts
+from moeaudit.causal.operators.routing import Edits
 from moeaudit.errors import InputError
+from moeaudit.models.router import named_experts
 
 NAMES = ["olmoe", "qwen2_moe", "deepseek_v2", "mixtral", "deepseek_v3", "qwen3_moe", "gpt_oss"]
 NAMES += ["flex_olmo", "jamba", "mimo_v2_flash"]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers.models.olmoe.modeling_olmoe import load_balancing_loss_func
 
-from moeaudit.lab.balance import load_balance, router_z
+from moeaudit.lab.training.balance import load_balance, router_z
 
 
 def two_domains():

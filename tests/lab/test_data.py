@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from moeaudit.errors import InputError
-from moeaudit.lab.data import Mixture
+from moeaudit.lab.training.data import Mixture
 
 
 def documents(n: int, size: int, offset: int) -> list[np.ndarray]:

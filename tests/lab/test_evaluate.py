@@ -11,12 +11,13 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from moeaudit.errors import RunError
-from moeaudit.lab import page, train
-from moeaudit.lab.card import standing
-from moeaudit.lab.evaluate import draw, idle_parameters, main, read
+from moeaudit.lab.card import page
+from moeaudit.lab.card.card import standing
+from moeaudit.lab.card.evaluate import draw, idle_parameters, main, read
 from moeaudit.lab.export import export
+from moeaudit.lab.training import train
 from moeaudit.text.document import Document
-from moeaudit.text.full import TokenizedText
+from moeaudit.text.making.full import TokenizedText
 
 
 def tokenized(ids: np.ndarray, n_bytes: int = 10) -> TokenizedText:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from moeaudit.lab.muon import Muon, orthogonalise
+from moeaudit.lab.training.muon import Muon, orthogonalise
 
 
 def test_orthogonalise_evens_out_singular_values():

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from moeaudit.lab.routing import dependence, mutual_information, utilisation
+from moeaudit.lab.card.routing import dependence, mutual_information, utilisation
 
 
 def test_mutual_information_of_known_tables():

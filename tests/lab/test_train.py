@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from moeaudit.errors import InputError, RunError
-from moeaudit.lab import train
 from moeaudit.lab.configs import Settings, architecture
-from moeaudit.lab.data import Mixture
-from moeaudit.lab.training import Training
+from moeaudit.lab.training import train
+from moeaudit.lab.training.data import Mixture
+from moeaudit.lab.training.training import Training
 
 SMALL = {"rows_per_step": 8, "short": 16, "long": 32, "warmup_steps": 5}
 
@@ -113,8 +113,8 @@ def test_a_finished_run_is_trained_further_in_a_new_folder(tmp_path, monkeypatch
     """The weights and the step go on; the record keeps what came before."""
     import json
 
-    from moeaudit.lab import train as module
-    from moeaudit.lab.train import earlier
+    from moeaudit.lab.training import train as module
+    from moeaudit.lab.training.train import earlier
 
     checkpoint = {
         "facts": {"name": "tiny-olmoe", "steps": 20, "decay_steps": 5},

@@ -1,9 +1,8 @@
 """The router contract: what is found, and what is refused by name."""
 
-import architectures
 import pytest
-import tiny_moe
 import torch
+from made import architectures, tiny_moe
 from torch import nn
 
 import moeaudit as ma

@@ -4,8 +4,8 @@ import json
 import shutil
 
 import pytest
-import tiny_moe
 import torch
+from made import tiny_moe
 
 import moeaudit as ma
 from moeaudit.errors import ModelError
@@ -182,7 +182,7 @@ def test_the_repr_is_a_sentence(folder):
 
 @pytest.mark.parametrize("architecture", ["olmoe", "qwen2_moe"])
 def test_a_transformer_lens_bridge_is_unwrapped(architecture):
-    from moeaudit.causal.engines.transformer_lens import TransformerLensEngine
+    from moeaudit.causal.check.engines.transformer_lens import TransformerLensEngine
 
     plain = tiny_moe.load(architecture)
     bridge = TransformerLensEngine(plain).bridge

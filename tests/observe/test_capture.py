@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-import tiny_moe
 import torch
+from made import tiny_moe
 
 import moeaudit as ma
 from moeaudit.errors import ContractError, InputError

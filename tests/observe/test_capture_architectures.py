@@ -1,8 +1,8 @@
 """Capture on every architecture that the census is tested on."""
 
-import architectures
 import pytest
 import torch
+from made import architectures
 
 import moeaudit as ma
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-import tables
+from made import routing_tables as tables
 from scipy.stats import entropy
 
 from moeaudit.errors import InputError

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-import tables
-import tiny_moe
+from made import routing_tables as tables
+from made import tiny_moe
 
 from moeaudit.errors import InputError
 from moeaudit.observe import METRICS, Trace, capture, expert_metrics

@@ -8,7 +8,7 @@ import torch
 import moeaudit as ma
 from moeaudit.errors import ContractError
 from moeaudit.observe import router_logits
-from moeaudit.text.reading import tokens_for
+from moeaudit.text.for_model import tokens_for
 
 
 @pytest.mark.parametrize("name", ["tiny-olmoe", "tiny-deepseek-v2"])

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 import pytest
-import tables
+from made import routing_tables as tables
 
 from moeaudit.errors import InputError
 from moeaudit.observe import (

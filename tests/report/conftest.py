@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-import synthetic
+from made import synthetic
 
 
 @pytest.fixture(scope="session")

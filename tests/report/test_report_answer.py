@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from moeaudit.report.answer import answer, verdict_table
-from moeaudit.report.evidence import Evidence, metric_name, read
+from moeaudit.report.words.answer import answer, verdict_table
+from moeaudit.report.words.evidence import Evidence, metric_name, read
 
 OVERALL = {
     "rows": 1000.0,

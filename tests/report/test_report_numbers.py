@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 
-from moeaudit.report import numbers, palette, summary, svg
+from moeaudit.report.figures import palette, svg
+from moeaudit.report.words import numbers, summary
 
 NAN = float("nan")
 

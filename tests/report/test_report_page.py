@@ -9,7 +9,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-import synthetic
+from made import synthetic
 
 from moeaudit.errors import RunError
 from moeaudit.report import plotly_figures, render, write_report

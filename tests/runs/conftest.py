@@ -6,7 +6,7 @@ import functools
 from pathlib import Path
 
 import pytest
-import tiny_run
+from made import tiny_run
 
 
 @pytest.fixture(scope="session")

@@ -9,15 +9,15 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-import tiny_run
 import torch
+from made import tiny_run
 
 import moeaudit as ma
 from moeaudit.calibration import Predictions, calibration_scores
-from moeaudit.causal.operators.pruned import Experts
+from moeaudit.causal.operators.without import Experts
 from moeaudit.errors import InputError, RunError
-from moeaudit.runs.calibration import calibration_audit
-from moeaudit.runs.calibration_tables import BETWEEN, IN, SHIFTED
+from moeaudit.runs.calibration.audit import calibration_audit
+from moeaudit.runs.calibration.tables import BETWEEN, IN, SHIFTED
 from moeaudit.text import Corpus, Document
 
 GONE = {0: [0, 3], 2: [1]}

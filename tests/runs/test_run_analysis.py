@@ -39,7 +39,7 @@ def test_a_declaration_is_not_changed_after_the_fact(finished):
 
 
 def test_the_page_says_which_is_which(finished):
-    from moeaudit.report.words import standing
+    from moeaudit.report.words.words import standing
 
     words = standing(finished)
     assert words["contrasts"].startswith("Confirmatory: all")

@@ -23,7 +23,7 @@ from moeaudit.runs.folder import (
     write_table,
     write_text,
 )
-from moeaudit.runs.shards import Shards
+from moeaudit.store.shards import Shards
 
 FRAME = pd.DataFrame({"a": [1, 2, 3], "b": ["x", "y", None]})
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import tiny_run
+from made import tiny_run
 
 from moeaudit.errors import InputError
-from moeaudit.runs.material import LEAST, balanced, beginnings, gather
 from moeaudit.text import Corpus, Document, tokenize
+from moeaudit.text.choice import LEAST, balanced, beginnings, gather
 
 
 def corpus(**sizes: int) -> Corpus:

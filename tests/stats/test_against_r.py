@@ -13,12 +13,13 @@ import math
 import numpy as np
 import pytest
 
-from moeaudit.stats import adjust, association, effect_size, power, sign_flip_p, tost
-from moeaudit.stats.correlation import kendall_limits, spearman_limits
-from moeaudit.stats.limits import adjusted_limits, degrees_of_freedom
-from moeaudit.stats.moments import hedges_factor, moments
-from moeaudit.stats.paired import cluster_se, cluster_t, paired_t, signed_rank_sums, wilcoxon
-from moeaudit.stats.regression import _mixed
+from moeaudit.stats import adjust, association, effect_size, sign_flip_p, tost
+from moeaudit.stats.families.regression import _mixed
+from moeaudit.stats.ranking.correlation import kendall_limits, spearman_limits
+from moeaudit.stats.sizes import power
+from moeaudit.stats.sizes.limits import adjusted_limits, degrees_of_freedom
+from moeaudit.stats.sizes.moments import hedges_factor, moments
+from moeaudit.stats.sizes.paired import cluster_se, cluster_t, paired_t, signed_rank_sums, wilcoxon
 
 # fmt: off
 HIGH = np.array([0.8, 1.19, 0.16, 1.04, 1.32, -0.28, 0.18, 0.26, 1.23, 1.35, 1.16, -0.77, 0.91, 0.49,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from test_contrast import QUICK, census
+from made.census import QUICK, census
 
 from moeaudit.errors import InputError
 from moeaudit.stats import (

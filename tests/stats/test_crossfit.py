@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from test_contrast import QUICK, census
+from made.census import QUICK, census
 
 from moeaudit.errors import InputError
 from moeaudit.stats import contrast, pooled
-from moeaudit.stats.controls import document_folds
+from moeaudit.stats.contrast.controls import document_folds
 
 
 def harm_by_expert(effects, calls=None):

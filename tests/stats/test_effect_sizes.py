@@ -10,9 +10,10 @@ import pytest
 from scipy import stats
 
 from moeaudit.errors import InputError
-from moeaudit.stats import association, bootstrap, dominance
-from moeaudit.stats.effect_sizes import SIZES, Pairs, effect_size
-from moeaudit.stats.moments import hedges_factor
+from moeaudit.stats import association
+from moeaudit.stats.sizes import bootstrap, dominance
+from moeaudit.stats.sizes.effect_sizes import SIZES, Pairs, effect_size
+from moeaudit.stats.sizes.moments import hedges_factor
 
 
 @pytest.fixture

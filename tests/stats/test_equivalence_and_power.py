@@ -11,8 +11,9 @@ from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import DescrStatsW
 
 from moeaudit.errors import InputError
-from moeaudit.stats import power, tost
-from moeaudit.stats.equivalence import verdict
+from moeaudit.stats import tost
+from moeaudit.stats.sizes import power
+from moeaudit.stats.sizes.equivalence import verdict
 
 
 def test_tost_equals_statsmodels():

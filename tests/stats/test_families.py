@@ -8,7 +8,7 @@ from statsmodels.stats.multitest import multipletests
 
 from moeaudit.errors import InputError
 from moeaudit.stats import Family, adjust
-from moeaudit.stats.families import METHODS
+from moeaudit.stats.families.families import METHODS
 
 
 def by_definition(p, method):

@@ -5,19 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from made.census import census
 from scipy import stats
-from test_contrast import census
 
 from moeaudit.errors import InputError
-from moeaudit.stats import correlation, expert_harm, ranking_power
-from moeaudit.stats.attenuation import Attenuation, of_half
-from moeaudit.stats.bootstrap import document_weights
-from moeaudit.stats.controls import document_folds, heldout_score
-from moeaudit.stats.power import power_tost
-from moeaudit.stats.ranking_power import PLAN
-from moeaudit.stats.seeds import generator
-from moeaudit.stats.slots import layers_of
-from moeaudit.stats.table import TEXT
+from moeaudit.seeds import generator
+from moeaudit.stats import expert_harm
+from moeaudit.stats.contrast.controls import document_folds, heldout_score
+from moeaudit.stats.contrast.slots import layers_of
+from moeaudit.stats.contrast.table import TEXT
+from moeaudit.stats.ranking import correlation
+from moeaudit.stats.ranking import power as ranking_power
+from moeaudit.stats.ranking.attenuation import Attenuation, of_half
+from moeaudit.stats.ranking.power import PLAN
+from moeaudit.stats.sizes.bootstrap import document_weights
+from moeaudit.stats.sizes.power import power_tost
 
 QUICK = {"n_boot": 200, "n_flips": 500}
 

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from moeaudit.stats import effect_size
-from moeaudit.stats.limits import (
+from moeaudit.stats.sizes.limits import (
     adjusted_limits,
     adjusted_tost,
     degrees_of_freedom,

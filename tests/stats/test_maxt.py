@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from moeaudit.errors import InputError
-from moeaudit.stats.maxt import document_sums, flips, max_t, sign_flip_p, unbiased_skewness
+from moeaudit.stats.families.maxt import document_sums, flips, max_t, sign_flip_p, unbiased_skewness
 
 
 def test_exact_p_lists_every_flip():

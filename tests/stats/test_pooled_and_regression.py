@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 import statsmodels.formula.api as smf
+from made.census import QUICK, by_hand, census
 from scipy import stats
-from test_contrast import QUICK, by_hand, census
 
-from moeaudit.stats import pooled, power, regression, sign_flip_p
+from moeaudit.stats import pooled, regression, sign_flip_p
+from moeaudit.stats.sizes import power
 
 
 def test_pooled_d_is_the_mean_over_layers_and_documents_flip_together():

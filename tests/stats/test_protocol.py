@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from moeaudit.errors import InputError
+from moeaudit.seeds import generator
 from moeaudit.stats import Defects, get_protocol
-from moeaudit.stats.protocol import choose_layers, choose_metrics, choose_tokens
-from moeaudit.stats.seeds import generator
+from moeaudit.stats.contrast.protocol import choose_layers, choose_metrics, choose_tokens
 
 PUBLISHED = get_protocol("engmann2026")
 

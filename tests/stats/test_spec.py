@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from test_contrast import QUICK, census
+from made.census import QUICK, census
 
 from moeaudit.errors import InputError
 from moeaudit.stats import Spec, contrast, freeze, mark

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from moeaudit.text.cut import CODE, LEAST, TARGET, cut, paragraphs
+from moeaudit.text.making.cut import CODE, LEAST, TARGET, cut, paragraphs
 
 
 def random_text(seed: int) -> str:

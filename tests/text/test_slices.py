@@ -8,10 +8,10 @@ import json
 from zipfile import ZipFile
 
 import pytest
-from tiny_wheels import BIBLE, ICD, licence_file, prose, service, wheel
+from made.tiny_wheels import BIBLE, ICD, licence_file, prose, service, wheel
 
-from moeaudit.text.slices import SLICES, TRAINING_DOMAINS, books, formal, reference, speech
-from moeaudit.text.slices import technical as tech
+from moeaudit.text.making.slices import SLICES, TRAINING_DOMAINS, books, formal, reference, speech
+from moeaudit.text.making.slices import technical as tech
 
 
 def test_the_table():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 
-from moeaudit.text.split import SHARES, SPLITS, split_of, text_id
+from moeaudit.text.making.split import SHARES, SPLITS, split_of, text_id
 
 
 def test_identity_is_the_hash_of_the_utf8_bytes():

@@ -8,12 +8,12 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny_wheels import prose, wheel
+from made.tiny_wheels import prose, wheel
 
 from moeaudit.errors import InputError
-from moeaudit.text import build as make
-from moeaudit.text.slices import SLICES
-from moeaudit.text.slices.unit import Slice, Unit
+from moeaudit.text.making import build as make
+from moeaudit.text.making.slices import SLICES
+from moeaudit.text.making.slices.unit import Slice, Unit
 
 
 def members(wheel_file):

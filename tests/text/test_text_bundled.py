@@ -11,9 +11,9 @@ import pytest
 from moeaudit.errors import InputError
 from moeaudit.text import corpus
 from moeaudit.text.bundled import BUNDLED_SPLITS, FOLDER
-from moeaudit.text.sample import SHIFT_DOMAINS, shingles
-from moeaudit.text.slices import SLICES, TRAINING_DOMAINS
-from moeaudit.text.split import SPLITS, split_of
+from moeaudit.text.making.sample import SHIFT_DOMAINS, shingles
+from moeaudit.text.making.slices import SLICES, TRAINING_DOMAINS
+from moeaudit.text.making.split import SPLITS, split_of
 
 LANGUAGES = {piece.domain: piece.language for piece in SLICES}
 

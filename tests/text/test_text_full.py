@@ -7,17 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_wheels import prose, wheel
+from made.tiny_wheels import prose, wheel
 from tokenizers import Tokenizer
 
 from moeaudit.errors import InputError
-from moeaudit.text import Document, build, corpus, sample
-from moeaudit.text import tokenizer as vocabulary
-from moeaudit.text.full import document_tokens, documents_of, training_tokens
-from moeaudit.text.slices import SLICES, TRAINING_DOMAINS
-from moeaudit.text.slices.unit import Slice, Unit
+from moeaudit.text import Document, corpus
+from moeaudit.text.making import build, sample
+from moeaudit.text.making import tokenizer as vocabulary
+from moeaudit.text.making.full import document_tokens, documents_of, training_tokens
+from moeaudit.text.making.slices import SLICES, TRAINING_DOMAINS
+from moeaudit.text.making.slices.unit import Slice, Unit
 
-SHIPPED = Path(build.__file__).parents[1] / "models" / "bundled" / "tokenizer"
+SHIPPED = Path(build.__file__).parents[2] / "models" / "bundled" / "tokenizer"
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Int
 
-from moeaudit.causal.handover import Handover
-from moeaudit.causal.interventions import Edits, Routing
-from moeaudit.causal.operators.arguments import is_whole, require_whole_numbers
 from moeaudit.errors import InputError
 from moeaudit.models import MoELayer
+
+from ..check.handover import Handover
+from .arguments import is_whole, require_whole_numbers
+from .routing import Edits, Routing
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,12 @@ from typing import Literal
 
 import torch
 
-from moeaudit.causal.handover import Handover
-from moeaudit.causal.interventions import Edits, Routing
-from moeaudit.causal.operators.difference import edits_by_difference
 from moeaudit.errors import InputError
 from moeaudit.models import MoELayer
+
+from ..check.handover import Handover
+from .difference import edits_by_difference
+from .routing import Edits, Routing
 
 Answer = tuple[torch.Tensor, torch.Tensor]
 

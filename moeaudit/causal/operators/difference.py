@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float, Int
 
-from moeaudit.causal.interventions import Routing
+from .routing import Routing
 
 
 def edits_by_difference(

@@ -7,15 +7,16 @@ from typing import Any
 
 import torch
 
-from moeaudit.causal.clean import clean_pass
-from moeaudit.causal.handover import Handover
-from moeaudit.causal.interventions import Edits, Routing
-from moeaudit.causal.operators.arguments import is_whole
-from moeaudit.causal.operators.weights import each_rank
 from moeaudit.errors import InputError
 from moeaudit.models import Model, MoELayer
 from moeaudit.models.contract import slot_contributions
-from moeaudit.text.reading import tokens_for
+from moeaudit.models.forward import clean_pass
+from moeaudit.text.for_model import tokens_for
+
+from ..check.handover import Handover
+from .arguments import is_whole
+from .routing import Edits, Routing
+from .weights import each_rank
 
 
 @dataclass(eq=False)

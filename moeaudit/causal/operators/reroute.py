@@ -6,17 +6,13 @@ from dataclasses import dataclass
 
 import torch
 
-from moeaudit.causal.handover import Handover
-from moeaudit.causal.interventions import Edits, Routing
-from moeaudit.causal.operators.difference import edits_by_difference
-from moeaudit.causal.router_rule import (
-    Scores,
-    answer_without,
-    require_enough,
-    require_reproduced,
-)
 from moeaudit.errors import InputError
 from moeaudit.models import MoELayer
+from moeaudit.models.router import Scores, answer_without, require_enough, require_reproduced
+
+from ..check.handover import Handover
+from .difference import edits_by_difference
+from .routing import Edits, Routing
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from moeaudit.causal.handover import Handover
-from moeaudit.causal.interventions import Edits, Routing
 from moeaudit.errors import ContractError, InputError, ModelError
 from moeaudit.models import MoELayer
+
+from ..check.handover import Handover
+from .routing import Edits, Routing
 
 # What rounding may leave between the edit made in the module and the edit added to the routed
 # output, relative to the block's output.

@@ -1,0 +1,1 @@
+"""What was predicted and what happened: the table every score reads, and reading it from files."""

@@ -1,0 +1,226 @@
+"""What is scored: confidences, whether each was right, and what each belongs to. Checked once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+
+from moeaudit.errors import InputError
+
+from .columns import check_classes, check_weights, inside, lengths, numbers, truth
+
+# Below this many effective predictions (Kish) no score is given, only the reason.
+LEAST_EFFECTIVE = 10
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """`n` predictions of any model.
+
+    Parameters
+    ----------
+    confidence
+        The probability the model gave its answer, in [0, 1].
+    correct
+        Whether that answer was right.
+    group
+        The stratum of each prediction (a domain, an expert, a routing configuration).
+    document
+        The independent unit each prediction belongs to; without it every prediction is its own.
+    weight
+        Importance weights, not negative; only their proportions matter.
+    probabilities, label
+        The whole predictive distribution and the index of the truth, for scores over classes.
+    declared
+        Strata that must appear in a table even if no prediction is left in them.
+
+    Raises InputError for values that no score can be computed from. What is merely too little (one
+    document, an effective sample size under 10) is left to the tables, which say so row by row:
+    see `lack`.
+    """
+
+    confidence: Float[np.ndarray, " n"]
+    correct: Bool[np.ndarray, " n"]
+    group: np.ndarray | None = None
+    document: np.ndarray | None = None
+    weight: Float[np.ndarray, " n"] | None = None
+    probabilities: Float[np.ndarray, "n classes"] | None = None
+    label: Int[np.ndarray, " n"] | None = None
+    declared: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    def __len__(self) -> int:
+        return len(self.confidence)
+
+    @classmethod
+    def of(
+        cls,
+        confidence: Any,
+        correct: Any,
+        group: Any = None,
+        document: Any = None,
+        weight: Any = None,
+        probabilities: Any = None,
+        label: Any = None,
+    ) -> Predictions:
+        """From anything that becomes an array: lists, Series, 0/1 for false/true, labels as text."""
+        declared: tuple[Any, ...] = ()
+        if isinstance(group, pd.Series):
+            if isinstance(group.dtype, pd.CategoricalDtype):
+                declared = tuple(group.cat.categories)
+            group = group.to_numpy(dtype=object)
+        columns = {
+            "correct": truth(correct),
+            "group": None if group is None else np.asarray(group),
+            "document": None if document is None else np.asarray(document),
+            "weight": None if weight is None else numbers(weight, "weight"),
+            "probabilities": None
+            if probabilities is None
+            else numbers(probabilities, "probabilities"),
+            "label": None if label is None else np.asarray(label).astype(np.int64),
+        }
+        values = numbers(confidence, "confidence")
+        lengths(len(values), columns)
+        return cls(values, **columns, declared=declared)
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: pd.DataFrame,
+        confidence: str = "confidence",
+        correct: str = "correct",
+        group: str | None = "group",
+        document: str | None = "document",
+        weight: str | None = "weight",
+    ) -> Predictions:
+        """From a table. The first two columns must be there; the others are used if they are.
+
+        Categories without rows in a categorical group column stay declared: the tables list them
+        as not estimable.
+        """
+        missing = [c for c in (confidence, correct) if c not in frame.columns]
+        if missing:
+            raise InputError(
+                f"The table of predictions lacks the column{'s' * (len(missing) > 1)} "
+                f"{', '.join(missing)}. It has {', '.join(map(str, frame.columns)) or 'none'}; it "
+                "needs a confidence in [0, 1] and whether the prediction was correct. Name your "
+                "columns if they are called otherwise."
+            )
+
+        def column(name: str | None) -> Any:
+            return None if name is None or name not in frame.columns else frame[name]
+
+        return cls.of(
+            frame[confidence], frame[correct], column(group), column(document), column(weight)
+        )
+
+    @classmethod
+    def from_probabilities(
+        cls,
+        probabilities: Any,
+        label: Any,
+        group: Any = None,
+        document: Any = None,
+        weight: Any = None,
+    ) -> Predictions:
+        """From whole distributions: the confidence is the largest, the answer its class."""
+        p, y = numbers(probabilities, "probabilities"), np.asarray(label)
+        if p.ndim != 2 or p.shape[1] < 2:
+            raise InputError(
+                f"Probabilities have the shape {p.shape}; a table of n predictions by at least 2 "
+                "classes is needed. For a single probability of being right use Predictions.of."
+            )
+        top = p.argmax(axis=1)
+        return cls.of(p[np.arange(len(p)), top], top == y, group, document, weight, p, y)
+
+    def take(self, rows: np.ndarray) -> Predictions:
+        """The predictions where `rows` is true, or those numbered by `rows`."""
+        parts: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        declared = parts.pop("declared")
+        kept: dict[str, Any] = {k: None if v is None else v[rows] for k, v in parts.items()}
+        return Predictions(**kept, declared=declared)
+
+    @cached_property
+    def weights(self) -> Float[np.ndarray, " n"]:
+        """The weights, ones if none were given."""
+        return np.ones(len(self)) if self.weight is None else self.weight.astype(np.float64)
+
+    @cached_property
+    def documents(self) -> Int[np.ndarray, " n"]:
+        """Documents numbered 0, 1, ... in order of first appearance."""
+        if self.document is None:
+            return np.arange(len(self))
+        return pd.factorize(self.document)[0].astype(np.int64)
+
+    @cached_property
+    def n_documents(self) -> int:
+        """The number of documents."""
+        return int(self.documents.max()) + 1
+
+    @property
+    def n_effective(self) -> float:
+        """Kish's effective sample size, (sum w)^2 / sum w^2."""
+        return effective(self.weights)
+
+    def groups(self) -> list[Any]:
+        """The strata: the declared ones in their order, then any others in sorted order."""
+        found = [] if self.group is None else list(dict.fromkeys(self.group.tolist()))
+        try:
+            found.sort()
+        except TypeError:
+            found.sort(key=str)
+        return [*self.declared, *(g for g in found if g not in set(self.declared))]
+
+    def lack(self, documents: int = 2) -> str | None:
+        """Why no score can be given of these predictions, or None if it can."""
+        if self.n_effective < LEAST_EFFECTIVE:
+            return (
+                f"an effective sample size of {self.n_effective:.1f} "
+                f"({len(self)} predictions); at least {LEAST_EFFECTIVE} are needed"
+            )
+        if self.n_documents < documents:
+            return (
+                f"{self.n_documents} document: predictions of one document are not independent, "
+                "so no interval can be given"
+            )
+        return None
+
+
+def effective(weights: np.ndarray) -> float:
+    """Kish's effective sample size; 0 where all weights are 0."""
+    squares = float((weights**2).sum())
+    return float(weights.sum() ** 2 / squares) if squares > 0 else 0.0
+
+
+def _check(p: Predictions) -> None:
+    n = len(p.confidence)
+    if n == 0:
+        raise InputError(
+            "There are no predictions, so there is nothing to score. At least one row with a "
+            "confidence and whether it was correct is needed."
+        )
+    names = ("correct", "group", "document", "weight", "probabilities", "label")
+    lengths(n, {name: getattr(p, name) for name in names})
+    inside(p.confidence, "confidence")
+    for name in ("group", "document"):
+        value = getattr(p, name)
+        absent = np.zeros(0, bool) if value is None else np.asarray(pd.isna(value))
+        if absent.any():
+            raise InputError(
+                f"{int(absent.sum()):,} prediction(s) have no {name}, the first in row "
+                f"{int(np.flatnonzero(absent)[0]):,}. Give every prediction one, or leave the "
+                "column out."
+            )
+    if p.weight is not None:
+        check_weights(p.weight)
+    if (p.probabilities is None) != (p.label is None):
+        raise InputError("Probabilities and labels go together; give both or neither.")
+    if p.probabilities is not None and p.label is not None:
+        check_classes(p.probabilities, p.label)

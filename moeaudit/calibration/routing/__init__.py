@@ -1,0 +1,1 @@
+"""Calibration by routing group: groups, cells, tests, and their replication."""

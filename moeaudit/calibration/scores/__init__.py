@@ -1,0 +1,1 @@
+"""Calibration scores with limits and nulls, by stratum."""

@@ -1,0 +1,1 @@
+"""The scores themselves, each a number from confidences and outcomes."""

@@ -1,0 +1,133 @@
+"""The reliability table: accuracy beside confidence, bin by bin, with limits and bands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+
+from ..predictions.predictions import LEAST_EFFECTIVE, Predictions, effective
+from .intervals import mean_limits
+from .points.binned import Binning, bin_of
+from .resample import Resamples, combine, widening
+from .stratum import LEAST_DOCUMENTS
+
+COLUMNS = (
+    "stratum",
+    "bin",
+    "start",
+    "end",
+    "share",
+    "confidence",
+    "accuracy",
+    "gap",
+    "gap_low",
+    "gap_high",
+    "band_low",
+    "band_high",
+    "n",
+    "documents",
+    "n_effective",
+    "reason",
+)
+
+
+def reliability(
+    predictions: Predictions | pd.DataFrame,
+    by: str | None = "group",
+    bins: int = 15,
+    binning: Binning = "mass",
+    draws: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """One row per (stratum, bin that holds predictions).
+
+    `gap` is confidence - accuracy; `gap_low`, `gap_high` are its limits by document bootstrap, each
+    bin for itself. `band_low`, `band_high` enclose, for all bins of the stratum at once with probability
+    `level`, the accuracies that calibrated confidences with independent outcomes would show (the
+    consistency band of Brocker & Smith 2007, made simultaneous): a point outside is miscalibrated.
+    `start` and `end` are the smallest and largest confidence in the bin. Bins of effective size
+    under 10 have no limits, and the reason says so.
+    """
+    p = (
+        Predictions.from_frame(predictions)
+        if isinstance(predictions, pd.DataFrame)
+        else predictions
+    )
+    resamples = Resamples(p.n_documents, draws, seed)
+    unit = resamples.unit_of[p.documents]
+    rows = _bins("all", p, unit, resamples, bins, binning, level, 0)
+    if by == "group" and p.group is not None:
+        for i, name in enumerate(p.groups(), start=1):
+            of_group = p.group == name
+            if p.weights[of_group].any():
+                part = p.take(of_group), unit[of_group]
+                rows += _bins(str(name), *part, resamples, bins, binning, level, i)
+    table = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
+    for name in ("gap_low", "gap_high", "band_low", "band_high"):
+        numbers = table[name].to_numpy(np.float64, na_value=np.nan)
+        table[name] = pd.Series(pd.array(numbers, "Float64")).mask(np.isnan(numbers))
+    table["reason"] = table["reason"].astype(object).where(table["reason"].notna(), None)
+    return table
+
+
+def _bins(
+    name: str,
+    p: Predictions,
+    unit: Int[np.ndarray, " n"],
+    resamples: Resamples,
+    bins: int,
+    binning: Binning,
+    level: float,
+    stream: int,
+) -> list[dict[str, Any]]:
+    seen, place = np.unique(bin_of(p, bins, binning), return_inverse=True)
+    w, c, y, size = p.weights, p.confidence, p.correct, len(seen)
+    mass = np.bincount(place, w)
+    safe = np.where(mass > 0, mass, np.nan)
+    confidence, accuracy = np.bincount(place, w * c) / safe, np.bincount(place, w * y) / safe
+    sums = [resamples.sums(unit, place, x, size) for x in (w, w * (c - y))]
+    drawn, residual = (combine(resamples.counts, s).astype(np.float64) for s in sums)
+    gaps = residual / np.where(drawn > 0, drawn, np.nan)
+    half = _band(p, place, mass, resamples, level, stream)
+    rows = []
+    for b in range(size):
+        inside = place == b
+        row: dict[str, Any] = {"stratum": name, "bin": int(seen[b]), "share": mass[b] / mass.sum()}
+        row |= {"start": c[inside].min(), "end": c[inside].max()}
+        row |= {"confidence": confidence[b], "accuracy": accuracy[b]}
+        row["gap"] = confidence[b] - accuracy[b]
+        row |= {"n": int(inside.sum()), "n_effective": effective(w[inside])}
+        row["documents"] = len(np.unique(p.documents[inside]))
+        if row["n_effective"] < LEAST_EFFECTIVE:
+            row["reason"] = f"no limits: an effective size under {LEAST_EFFECTIVE}"
+        else:
+            row["band_low"] = max(0.0, confidence[b] - half[b])
+            row["band_high"] = min(1.0, confidence[b] + half[b])
+            if row["documents"] < LEAST_DOCUMENTS:
+                row["reason"] = f"no limits of the gap: fewer than {LEAST_DOCUMENTS} documents"
+            else:
+                kept = gaps[np.isfinite(gaps[:, b]), b]
+                wider = widening(row["documents"], level)
+                ends = mean_limits(float(row["gap"]), kept, level, wider)
+                row["gap_low"], row["gap_high"] = ends
+        rows.append(row)
+    return rows
+
+
+def _band(
+    p: Predictions,
+    place: Int[np.ndarray, " n"],
+    mass: Float[np.ndarray, " bins"],
+    resamples: Resamples,
+    level: float,
+    stream: int,
+) -> Float[np.ndarray, " bins"]:
+    """Half-widths that hold for all bins at once: normal deviates scaled to each bin's own spread."""
+    w, c = p.weights, p.confidence
+    spread = np.sqrt(np.bincount(place, w**2 * c * (1 - c))) / np.where(mass > 0, mass, np.nan)
+    deviates = resamples.generator(5, stream).standard_normal((4000, len(mass)))
+    return spread * np.quantile(np.abs(deviates).max(axis=1), level)

@@ -1,0 +1,1 @@
+"""Calibration under shift: label shift, worst mixes, conformal sets."""

@@ -1,0 +1,1 @@
+"""What a counterfactual row attends to: the clean past and itself."""

@@ -1,0 +1,234 @@
+"""`verify`: recompute a random sample of effects by one full forward each, and compare."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from moeaudit.errors import InputError
+from moeaudit.models import Model
+from moeaudit.text import Chunk, TokenizedCorpus
+from moeaudit.text.for_model import tokens_for
+
+from ..effects import COLUMNS, EffectsFolder
+from ..operators.routing import Intervention, Zero
+from .engines import CannotExpress, Engine, Outcome, engine_class
+from .verification import TOLERANCE, Verification
+
+# How `ablate` marks the name of the intervention when later layers kept the clean routing.
+_FROZEN = ", routing frozen"
+
+
+def verify(
+    effects: pd.DataFrame | EffectsFolder,
+    model: Model,
+    n: int = 8,
+    engine: str = "hooks",
+    seed: int = 0,
+    docs: Any = None,
+    max_length: int | None = None,
+    operator: Intervention | None = None,
+) -> Verification:
+    """Recompute `n` random effects by one full forward each, in an engine of its own.
+
+    The engine captures the router's answer at the row's layer and position in its own forward,
+    asks the operator for its edit of that answer, and makes it by its own means; it shares no code
+    with the replay. Compared are delta NLL, KL and flip on the edited token's own prediction.
+
+    Args:
+        effects: what `ablate` returned, or a part of it; an effects folder is sampled shard by
+            shard.
+        model: the model the effects were computed on.
+        n: how many rows to recompute; all of them if there are fewer.
+        engine: `"hooks"`, `"nnsight"` or `"transformer_lens"`. None shares code with the replay.
+        seed: decides which rows.
+        docs: the documents, cut as they were then. Needed only if the table does not carry them,
+            as after reading it from disk.
+        operator: the intervention the effects are of. Needed only if the table does not carry it
+            (as after reading it from disk) and it is not `Zero`.
+
+    Returns:
+        A `Verification`; with `skipped` set if the engine cannot edit this model, or cannot express
+        this operator there.
+
+    Raises:
+        InputError: no rows, no documents, no operator, an unknown engine, or rows that do not
+            belong to these documents, this model and this operator.
+    """
+    kind = engine_class(engine)
+    if n < 1 or len_of(effects) == 0:
+        raise InputError(
+            f"There is nothing to verify: {n} of {len_of(effects)} effects were asked for. Pass a "
+            "table with rows and an n of at least 1."
+        )
+    operator = _operator(effects, operator)
+    texts = _texts(effects, model, docs, max_length)
+    rows = _sample(effects, n, seed)
+    reason = kind.supports(model)
+    if reason is not None:
+        return _skipped(engine, rows, reason)
+    # Neighbouring cells of one document share its clean forward.
+    rows = rows.sort_values(["document", "position", "layer", "expert"], ignore_index=True)
+    try:
+        found = _recomputed(kind(model), operator, texts, rows, frozen=_frozen(effects))
+    except CannotExpress as refusal:
+        return _skipped(engine, rows, str(refusal))
+    rows = rows.assign(
+        engine_delta_nll=[outcome.delta_nll for outcome in found],
+        engine_kl=[outcome.kl for outcome in found],
+        engine_flip=[outcome.flip for outcome in found],
+    )
+    return Verification(
+        engine,
+        len(rows),
+        _largest_difference(rows, "delta_nll"),
+        _largest_difference(rows, "kl"),
+        int(np.sum(rows["flip"].to_numpy(bool) != rows["engine_flip"].to_numpy(bool))),
+        rows,
+        None,
+        str(model.dtype).removeprefix("torch."),
+        tolerance_of(model),
+    )
+
+
+def _recomputed(
+    engine: Engine,
+    operator: Intervention,
+    texts: TokenizedCorpus,
+    rows: pd.DataFrame,
+    *,
+    frozen: bool,
+) -> list[Outcome]:
+    """One full forward for each row."""
+    further = [name for name in rows.columns if name not in COLUMNS]
+    found = []
+    for row in rows.to_dict("records"):
+        chunk = _chunk_of(texts, row["document"], row["position"])
+        about = {str(name): row[name] for name in further if isinstance(row[name], (int, float))}
+        at = row["position"] - chunk.start
+        found.append(
+            engine.effect(
+                chunk.ids,
+                at,
+                row["layer"],
+                row["expert"],
+                operator=operator,
+                rank=row["rank"],
+                about=about,
+                frozen=frozen,
+            )
+        )
+    return found
+
+
+def _operator(effects: pd.DataFrame | EffectsFolder, given: Intervention | None) -> Intervention:
+    """The intervention itself: given, carried by the table, or `Zero` where the name says so."""
+    name = (getattr(effects, "intervention", None) or "").removesuffix(_FROZEN)
+    carried = getattr(effects, "operator", None)
+    operator = given if given is not None else carried
+    # Without a name the columns decide: only tables of other operators say who worked afterwards.
+    if operator is None and (name or ("another" if _resulted(effects) else "zero")) == "zero":
+        return Zero()
+    if operator is None:
+        what = f"the intervention {name!r}" if name else "another operator than Zero()"
+        raise InputError(
+            f"These are effects of {what}, and the table does not carry the operator itself, "
+            "as after reading it from disk. Pass it: verify(effects, model, operator=...)."
+        )
+    if name and operator.name != name:
+        raise InputError(
+            f"These are effects of the intervention {name!r}, and operator={operator.name!r} was given. "
+            "Pass the operator that the effects were computed with."
+        )
+    return operator
+
+
+def _resulted(effects: pd.DataFrame | EffectsFolder) -> bool:
+    """Whether the table says which routing resulted, or is about no rank: one of `Zero` never does."""
+    if isinstance(effects, EffectsFolder):
+        return False
+    return "after_expert_0" in effects or bool((effects["rank"] < 0).any())
+
+
+def _frozen(effects: pd.DataFrame | EffectsFolder) -> bool:
+    """Whether these effects are of a walk in which later layers kept the clean routing."""
+    return (getattr(effects, "intervention", None) or "").endswith(_FROZEN)
+
+
+def _skipped(engine: str, rows: pd.DataFrame, reason: str) -> Verification:
+    nan = float("nan")
+    return Verification(engine, 0, nan, nan, 0, rows.iloc[:0], reason)
+
+
+def tolerance_of(model: Model) -> float:
+    """The largest difference that rounding in the model's own precision explains, in nats.
+
+    1e-5 for float32. Half precision rounds every activation, so the two forwards agree only to a
+    few units of its last place; 16 of them is about four times what tiny models show.
+    """
+    eps = torch.finfo(model.dtype).eps
+    return TOLERANCE if eps <= torch.finfo(torch.float32).eps else 16 * eps
+
+
+def len_of(effects: pd.DataFrame | EffectsFolder) -> int:
+    """Number of rows of a table, in memory or on disk."""
+    return effects.rows if isinstance(effects, EffectsFolder) else len(effects)
+
+
+def _largest_difference(rows: pd.DataFrame, column: str) -> float:
+    census, engine = (rows[name].to_numpy(np.float64) for name in (column, f"engine_{column}"))
+    # numpy's max keeps a NaN, which pandas would drop: a NaN effect is a difference, not a match.
+    return float(np.max(np.abs(census - engine)))
+
+
+def _texts(
+    effects: pd.DataFrame | EffectsFolder, model: Model, docs: Any, max_length: int | None
+) -> TokenizedCorpus:
+    carried = getattr(effects, "texts", None)
+    if docs is not None:
+        cut = getattr(effects, "max_length", None) or getattr(carried, "max_length", None)
+        return tokens_for(model, docs, max_length or cut)
+    if not isinstance(carried, TokenizedCorpus):
+        raise InputError(
+            "These effects do not carry the documents they were computed on, so nothing can be "
+            "recomputed. Pass the same documents: verify(effects, model, docs=...)."
+        )
+    return carried
+
+
+def _sample(effects: pd.DataFrame | EffectsFolder, n: int, seed: int) -> pd.DataFrame:
+    """`n` rows without replacement, as a plain frame; a folder is read one shard at a time."""
+    total = len_of(effects)
+    places = np.random.default_rng(seed).choice(total, size=min(n, total), replace=False)
+    if not isinstance(effects, EffectsFolder):
+        return pd.DataFrame(effects.iloc[np.sort(places)]).reset_index(drop=True)
+    parts, start = [], 0
+    for shard in effects.shards():
+        inside = np.sort(places[(places >= start) & (places < start + len(shard))])
+        parts.append(shard.iloc[inside - start])
+        start += len(shard)
+    return pd.concat(parts, ignore_index=True)
+
+
+def _chunk_of(texts: TokenizedCorpus, document: int, position: int) -> Chunk:
+    """The chunk in which this position has a next token."""
+    there = [chunk for chunk in texts.chunks if chunk.document == document]
+    for chunk in there:
+        if chunk.start <= position < chunk.start + len(chunk.ids) - 1:
+            return chunk
+    known = (
+        f"has predictions at {', '.join(_span(chunk) for chunk in there)} only"
+        if there
+        else f"is not among the {texts.n_documents} documents"
+    )
+    raise InputError(
+        f"The effects have a row at position {position} of document {document}, which {known}. "
+        "Expected the documents the effects were computed on, cut at the same max_length."
+    )
+
+
+def _span(chunk: Chunk) -> str:
+    return f"positions {chunk.start} to {chunk.start + len(chunk.ids) - 2}"

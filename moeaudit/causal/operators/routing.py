@@ -1,0 +1,145 @@
+"""What is done to the router's answer. An intervention is data about weights, nothing else.
+
+The routed output is linear in the gate weights, `y = sum_s w_s E_s(x)` (verified when a model is
+loaded), so every counterfactual is a sparse change of weights: `y' = y + sum_c dw_c E_c(x)`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+
+from moeaudit.errors import InputError
+from moeaudit.models import MoELayer
+
+from ..check.handover import Handover
+
+
+@dataclass(frozen=True)
+class Routing:
+    """The router's answer at one layer for some positions of a document, slots in rank order."""
+
+    layer: MoELayer
+    index: Int[torch.Tensor, "positions top_k"]
+    weight: Float[torch.Tensor, "positions top_k"]
+    # What the experts were given; operators that put another output in an expert's place need it.
+    hidden: Float[torch.Tensor, "positions d_model"]
+    # Places in the document, for operators that draw at random and must not depend on batching.
+    positions: Int[torch.Tensor, " positions"]
+
+
+@dataclass(frozen=True)
+class Edits:
+    """Counterfactual answers: `rows` of them at each position, each a change of some weights.
+
+    `rank` says which active expert a row is about. `expert` and `change` give, for each row, the
+    experts whose weight changes and by how much; an expert that was not active enters with it.
+    `vector` is added to the routed output besides. `about` holds further columns of the table,
+    such as the expert that entered. `subject` gives the columns `expert` and `weight` of rows that
+    are not about an active expert (a shared expert, say); such rows carry the rank -1.
+    """
+
+    rank: Int[torch.Tensor, "positions rows"]
+    expert: Int[torch.Tensor, "positions rows changes"]
+    change: Float[torch.Tensor, "positions rows changes"]
+    vector: Float[torch.Tensor, "positions rows d_model"] | None = None
+    about: dict[str, torch.Tensor] = field(default_factory=dict)
+    subject: (
+        tuple[Int[torch.Tensor, "positions rows"], Float[torch.Tensor, "positions rows"]] | None
+    ) = None
+
+    @property
+    def empty(self) -> Bool[torch.Tensor, "positions rows"]:
+        """Which rows change nothing at all."""
+        nothing = (self.change == 0).all(-1)
+        return nothing if self.vector is None else nothing & (self.vector == 0).all(-1)
+
+    def named(
+        self, routing: Routing
+    ) -> tuple[Int[torch.Tensor, "positions rows"], Float[torch.Tensor, "positions rows"]]:
+        """The columns `expert` and `weight`: which expert each row is about, and its weight."""
+        if self.subject is not None:
+            return self.subject
+        return routing.index.gather(-1, self.rank), routing.weight.gather(-1, self.rank)
+
+
+@runtime_checkable
+class Intervention(Protocol):
+    """Anything with a name that can say how the router's answer changes."""
+
+    @property
+    def name(self) -> str: ...
+
+    def rows(self, layer: MoELayer) -> int:
+        """Counterfactuals at each position of this layer."""
+        ...
+
+    def edits(self, routing: Routing) -> Edits: ...
+
+
+def require_operator(given: object) -> None:
+    """Raise InputError for what is no operator; a class instead of an instance is the usual slip."""
+    if isinstance(given, type) or not isinstance(given, Intervention):
+        written = f"the class {given.__name__}" if isinstance(given, type) else repr(given)
+        raise InputError(
+            f"{written} is no operator. Give one such as Zero(), Swap(3) or Reroute(), with its brackets."
+        )
+
+
+@dataclass(frozen=True)
+class Zero(Handover):
+    r"""Remove one active expert at one position: its weight becomes 0, the others stay as they are.
+
+    $y' = y - w_s E_s(x)$. No renormalisation and no rerouting, whatever the model's own rule is:
+    the common denominator of models whose weights sum to one and of those whose do not. One row
+    for each active expert.
+    """
+
+    @property
+    def name(self) -> str:
+        return "zero"
+
+    def rows(self, layer: MoELayer) -> int:
+        return layer.top_k
+
+    def edits(self, routing: Routing) -> Edits:
+        positions, top_k = routing.index.shape
+        rank = torch.arange(top_k, device=routing.index.device).expand(positions, top_k)
+        return Edits(rank, routing.index[..., None], -routing.weight[..., None])
+
+
+def rank_order(
+    index: Int[torch.Tensor, "positions top_k"], weight: Float[torch.Tensor, "positions top_k"]
+) -> tuple[Int[torch.Tensor, "positions top_k"], Float[torch.Tensor, "positions top_k"]]:
+    """Slots sorted by weight, largest first; equal weights keep their slot order.
+
+    Slot order is not rank order everywhere: DeepSeek-V2 selects with `topk(sorted=False)`.
+    """
+    order = weight.argsort(dim=-1, descending=True, stable=True)
+    return index.gather(-1, order), weight.gather(-1, order)
+
+
+def edited_answer(
+    index: Int[torch.Tensor, "rows top_k"],
+    weight: Float[torch.Tensor, "rows top_k"],
+    expert: Int[torch.Tensor, "rows changes"],
+    change: Float[torch.Tensor, "rows changes"],
+) -> tuple[Int[torch.Tensor, "rows slots"], Float[torch.Tensor, "rows slots"]]:
+    """The router's answer after the change, as the experts module can be called with it.
+
+    A change of an active expert is made in its slot (so a removal leaves exactly 0.0 there, never
+    a rounding error); an expert that was not active gets a slot of its own.
+    """
+    same = index[:, None, :] == expert[:, :, None]  # (rows, changes, top_k)
+    within = torch.einsum("rck,rc->rk", same.to(change.dtype), change)
+    weight = torch.where(same.any(1), weight + within, weight)
+    fresh = ~same.any(-1)  # (rows, changes)
+    if bool(fresh.any()):
+        # Index 0 with weight 0 fills the slots that need nothing; never a sentinel index, which
+        # grouped_mm would silently misread.
+        index = torch.cat([index, torch.where(fresh, expert, 0)], -1)
+        weight = torch.cat([weight, torch.where(fresh, change, 0.0)], -1)
+    return index, weight

@@ -1,0 +1,1 @@
+"""What is measured on a counterfactual, compared with the clean prediction."""

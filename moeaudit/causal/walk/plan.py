@@ -1,0 +1,134 @@
+"""What a walk needs to know, and what it brings back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Int
+
+from moeaudit.models import Model, MoELayer
+
+from ..operators.routing import Edits, Intervention, Routing, edited_answer, rank_order
+from ..outcomes.compare import Measure, Outcomes
+from .layout import Layout
+
+_ROW_BYTES = 1 << 29  # residuals of rows held at once
+
+
+@dataclass
+class WalkPlan:
+    """What does not change between documents: where, what, and how rows are born and carried."""
+
+    model: Model
+    layers: list[MoELayer]
+    intervention: Intervention
+    layout: Layout
+    # Per MoE layer: by how much the routed output enters the layer's output, or None where it
+    # passes through more than an addition and the layer itself must be run again.
+    residual_scale: dict[int, float | None]
+    # Outcomes besides delta NLL, KL and flip, by column name.
+    extra: dict[str, Measure] = field(default_factory=dict)
+    # Tokens after the edited one that each row carries along; None for all there are.
+    horizon: int | None = 0
+    # Whether later layers keep the clean router's answers.
+    frozen: bool = False
+    # Whether tables say which experts did the work after the edit.
+    keep_routing: bool = False
+
+    @property
+    def measured(self) -> tuple[dict[str, Measure], bool]:
+        """Which outcomes are measured: further ones, and whether later tokens are looked at."""
+        return self.extra, self.horizon != 0
+
+    @property
+    def rows(self) -> int:
+        """Counterfactuals of one position, all layers together."""
+        return sum(self.intervention.rows(layer) for layer in self.layers)
+
+    def steps(self, tokens: int, first: int) -> int:
+        """Tokens that each row carries, its own included, when the first edit is at `first`."""
+        left = max(0, tokens - 2 - first)
+        return 1 + (left if self.horizon is None else min(self.horizon, left))
+
+    def positions_at_once(self, steps: int = 1) -> int:
+        """How many positions' rows fit in memory together."""
+        width = int(self.model.hf.config.get_text_config().hidden_size)
+        return max(1, _ROW_BYTES // (width * 4 * max(1, self.rows) * steps))
+
+
+@dataclass
+class Walked:
+    """Rows of one document, position-major; columns are counterfactuals in (layer, row) order."""
+
+    positions: Int[torch.Tensor, " positions"]
+    layer: Int[torch.Tensor, " rows"]
+    rank: Int[torch.Tensor, "positions rows"]
+    expert: Int[torch.Tensor, "positions rows"]
+    weight: Float[torch.Tensor, "positions rows"]
+    outcomes: Outcomes
+    about: dict[str, torch.Tensor] = field(default_factory=dict)
+    # How far rows that were carried without an edit end from the clean forward, nats.
+    drift: float = 0.0
+
+
+def walked(
+    plan: WalkPlan,
+    positions: torch.Tensor,
+    answers: list[tuple[Routing, Edits]],
+    outcomes: Outcomes,
+    drift: float,
+) -> Walked:
+    """The rows of all layers side by side."""
+    named = [edits.named(routing) for routing, edits in answers]
+    about = joined([edits.about for _, edits in answers])
+    if plan.keep_routing:
+        about |= _routing_after(answers)
+    return Walked(
+        positions=positions,
+        layer=torch.cat([torch.full((e.rank.shape[1],), r.layer.index) for r, e in answers]),
+        rank=torch.cat([edits.rank for _, edits in answers], 1),
+        expert=torch.cat([expert for expert, _ in named], 1),
+        weight=torch.cat([weight for _, weight in named], 1),
+        outcomes=outcomes,
+        about=about,
+        drift=drift,
+    )
+
+
+def joined(parts: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Further columns of all layers side by side."""
+    return {name: torch.cat([part[name] for part in parts], 1) for name in parts[0]}
+
+
+def _routing_after(answers: list[tuple[Routing, Edits]]) -> dict[str, torch.Tensor]:
+    """Columns `after_expert_j` and `after_weight_j`: who works after the edit, largest weight first.
+
+    Expert -1 with weight 0 fills places that nobody takes.
+    """
+    sides = [_after(routing, edits) for routing, edits in answers]
+    slots = max(index.shape[-1] for index, _ in sides)
+    index = torch.cat([_wide(i, slots, -1) for i, _ in sides], 1)
+    weight = torch.cat([_wide(w, slots, 0) for _, w in sides], 1)
+    used = int((index >= 0).sum(-1).max())
+    columns: dict[str, torch.Tensor] = {}
+    for j in range(used):
+        columns[f"after_expert_{j}"] = index[..., j].to(torch.int16)
+        columns[f"after_weight_{j}"] = weight[..., j].float()
+    return columns
+
+
+def _after(routing: Routing, edits: Edits) -> tuple[torch.Tensor, torch.Tensor]:
+    p, rows, changes = edits.expert.shape
+    index, weight = edited_answer(
+        routing.index.repeat_interleave(rows, 0),
+        routing.weight.repeat_interleave(rows, 0),
+        edits.expert.reshape(-1, changes),
+        edits.change.reshape(-1, changes),
+    )
+    index, weight = rank_order(torch.where(weight == 0, -1, index), weight)
+    return index.view(p, rows, -1), weight.view(p, rows, -1)
+
+
+def _wide(values: torch.Tensor, slots: int, fill: int) -> torch.Tensor:
+    return torch.nn.functional.pad(values, (0, slots - values.shape[-1]), value=fill)

@@ -1,0 +1,1 @@
+"""`moeaudit calibrate`: scores of a table of predictions."""

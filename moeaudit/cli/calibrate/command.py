@@ -1,0 +1,72 @@
+"""`moeaudit calibrate FILE`: calibration of any model's predictions, from a table of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def calibrate(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="CSV or Parquet, one row a prediction: confidence in [0, 1], correct (true/false or "
+            "1/0), and if there are any group, document, weight."
+        ),
+    ],
+    confidence: Annotated[str | None, typer.Option(help="What the column is called.")] = None,
+    correct: Annotated[str | None, typer.Option(help="What the column is called.")] = None,
+    group: Annotated[str | None, typer.Option(help="A column of strata.")] = None,
+    document: Annotated[
+        str | None,
+        typer.Option(
+            help="A column of independent units: predictions of one document "
+            "may depend on each other."
+        ),
+    ] = None,
+    weight: Annotated[str | None, typer.Option(help="A column of importance weights.")] = None,
+    bins: Annotated[int, typer.Option(help="Bins of the binned scores.")] = 15,
+    draws: Annotated[int, typer.Option(help="Resamples for limits and p-values.")] = 1000,
+    level: Annotated[float, typer.Option(help="Of the limits.")] = 0.95,
+    seed: Annotated[int, typer.Option(help="Of the resamples.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder for calibration.html and the tables as Parquet and CSV.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Score the calibration of the predictions in FILE, whatever model they come from."""
+    from moeaudit.calibration import calibration_scores, reliability
+    from moeaudit.calibration.predictions.files import read_predictions
+
+    from .folder import check_folder, write_calibration
+    from .tables import as_json, print_tables
+
+    if out is not None:
+        check_folder(out)
+    named = {
+        "confidence": confidence,
+        "correct": correct,
+        "group": group,
+        "document": document,
+        "weight": weight,
+    }
+    columns = {role: name for role, name in named.items() if name is not None}
+    predictions = read_predictions(file, columns)
+    settings = {"bins": bins, "draws": draws, "seed": seed, "level": level}
+    scores = calibration_scores(predictions, bins=bins, draws=draws, seed=seed, level=level)
+    table = reliability(predictions, bins=bins, draws=draws, seed=seed, level=level)
+    page = None
+    if out is not None:
+        page = write_calibration(out, file, predictions, scores, table, settings, columns)
+    if json:
+        typer.echo(as_json(scores, table, settings))
+    else:
+        print_tables(predictions, scores, table, level)
+        if page is not None:
+            typer.echo(f"Report: {page}")

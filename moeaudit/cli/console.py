@@ -1,0 +1,23 @@
+"""Consoles: as wide as the terminal, or 100 columns of plain text where there is none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PLAIN_WIDTH = 100
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A Rich console that writes no control codes into files and pipes."""
+    from rich.console import Console
+
+    screen = Console(stderr=stderr)
+    return screen if screen.is_terminal else Console(stderr=stderr, width=PLAIN_WIDTH)
+
+
+def say(screen: Console, text: str, style: str = "") -> None:
+    """A line as it is: no markup, no colours for numbers, no wrapping of ours."""
+    screen.print(text, style=style, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""What a small model is: held-out loss beside n-grams, routing, and the card that says so."""

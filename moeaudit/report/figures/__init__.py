@@ -1,0 +1,1 @@
+"""The figures, each as SVG and as a plotly figure."""

@@ -1,0 +1,240 @@
+"""Figure: how far each routing metric orders a token's active experts by effect, layer by layer."""
+
+from __future__ import annotations
+
+import numpy as np
+from markupsafe import Markup
+
+from moeaudit.frames import Column as Series
+from moeaudit.frames import Frame
+
+from ..pages.tables import Column, folded, rows_of, table
+from ..words.evidence import OUTCOMES, ROLES, metric_name
+from ..words.numbers import count, decimals_for, estimate, fixed, probability, significant
+from . import svg
+from .figure import Figure, styled
+from .palette import VERDICTS
+
+WIDTH, LEFT, ROW, GAP, TOP = 980, 208, 54, 46, 74
+
+
+def contrasts(frame: Frame) -> Figure:
+    """`evidence.contrasts` as rows of metrics and columns of outcomes, one point a layer."""
+    body: list[str] = []
+    names = list(dict.fromkeys(frame.sort_values("role", kind="stable", key=_order)["metric"]))
+    outcomes = [o for o in OUTCOMES if (frame["outcome"] == o).any()]
+    panel = (WIDTH - LEFT - GAP * (len(outcomes) - 1) - 12) / len(outcomes)
+    n_controls = frame.loc[frame["role"] == "control", "metric"].nunique()
+    split = len(names) - n_controls
+    for i, outcome in enumerate(outcomes):
+        part = frame[frame["outcome"] == outcome]
+        _panel(body, part, names, split, LEFT + i * (panel + GAP), panel, OUTCOMES[outcome], i == 0)
+    height = TOP + ROW * len(names) + 26 * (n_controls > 0) + 40
+    _key(body, frame)
+    caption = Markup(
+        "Within each token, the active expert with the highest value of the metric is compared with "
+        "the one with the lowest: d<sub>z</sub> is the mean difference of their effects over its "
+        "standard deviation across tokens. Lines are 95% intervals over documents. "
+        "Above zero: a high value goes with a larger effect. {} The controls below the rule are what "
+        "nothing, the router itself and a causal score from other documents achieve on the same "
+        "tokens."
+    ).format(_band_words(frame))
+    return Figure(
+        "contrasts",
+        "Do routing metrics predict the effect?",
+        caption,
+        svg.document(WIDTH, height, "Effect size by metric, layer and outcome", body, 720),
+        folded("Every contrast as a table", _table(frame)),
+        _plot(frame, names, outcomes),
+    )
+
+
+def _order(role: Series) -> Series:
+    return role.map({"metric": 0, "control": 1})
+
+
+def _panel(body, part, names, split, x0, width, title, labelled) -> None:
+    layers = sorted(int(x) for x in part["layer"].unique())
+    least, most = _range(part)
+    body.append(svg.text(x0, TOP - 30, title[0], "title"))
+    body.append(svg.text(x0, TOP - 14, title[1], "muted"))
+    place = svg.linear(-0.5, len(layers) - 0.5, x0, x0 + width)
+    bottom = TOP
+    for i, name in enumerate(names):
+        top = TOP + i * ROW + (26 if i >= split else 0)
+        if i == split and split < len(names):
+            body.append(
+                svg.line(x0 - (LEFT if labelled else 0), top - 13, x0 + width, top - 13, "rule")
+            )
+            if labelled:
+                body.append(svg.text(0, top - 2, "controls", "tick"))
+        scale = svg.linear(least, most, top + ROW - 6, top + 6)
+        body.append(svg.rect(x0, top + 3, width, ROW - 6, "panel"))
+        rows = part[part["metric"] == name]
+        band = rows["sesoi"].dropna().max() if "sesoi" in rows else np.nan
+        if np.isfinite(band):
+            upper, lower = scale(min(band, most)), scale(max(-band, least))
+            body.append(svg.rect(x0, upper, width, lower - upper, "band"))
+        body.append(svg.line(x0, scale(0), x0 + width, scale(0), "zero"))
+        marks = svg.ticks(least, most, 4)
+        for tick, words in zip(marks, svg.tick_texts(marks, sign=True)):
+            if tick:
+                body.append(svg.line(x0, scale(tick), x0 + width, scale(tick), "grid"))
+            body.append(svg.text(x0 - 5, scale(tick) + 3, words, "tiny", "end"))
+        if labelled:
+            first, second = metric_name(name)
+            body.append(svg.text(0, top + ROW / 2, first, "label"))
+            body.append(svg.text(0, top + ROW / 2 + 14, second, "muted"))
+        for row in rows.itertuples():
+            x = place(layers.index(int(row.layer)))
+            if row.role == "control" and not least <= row.d_z <= most:
+                _off_scale(body, row, x, scale, least, most, width / len(layers) > 34)
+            else:
+                _point(body, row, x, scale)
+        bottom = top + ROW
+    step = next(s for s in (1, 2, 4, 8, 16) if s * width / len(layers) >= 22)
+    for i in range(0, len(layers), step):
+        body.append(svg.text(place(i), bottom + 12, str(layers[i]), "tick", "middle"))
+    body.append(svg.text(x0 + width / 2, bottom + 27, "layer", "muted", "middle"))
+
+
+def _range(part: Frame) -> tuple[float, float]:
+    """The axis of one outcome, shared by all its rows: zero and all intervals.
+
+    Controls that reach more than twice as far as the metrics do not squeeze the metrics: they are
+    drawn at the edge with their value.
+    """
+    spans = []
+    for role in ("metric", "control"):
+        rows = part[part["role"] == role]
+        values = rows[["low", "high", "d_z"]].to_numpy(dtype="float64").ravel()
+        values = np.concatenate([values[np.isfinite(values)], [0.0, 0.05, -0.05]])
+        spans.append((float(values.min()), float(values.max())))
+    (low, high), (other_low, other_high) = spans
+    low, high = min(low, max(other_low, 2 * low)), max(high, min(other_high, 2 * high))
+    pad = 0.06 * (high - low)
+    return low - pad, high + pad
+
+
+def _point(body: list[str], row, x: svg.Number, scale: svg.Scale) -> None:
+    shape, css, _ = VERDICTS.get(row.verdict, VERDICTS["inconclusive"])
+    if row.role == "control":
+        shape, css = "diamond", f"control c-{row.metric}"
+    if not np.isfinite(row.d_z):
+        reason = getattr(row, "reason", None) or "not estimable"
+        body.append(svg.mark(x, scale(0), "circle", "v-none", f"layer {row.layer}: {reason}", 2.4))
+        return
+    if np.isfinite(row.low) and np.isfinite(row.high):
+        body.append(svg.line(x, scale(row.low), x, scale(row.high), f"bar {css}"))
+    words = (
+        f"{metric_name(row.metric)[0]}, layer {row.layer}: d_z {estimate(row.d_z, row.low, row.high)}, "
+        f"adjusted p {probability(row.p_adjusted)}, {row.verdict or row.role}"
+    )
+    body.append(svg.mark(x, scale(row.d_z), shape, css, words, 2.8))
+
+
+def _off_scale(
+    body, row, x: svg.Number, scale, least: svg.Number, most: svg.Number, written: bool
+) -> None:
+    """A control beyond the axis: an arrow at the edge and the value in words."""
+    up = row.d_z > most
+    y = scale(most) + 6 if up else scale(least) - 6
+    size = estimate(row.d_z, row.low, row.high)
+    words = f"{metric_name(row.metric)[0]}, layer {row.layer}: d_z {size}, beyond the axis"
+    css = f"control c-{row.metric}"
+    body.append(svg.mark(x, y, "up" if up else "down", css, words))
+    if written:
+        text = fixed(row.d_z, 2, True)
+        body.append(svg.text(x, y + 16 if up else y - 9, text, "tiny", "middle"))
+
+
+def _key(body: list[str], frame: Frame) -> None:
+    x = 0.0
+    shown = [v for v in VERDICTS if ((frame["verdict"] == v) & (frame["role"] == "metric")).any()]
+    for verdict in shown:
+        shape, css, _ = VERDICTS[verdict]
+        body.append(svg.mark(x + 6, 14, shape, css))
+        body.append(svg.text(x + 15, 18, verdict, "tick"))
+        x += 36 + 6.4 * len(verdict)
+    if (frame["role"] == "control").any():
+        body.append(svg.mark(x + 6, 14, "diamond", "control"))
+        body.append(svg.text(x + 15, 18, "control", "tick"))
+
+
+def _band_words(frame: Frame) -> Markup:
+    band = frame["sesoi"].dropna()
+    if band.empty:
+        return Markup("")
+    words = "The grey band is the declared zone of no interest, |d<sub>z</sub>| &lt; {}."
+    return Markup(words).format(significant(band.max(), 1))
+
+
+def _table(frame: Frame) -> Markup:
+    columns = [
+        Column("metric", lambda r: metric_name(r["metric"])[0], text=True),
+        Column("role", lambda r: ROLES[r["role"]], text=True),
+        Column("layer", lambda r: r["layer"]),
+        Column("outcome", lambda r: OUTCOMES[r["outcome"]][0].lower(), text=True),
+        Column("tokens", lambda r: count(r["n"])),
+        Column("documents", lambda r: count(r["documents"])),
+        Column("d_z [95% interval]", lambda r: estimate(r["d_z"], r["low"], r["high"])),
+        Column("p", lambda r: probability(r["p"])),
+        Column("p adjusted", lambda r: probability(r["p_adjusted"])),
+        Column("verdict", lambda r: r["verdict"] or "", text=True),
+    ]
+    return table(
+        rows_of(frame),
+        columns,
+        "Within-token contrast of the highest- and lowest-metric active expert",
+        ["p is the test of no difference; adjusted for all metric contrasts of the same outcome."],
+    )
+
+
+def _plot(frame: Frame, names: list[str], outcomes: list[str]):
+    import plotly.graph_objects as go
+    from plotly.subplots import make_subplots
+
+    titles = [OUTCOMES[o][0] for o in outcomes]
+    plot = make_subplots(rows=1, cols=len(outcomes), subplot_titles=titles)
+    colours = [
+        "#1f6aa5",
+        "#c4500a",
+        "#2a8c6f",
+        "#8a5aa8",
+        "#b08b00",
+        "#5b6670",
+        "#c2407f",
+        "#3b9fb5",
+    ]
+    for i, name in enumerate(names):
+        for column, outcome in enumerate(outcomes, start=1):
+            rows = frame[(frame["metric"] == name) & (frame["outcome"] == outcome)]
+            control = bool((rows["role"] == "control").any())
+            digits = decimals_for(0.01) + 1
+            low = (rows["d_z"] - rows["low"]).round(digits)
+            high = (rows["high"] - rows["d_z"]).round(digits)
+            plot.add_trace(
+                go.Scatter(
+                    x=rows["layer"].astype(float) + (i - len(names) / 2) * 0.05,
+                    y=rows["d_z"].round(digits),
+                    error_y={"type": "data", "array": high, "arrayminus": low, "thickness": 1},
+                    mode="markers",
+                    name=metric_name(name)[0] + (" (control)" if control else ""),
+                    legendgroup=name,
+                    showlegend=column == 1,
+                    marker={
+                        "symbol": "diamond" if control else "circle",
+                        "color": "#8a8a8a" if control else colours[i % len(colours)],
+                        "size": 8,
+                    },
+                    customdata=rows["verdict"].fillna(""),
+                    hovertemplate="layer %{x:.0f}<br>d_z %{y:+.3f}<br>%{customdata}",
+                ),
+                row=1,
+                col=column,
+            )
+    plot.update_xaxes(
+        title="layer", zeroline=False, dtick=1 if frame["layer"].nunique() < 13 else None
+    )
+    plot.update_yaxes(zeroline=True)
+    return styled(plot, 520)

@@ -1,0 +1,111 @@
+"""Figure: the effect by depth."""
+
+from __future__ import annotations
+
+from markupsafe import Markup
+
+from moeaudit.frames import Frame
+
+from ..pages.tables import Column, rows_of, table
+from ..words.numbers import count, estimate, percent
+from . import svg
+from .figure import Figure, styled
+
+WIDTH, HEIGHT, LEFT, TOP, BOTTOM, GAP = 980, 250, 56, 40, 44, 64
+
+PANELS = [
+    ("delta_nll", "Mean harm", "nats per removal", 1.0, True),
+    ("kl", "Mean disturbance", "KL, nats per removal", 1.0, False),
+    ("flip", "Top prediction changed", "% of removals", 100.0, False),
+]
+
+
+def depth(frame: Frame) -> Figure:
+    """`summary.depth`: mean harm, KL and flip rate by layer, with intervals over documents."""
+    width = (WIDTH - LEFT - GAP * (len(PANELS) - 1) - 10) / len(PANELS)
+    body: list[str] = []
+    for i, panel in enumerate(PANELS):
+        _panel(body, frame, LEFT + i * (width + GAP), width, *panel)
+    caption = Markup(
+        "Removing one active expert for one token, averaged over all tokens and active experts of "
+        "the layer. Bands: 95% intervals over documents."
+    )
+    return Figure(
+        "depth",
+        "How the effect changes with depth",
+        caption,
+        svg.document(WIDTH, HEIGHT, "Mean harm, disturbance and flips by layer", body, 720),
+        _table(frame),
+        _plot(frame),
+    )
+
+
+def _panel(body, frame, x0, width, column, title, unit, factor, signed) -> None:
+    layers = [int(x) for x in frame["layer"]]
+    mean, low, high = (factor * frame[f"{column}{suffix}"] for suffix in ("", "_low", "_high"))
+    low, high = low.fillna(mean), high.fillna(mean)
+    bottom, top = min(0.0, float(low.min())), max(0.0, float(high.max()))
+    if top == bottom:
+        top = bottom + 1.0
+    y = svg.linear(bottom, top * 1.05, HEIGHT - BOTTOM, TOP)
+    x = svg.linear(0, max(1, len(layers) - 1), x0 + 8, x0 + width - 8)
+    body.append(svg.text(x0, 14, title, "title"))
+    body.append(svg.text(x0, 29, unit, "muted"))
+    marks = svg.ticks(bottom, top, 4)
+    for tick, words in zip(marks, svg.tick_texts(marks, signed)):
+        body.append(svg.line(x0, y(tick), x0 + width, y(tick), "grid" if tick else "zero"))
+        body.append(svg.text(x0 - 6, y(tick) + 4, words, "tick", "end"))
+    upper = [(x(i), y(v)) for i, v in enumerate(high)]
+    lower = [(x(i), y(v)) for i, v in enumerate(low)]
+    body.append(svg.path(upper + lower[::-1], "area", closed=True))
+    points = [(x(i), y(v)) for i, v in enumerate(mean)]
+    body.append(svg.path(points, "curve"))
+    for i, (px, py) in enumerate(points):
+        interval = estimate(mean.iloc[i], low.iloc[i], high.iloc[i], signed)
+        body.append(svg.mark(px, py, "circle", "point", f"layer {layers[i]}: {interval}"))
+    step = next(s for s in (1, 2, 4, 8, 16) if s * width / len(layers) >= 22)
+    for i in range(0, len(layers), step):
+        body.append(svg.text(x(i), HEIGHT - BOTTOM + 16, str(layers[i]), "tick", "middle"))
+    body.append(svg.text(x0 + width / 2, HEIGHT - BOTTOM + 33, "layer", "muted", "middle"))
+
+
+def _table(frame: Frame) -> Markup:
+    columns = [
+        Column("layer", lambda r: r["layer"]),
+        Column("removals", lambda r: count(r["rows"])),
+        Column("mean harm (nats)", lambda r: _estimate(r, "delta_nll", True)),
+        Column("mean KL (nats)", lambda r: _estimate(r, "kl", False)),
+        Column("flips", lambda r: percent(r["flip"])),
+        Column("removals that raise the loss", lambda r: percent(r["harmful"])),
+    ]
+    return table(rows_of(frame), columns, "Effect of removing one active expert, by layer")
+
+
+def _estimate(row, name: str, sign: bool) -> str:
+    return estimate(row[name], row[f"{name}_low"], row[f"{name}_high"], sign)
+
+
+def _plot(frame: Frame):
+    import plotly.graph_objects as go
+    from plotly.subplots import make_subplots
+
+    plot = make_subplots(rows=1, cols=3, subplot_titles=[p[1] for p in PANELS])
+    for i, (column, title, unit, factor, _) in enumerate(PANELS, start=1):
+        mean, low, high = (factor * frame[f"{column}{s}"] for s in ("", "_low", "_high"))
+        plot.add_trace(
+            go.Scatter(
+                x=frame["layer"],
+                y=mean,
+                error_y={"type": "data", "array": high - mean, "arrayminus": mean - low},
+                mode="lines+markers",
+                name=title,
+                showlegend=False,
+                line={"color": "#c4500a" if column == "delta_nll" else "#7154a5"},
+                hovertemplate="layer %{x}<br>%{y:.5f}<extra></extra>",
+            ),
+            row=1,
+            col=i,
+        )
+        plot.update_yaxes(title=unit, row=1, col=i)
+    plot.update_xaxes(title="layer", zeroline=False)
+    return styled(plot, 380)

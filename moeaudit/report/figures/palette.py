@@ -1,0 +1,68 @@
+"""Colour classes. The page's style sheet turns them into colours, for light, dark and print.
+
+Orange is harm (or a positive association) and blue is help, a pair that common forms of colour
+blindness keep apart; a sign is never told by colour alone.
+"""
+
+from __future__ import annotations
+
+import math
+
+from ..words.numbers import Number
+
+# Upper edges of classes 0..3 as fractions of the largest value shown; class 4 is above.
+EDGES = (1 / 64, 1 / 16, 1 / 4, 9 / 16)
+STEPS = len(EDGES)
+
+# The same colours for plotly, which needs them spelt out: from blue through grey to orange.
+DIVERGING = [
+    [0.0, "#0b4f8a"],
+    [0.22, "#3f86bf"],
+    [0.4, "#a9cbe3"],
+    [0.5, "#efefec"],
+    [0.6, "#f5c9a6"],
+    [0.78, "#e0813c"],
+    [1.0, "#a63c06"],
+]
+SEQUENTIAL = [
+    [0.0, "#f1f0f5"],
+    [0.25, "#cfc6e3"],
+    [0.5, "#a291c9"],
+    [0.75, "#7154a5"],
+    [1.0, "#3f1f73"],
+]
+
+
+def level(value: Number, top: Number) -> int:
+    """How strong: 0 (next to nothing) to 4, by |value| / top."""
+    if top <= 0 or math.isnan(value):
+        return 0
+    return sum(abs(value) / top >= edge for edge in EDGES)
+
+
+def diverging(value: Number, top: Number) -> str:
+    """Class d-4 .. d4, written `dm4` for minus four."""
+    if math.isnan(value):
+        return "none"
+    strength = level(value, top)
+    return f"dm{strength}" if value < 0 and strength else f"d{strength}"
+
+
+def sequential(value: Number, top: Number) -> str:
+    """Class q0 .. q4."""
+    return "none" if math.isnan(value) else f"q{level(value, top)}"
+
+
+def edges(top: Number) -> list[float]:
+    """The values where the class changes."""
+    return [edge * top for edge in EDGES]
+
+
+VERDICTS = {
+    # verdict: (shape, css class, plotly colour)
+    "predictive": ("up", "v-pred", "#c4500a"),
+    "reversed": ("down", "v-rev", "#1f6aa5"),
+    "equivalent to none": ("square", "v-eq", "#6b6b6b"),
+    "inconclusive": ("circle", "v-open", "#9a9a9a"),
+    "not estimable": ("circle", "v-none", "#c0c0c0"),
+}

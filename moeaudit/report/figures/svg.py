@@ -1,0 +1,108 @@
+"""A few words of SVG: enough to draw a chart by hand, with classes so that CSS picks the colours.
+
+Text is escaped here and nowhere else; numbers are written short, since there are many of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from markupsafe import Markup, escape
+
+from ..words.numbers import Number, fixed
+
+Scale = Callable[[Number], float]
+
+
+def num(value: Number) -> str:
+    """A coordinate: at most two decimals."""
+    return f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def text(x: Number, y: Number, words: object, cls: str = "", anchor: str = "") -> str:
+    """A text element; `anchor` is middle or end (start if empty)."""
+    where = f' text-anchor="{anchor}"' if anchor else ""
+    kind = f' class="{cls}"' if cls else ""
+    return f'<text x="{num(x)}" y="{num(y)}"{kind}{where}>{escape(words)}</text>'
+
+
+def rect(x: Number, y: Number, width: Number, height: Number, cls: str, title: str = "") -> str:
+    """A rectangle, with a native tooltip if `title` is given."""
+    shape = f'x="{num(x)}" y="{num(y)}" width="{num(width)}" height="{num(height)}" class="{cls}"'
+    return f"<rect {shape}><title>{escape(title)}</title></rect>" if title else f"<rect {shape}/>"
+
+
+def line(x1: Number, y1: Number, x2: Number, y2: Number, cls: str) -> str:
+    """A straight line."""
+    return f'<line x1="{num(x1)}" y1="{num(y1)}" x2="{num(x2)}" y2="{num(y2)}" class="{cls}"/>'
+
+
+def path(points: list[tuple[float, float]], cls: str, closed: bool = False) -> str:
+    """A polyline, or a filled outline if `closed`."""
+    steps = " ".join(f"{num(x)},{num(y)}" for x, y in points)
+    name = "polygon" if closed else "polyline"
+    return f'<{name} points="{steps}" class="{cls}"/>'
+
+
+def mark(x: Number, y: Number, shape: str, cls: str, title: str = "", r: Number = 3.6) -> str:
+    """A point: circle, square, up (triangle), down (triangle) or diamond."""
+    words = f"<title>{escape(title)}</title>" if title else ""
+    if shape == "circle":
+        return f'<circle cx="{num(x)}" cy="{num(y)}" r="{num(r)}" class="{cls}">{words}</circle>'
+    corners = {
+        "square": [(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)],
+        "up": [(-1.1, 0.9), (1.1, 0.9), (0, -1.2)],
+        "down": [(-1.1, -0.9), (1.1, -0.9), (0, 1.2)],
+        "diamond": [(0, -1.3), (1.2, 0), (0, 1.3), (-1.2, 0)],
+    }[shape]
+    steps = " ".join(f"{num(x + r * dx)},{num(y + r * dy)}" for dx, dy in corners)
+    return f'<polygon points="{steps}" class="{cls}">{words}</polygon>'
+
+
+def document(
+    width: Number, height: Number, label: str, body: list[str], least: int = 640
+) -> Markup:
+    """The svg element: scales with the page, is named for screen readers, never below `least` px.
+
+    `least` is 640 or 720: the widths that the style sheet knows, since the page's policy allows no
+    style attributes.
+    """
+    head = (
+        f'<svg viewBox="0 0 {num(width)} {num(height)}" role="img" class="chart least{least}" '
+        f'aria-label="{escape(label)}" xmlns="http://www.w3.org/2000/svg">'
+    )
+    return Markup(head + "".join(body) + "</svg>")
+
+
+def linear(low: Number, high: Number, start: Number, end: Number) -> Scale:
+    """Map [low, high] to [start, end]."""
+    slope = (end - start) / (high - low) if high > low else 0.0
+    return lambda value: start + (value - low) * slope
+
+
+def symlog(threshold: Number) -> Scale:
+    """Linear near zero, logarithmic beyond `threshold`: sign(v) log10(1 + |v| / threshold)."""
+    return lambda value: math.copysign(math.log10(1 + abs(value) / threshold), value)
+
+
+def tick_texts(values: list[float], sign: bool = False) -> list[str]:
+    """Tick labels with as many decimals as their common step needs, and no more."""
+    decimals = 0
+    while decimals < 8 and any(
+        abs(v * 10**decimals - round(v * 10**decimals)) > 1e-6 for v in values
+    ):
+        decimals += 1
+    return [fixed(v, decimals, sign) for v in values]
+
+
+def ticks(low: Number, high: Number, about: int = 5) -> list[float]:
+    """Round numbers between low and high, about `about` of them."""
+    if not high > low:
+        return [float(low)]
+    raw = (high - low) / about
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    last = math.floor(high / step + 1e-9)
+    return [round(i * step, 12) + 0.0 for i in range(first, last + 1)]

@@ -1,0 +1,1 @@
+"""The parts of pages: sheets, tables, the token browser, the calibration pages."""

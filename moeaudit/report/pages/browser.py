@@ -1,0 +1,124 @@
+"""A first token browser: documents as coloured text, the worst removals of each token beside it.
+
+Plain HTML. A token's details appear while it is hovered or focused, by style sheet alone; the same
+numbers stand in a table under each document.
+"""
+
+from __future__ import annotations
+
+from markupsafe import Markup, escape
+
+from moeaudit.frames import Frame
+
+from ..figures import palette
+from ..words.numbers import Number, count, fixed, plural, significant
+from .tables import Column, folded, rows_of, table
+
+DOCUMENTS = 4
+TOKENS = 160
+WORST = 12
+
+
+def browser(tokens: Frame, effects: Frame, per_token: Frame) -> Markup:
+    """The first document of each of the first domains, at most `TOKENS` tokens of each."""
+    first = tokens.drop_duplicates("document").drop_duplicates("domain").head(DOCUMENTS)
+    top = float(per_token["harm"].abs().quantile(0.98))
+    parts = [_legend(top)]
+    for document, domain in zip(first["document"], first["domain"].astype(str)):
+        text = tokens[tokens["document"] == document].sort_values("position").head(TOKENS)
+        rows = text.merge(per_token, on=["document", "position"])
+        worst = _worst(effects[effects["document"] == document])
+        parts.append(_document(int(document), domain, rows, worst, top))
+    return Markup("").join(parts)
+
+
+def _worst(effects: Frame, n: int = 3) -> dict[int, list[dict]]:
+    """The n removals with the largest |delta_nll| of each position."""
+    order = effects.assign(size=effects["delta_nll"].abs()).sort_values("size", ascending=False)
+    head = order.groupby("position", sort=False).head(n)
+    return {int(p): rows_of(g) for p, g in head.groupby("position")}  # type: ignore[call-overload]
+
+
+def _document(
+    number: int, domain: str, rows: Frame, worst: dict[int, list[dict]], top: float
+) -> Markup:
+    spans = [_token(row, worst[int(row["position"])], top) for row in rows_of(rows)]
+    title = Markup('<h3>Document {} <span class="tag">{}</span></h3>').format(number, domain)
+    shown = Markup('<p class="tokens">{}</p>').format(Markup("").join(spans))
+    most = rows.reindex(rows["harm"].abs().sort_values(ascending=False).index).head(WORST)
+    summary = f"The {plural(len(most), 'token')} most affected, as a table"
+    return title + shown + folded(summary, _table(most, number))
+
+
+def _token(row: dict, worst: list[dict], top: Number) -> Markup:
+    harm = float(row["harm"])
+    details = Markup("").join(
+        Markup("<span>layer {} expert {} (weight {}): <b>{}</b></span>").format(
+            w["layer"],
+            w["expert"],
+            fixed(float(w["weight"]), 3),
+            significant(float(w["delta_nll"]), 2, True) + (", flips" if w["flip"] else ""),
+        )
+        for w in worst
+    )
+    tip = Markup(
+        '<span class="tip"><span><b>{}</b> position {}: predicts the next token with {} nats</span>'
+        "<span>mean of its {} removals: <b>{}</b> nats, {}</span>{}</span>"
+    ).format(
+        visible(row["text"]),
+        row["position"],
+        significant(float(row["nll"]), 3),
+        row["removals"],
+        significant(harm, 2, True),
+        plural(int(row["flips"]), "flip"),
+        details,
+    )
+    css = palette.diverging(harm, top)
+    # A line break in the text is a line break on the page; the mark shows that it is a token.
+    breaks = Markup("<br>") * min(3, str(row["text"]).count("\n"))
+    return Markup('<span class="tok {}" tabindex="0">{}{}</span>{}').format(
+        css, visible(row["text"]), tip, breaks
+    )
+
+
+def visible(text: object) -> str:
+    """A token's text with line breaks and tabs made visible; everything else as it is."""
+    shown = (
+        str(text).replace("\r\n", "\n").replace("\n", "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}")
+    )
+    shown = shown.replace("\t", "\N{RIGHTWARDS ARROW TO BAR}").replace(
+        "\r", "\N{SYMBOL FOR CARRIAGE RETURN}"
+    )
+    return (
+        "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in shown)
+        or "\N{EMPTY SET}"
+    )
+
+
+def _table(rows: Frame, number: int) -> Markup:
+    columns = [
+        Column("token", lambda r: visible(r["text"]), text=True),
+        Column("position", lambda r: count(r["position"])),
+        Column("NLL of the next token", lambda r: fixed(r["nll"], 2)),
+        Column("mean harm (nats)", lambda r: significant(r["harm"], 2, True)),
+        Column("mean KL (nats)", lambda r: significant(r["kl"], 2)),
+        Column("flips", lambda r: f"{r['flips']:.0f} of {r['removals']}"),
+        Column(
+            "most harmful removal", lambda r: f"layer {r['layer']}, expert {r['expert']}", text=True
+        ),
+        Column("its harm", lambda r: significant(r["worst"], 2, True)),
+    ]
+    return table(rows_of(rows), columns, f"Document {number}: the most affected tokens")
+
+
+def _legend(top: Number) -> Markup:
+    values = [-1.0, -0.4, -0.15, -0.03, 0.0, 0.03, 0.15, 0.4, 1.0]
+    cells = Markup(" ").join(
+        Markup('<span class="tok {}">{}</span>').format(
+            palette.diverging(v * top, top), escape(significant(v * top, 1, True))
+        )
+        for v in values
+    )
+    return Markup('<p class="legend">Mean effect of a token\'s removals, nats: {}</p>').format(
+        cells
+    )

@@ -1,0 +1,241 @@
+"""The page of a calibration audit: one HTML file without scripts, fonts or network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from moeaudit.calibration.scores.reliability import reliability
+from moeaudit.frames import Frame
+from moeaudit.runs.folder import write_text
+
+from ..figures import svg
+from ..figures.figure import Figure
+from ..figures.reliability import ROW, TOP, WIDTH, gaps_figure, reliability_figure
+from ..page import check_report_path
+from ..words.numbers import count, estimate, fixed, percent, probability
+from .policy import policy
+from .tables import Column, folded, rows_of, table
+
+if TYPE_CHECKING:
+    from moeaudit.runs.calibration.audit import CalibrationAudit
+
+SIDES = {"in domain": "v-rev", "shifted": "v-pred"}
+NOT_SAID = "\N{EN DASH}"
+
+
+def write_calibration_audit(audit: CalibrationAudit, path: Path) -> Path:
+    """Write the page atomically. Raises RunError if `path` is taken by anything but such a page."""
+    check_report_path(path)
+    write_text(path, render_calibration_audit(audit))
+    return path
+
+
+def render_calibration_audit(audit: CalibrationAudit) -> str:
+    """The page as text. Names from corpora and models are escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    from moeaudit import __version__
+
+    environment = Environment(
+        loader=PackageLoader("moeaudit.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    style = resources.files("moeaudit.report").joinpath("static", "style.css").read_text("utf-8")
+    level = float(audit.record["settings"]["level"])
+    page = environment.get_template("calibration_audit.html.j2").render(
+        version=__version__,
+        policy=policy([], [style]).replace("script-src ", "script-src 'none'"),
+        style=Markup(style),
+        record=audit.record,
+        sentences=audit.sentences(),
+        figures=_figures(audit, level),
+        routing=_routing(audit, level),
+        temperatures=_temperatures(audit.tables["temperatures"]),
+        provenance=_provenance(audit.record),
+        percent=percent(level, 0),
+    )
+    return page + "\n"
+
+
+def _figures(audit: CalibrationAudit, level: float) -> list[Figure]:
+    drawn = []
+    scores: Any = audit.tables["scores"]
+    settings = audit.record["settings"]
+    for side in SIDES:
+        mine = scores[
+            (scores["condition"] == "clean")
+            & (scores["side"] == side)
+            & (scores["method"] == "none")
+        ]
+        key = side.replace(" ", "-")
+        if audit.conditions:
+            p = audit.conditions[0].predictions(side, "none")[0]
+            bins = reliability(p, draws=settings["draws"], seed=settings["seed"], level=level)
+            figure = reliability_figure(bins, mine, level)
+            title = f"Clean model, {side}: is confidence earned?"
+            drawn.append(_renamed(figure, f"reliability-{key}", title))
+        title = f"Clean model, {side}: signed gap by domain"
+        drawn.append(_renamed(gaps_figure(mine, level), f"gaps-{key}", title))
+    if len(audit.record["conditions"]) > 1:
+        differences = audit.tables["differences"]
+        drawn.append(
+            effects_figure(differences, "gap", "confidence \N{MINUS SIGN} accuracy", level)
+        )
+        drawn.append(effects_figure(differences, "loss", "loss, nats a token", level))
+    return drawn
+
+
+def stored_figures(audit: CalibrationAudit) -> list[Figure]:
+    """The figures that need the tables alone, not the predictions behind them."""
+    return _figures(audit, float(audit.record["settings"]["level"]))
+
+
+def _renamed(figure: Figure, key: str, title: str) -> Figure:
+    return Figure(key, title, figure.caption, figure.drawing, figure.table)
+
+
+def effects_figure(differences: Frame, score: str, words: str, level: float) -> Figure:
+    """Edited minus clean for every condition, in domain and shifted, with limits."""
+    d: Any = differences
+    d = d[(d["stratum"] == "all") & (d["method"] == "none") & (d["score"] == score)]
+    rows = [r for r in rows_of(d) if r["side"] in SIDES]
+    names = list(dict.fromkeys(r["condition"] for r in rows))
+    ends = [r[k] for r in rows for k in ("difference", "low", "high") if r[k] == r[k]]
+    reach = max([1e-3, *(abs(e) for e in ends)])
+    place = svg.linear(-reach, reach, 240, WIDTH - 30)
+    bottom = TOP + ROW * len(names)
+    body = [svg.text(0, 16, f"Edited {chr(0x2212)} clean: {words}", "title")]
+    marks = svg.ticks(-reach, reach, 6)
+    for tick, said in zip(marks, svg.tick_texts(marks, sign=True)):
+        css = "grid" if tick else "zero"
+        body.append(svg.line(place(tick), TOP - 4, place(tick), bottom, css))
+        body.append(svg.text(place(tick), bottom + 16, said, "tick", "middle"))
+    for i, name in enumerate(names):
+        body.append(svg.text(230, TOP + (i + 0.5) * ROW + 4, name[:34], "tick", "end"))
+        for k, row in enumerate(r for r in rows if r["condition"] == name):
+            y, css = TOP + (i + 0.3 + 0.4 * k) * ROW, SIDES[row["side"]]
+            if row["low"] == row["low"]:
+                body.append(svg.line(place(row["low"]), y, place(row["high"]), y, f"bar {css}"))
+            said = f"{name}, {row['side']}: {_estimate(row)}"
+            shape = "circle" if row["side"] == "in domain" else "square"
+            body.append(svg.mark(place(row["difference"]), y, shape, css, said, 4))
+    body.append(svg.text(240, bottom + 34, "circle, blue: in domain", "muted"))
+    body.append(svg.text(WIDTH - 30, bottom + 34, "square, orange: shifted", "muted", "end"))
+    caption = Markup(
+        "Each edited model minus the clean one on the same tokens, with {} limits by document "
+        "bootstrap."
+    ).format(percent(level, 0))
+    drawing = svg.document(WIDTH, bottom + 44, f"Effect of each edit on {words}", body, 640)
+    every: Any = differences
+    every = every[(every["stratum"] == "all") & (every["score"] == score)]
+    columns = [
+        Column("edit", lambda r: r["condition"], text=True),
+        Column("side", lambda r: r["side"], text=True),
+        Column("temperature", lambda r: "one" if r["method"] != "none" else "none", text=True),
+        Column("clean", lambda r: fixed(r["clean"], 4, True)),
+        Column("edited", lambda r: fixed(r["edited"], 4, True)),
+        Column("difference", _estimate),
+        Column("tokens", lambda r: count(r["n"])),
+        Column("documents", lambda r: count(r["documents"])),
+        Column("remark", lambda r: r["reason"] or "", text=True),
+    ]
+    numbers = table(rows_of(every), columns, f"Edited minus clean: {words}")
+    title = f"What each edit did: {words}"
+    return Figure(f"effects-{score}", title, caption, drawing, folded("The numbers", numbers))
+
+
+def _routing(audit: CalibrationAudit, level: float) -> Markup:
+    """Found cells with their replication, and the worst mixes; empty if routing was not asked for."""
+    if "routing" not in audit.tables:
+        return Markup("")
+    r: Any = audit.tables["routing"]
+    columns = [
+        Column("grouping", lambda x: x["grouping"], text=True),
+        Column("group", lambda x: x["group"], text=True),
+        Column("confidence", lambda x: x["bin"], text=True),
+        Column("correct \N{MINUS SIGN} confidence", lambda x: _estimate(x, "residual")),
+        Column("p, family-wise", lambda x: _p(x["p_maxt"])),
+        Column("beyond its bin", lambda x: _number(x["excess"])),
+        Column("p, family-wise", lambda x: _p(x["excess_p_maxt"])),
+        Column("shifted", lambda x: _number(x["residual_2"])),
+        Column("p, Holm", lambda x: _p(x["p_2"])),
+        Column("survives", _survives, text=True),
+        Column("tokens", lambda x: count(x["n"])),
+    ]
+    out = Markup("")
+    for method in dict.fromkeys(r["method"]):
+        mine = r[r["method"] == method]
+        found = mine[mine["verdict"].isin(["over-confident", "under-confident"])]
+        tested = int(mine["p"].notna().sum())
+        replicated = int((found["survives"] == True).sum())  # noqa: E712
+        how = "as the model says it" if method == "none" else "after one temperature"
+        caption = (
+            f"Confidence {how}: {len(found)} of {tested} tested cells are miscalibrated at a "
+            f"family-wise {percent(1 - level, 0)}, {replicated} of them also under shift; "
+            f"{len(mine) - tested} cells were too small to test"
+        )
+        body = table(rows_of(found), columns, caption)
+        out += folded(caption, body)
+    w: Any = audit.tables["worst"]
+    columns = [
+        Column("grouping", lambda x: x["grouping"], text=True),
+        Column("temperature", lambda x: "one" if x["method"] != "none" else "none", text=True),
+        Column("KL radius, nats", lambda x: fixed(x["radius"], 2)),
+        Column("direction", lambda x: x["direction"], text=True),
+        Column("gap today", lambda x: _number(x["gap"])),
+        Column("worst gap", lambda x: _number(x["worst"])),
+        Column("by chance", lambda x: _number(x["null_mean"])),
+        Column("p", lambda x: _p(x["p"])),
+        Column("worst group", lambda x: x["worst_configuration"], text=True),
+        Column("remark", lambda x: x["reason"] or "", text=True),
+    ]
+    words = "Worst mixes of routing groups at bounded KL, against permuted labels of documents"
+    return out + folded(words, table(rows_of(w), columns, words))
+
+
+def _temperatures(frame: Frame) -> Markup:
+    columns = [
+        Column("model", lambda r: r["condition"], text=True),
+        Column("temperature", lambda r: fixed(r["temperature"], 4)),
+        Column("loss before", lambda r: fixed(r["nll_before"], 4)),
+        Column("loss after", lambda r: fixed(r["nll_after"], 4)),
+        Column("tokens", lambda r: count(r["n"])),
+        Column("remark", lambda r: r["reason"] or "", text=True),
+    ]
+    return table(rows_of(frame), columns, "Temperatures, with losses on the documents of the fit")
+
+
+def _provenance(record: dict[str, Any]) -> dict[str, str]:
+    said = {"written": record["written"]}
+    for name in ("documents", "tokens", "texts", "settings", "interventions", "provenance"):
+        for key, value in record[name].items():
+            said[f"{name}: {key}"] = str(value)
+    return said
+
+
+def _estimate(row: Mapping[str, Any], name: str = "difference") -> str:
+    if row[name] != row[name]:
+        return NOT_SAID
+    if row["low"] != row["low"]:
+        return fixed(row[name], 4, True)
+    return estimate(row[name], row["low"], row["high"])
+
+
+def _number(value: Any) -> str:
+    return NOT_SAID if value is None or value != value else fixed(value, 4, True)
+
+
+def _p(value: Any) -> str:
+    return NOT_SAID if value is None or value != value else probability(value)
+
+
+def _survives(row: Mapping[str, Any]) -> str:
+    value = row["survives"]
+    return (row["reason_2"] or NOT_SAID) if value is None else ("yes" if value else "no")

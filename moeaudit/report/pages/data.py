@@ -1,0 +1,86 @@
+"""Tables and tiles of the report that are not figures: key figures and documents."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from markupsafe import Markup
+
+from moeaudit.frames import Frame
+
+from ..words.numbers import count, estimate, fixed, percent
+from ..words.summary import by_domain
+from .tables import Column, folded, rows_of, table
+
+if TYPE_CHECKING:
+    from moeaudit.runs import Run
+
+
+def facts(run: Run, whole: dict[str, float]) -> list[dict[str, str]]:
+    """The key figures as tiles."""
+    tokens: Frame = run.tokens
+    nll = float(tokens["nll"].mean())
+    tiles = [
+        ("removals", count(whole["rows"]), f"of {len(run.spec.layers)} layers"),
+        ("tokens", count(len(tokens)), f"{count(whole['documents'])} documents"),
+        (
+            "mean harm",
+            *_split(whole, "delta_nll", True),
+        ),
+        ("mean disturbance, KL", *_split(whole, "kl", False)),
+        ("raise the loss", percent(whole["harmful"]), "of removals"),
+        ("flip the top prediction", percent(whole["flip"]), "of removals"),
+        ("loss of the intact model", fixed(nll, 2), "nats per token"),
+        ("correct top predictions", percent(float(tokens["correct"].mean())), "intact model"),
+    ]
+    return [{"name": n, "value": v, "note": w} for n, v, w in tiles]
+
+
+def _split(whole: dict[str, float], name: str, sign: bool) -> tuple[str, str]:
+    """The estimate, and its interval for the line below."""
+    text = estimate(whole[name], whole[f"{name}_low"], whole[f"{name}_high"], sign)
+    value, _, rest = text.partition(" ")
+    return value, f"nats {rest}".strip()
+
+
+def data_tables(run: Run) -> Markup:
+    """Documents by domain and role, and the mean effects by domain."""
+    documents = run.documents
+    grouped = documents.groupby(["domain", "role"], observed=True).agg(
+        documents=("document", "size"), tokens=("tokens", "sum")
+    )
+    wide = grouped.unstack("role", fill_value=0)
+    wide.columns = [f"{a}_{b}" for a, b in wide.columns]
+    rows = rows_of(wide.reset_index())
+    tokens: Frame = run.tokens
+    own = tokens.groupby("domain", observed=True)["nll"].mean()
+    loss = {str(k): float(v) for k, v in own.items()}
+    columns = [
+        Column("domain", lambda r: r["domain"], text=True),
+        Column("documents for metrics", lambda r: count(r.get("documents_metrics", 0))),
+        Column("tokens", lambda r: count(r.get("tokens_metrics", 0))),
+        Column("documents for effects", lambda r: count(r.get("documents_effects", 0))),
+        Column("tokens", lambda r: count(r.get("tokens_effects", 0))),
+        Column(
+            "loss of the intact model (nats)", lambda r: fixed(loss.get(r["domain"], np.nan), 2)
+        ),
+    ]
+    first = table(rows, columns, "Documents by domain and by what they were used for")
+    return first + folded("Mean effects by domain and layer", _domain_table(run))
+
+
+def _domain_table(run: Run) -> Markup:
+    columns = [
+        Column("domain", lambda r: r["domain"], text=True),
+        Column("layer", lambda r: r["layer"]),
+        Column("documents", lambda r: count(r["documents"])),
+        Column("removals", lambda r: count(r["rows"])),
+        Column(
+            "mean harm (nats)",
+            lambda r: estimate(r["delta_nll"], r["delta_nll_low"], r["delta_nll_high"]),
+        ),
+        Column("mean KL (nats)", lambda r: estimate(r["kl"], r["kl_low"], r["kl_high"], False)),
+    ]
+    frame = by_domain(run.effects, run.tokens)
+    return table(rows_of(frame), columns, "Mean effect of one removal, by domain and layer")

@@ -1,0 +1,1 @@
+"""What the page says: the answer, verdicts, evidence and numbers in words."""

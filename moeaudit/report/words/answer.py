@@ -1,0 +1,210 @@
+"""What the census says, in sentences: the answer first, then how far it can be trusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from moeaudit.frames import Column as Series
+
+from .evidence import OUTCOMES, Evidence, metric_name
+from .numbers import count, estimate, fixed, percent, plural, significant
+
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`headline` in a few words, `sentences` with the numbers, `thin` on the limits of the evidence."""
+
+    headline: str
+    sentences: list[str]
+    thin: str
+
+
+def answer(evidence: Evidence, overall: dict[str, float], model: str) -> Answer:
+    """The answer to: does any routing metric predict what losing an expert does?"""
+    return Answer(
+        headline=_headline(evidence),
+        sentences=[_overall(overall, model), *_outcomes(evidence), *_across(evidence)],
+        thin=_thin(evidence),
+    )
+
+
+def _headline(evidence: Evidence) -> str:
+    harm, disturbance = (_shown(evidence, o) for o in ("delta_nll", "kl"))
+    if harm and disturbance:
+        return (
+            f"Routing metrics predict disturbance in {disturbance} and harm in {harm} of "
+            f"{evidence.count('kl')} metric-by-layer contrasts"
+            if harm != disturbance
+            else f"Routing metrics predict harm and disturbance in {harm} of "
+            f"{evidence.count('kl')} metric-by-layer contrasts each"
+        )
+    if disturbance:
+        return (
+            f"Routing metrics predict how much an expert's removal disturbs "
+            f"({disturbance} of {evidence.count('kl')} contrasts), but {_no_harm(evidence)}"
+        )
+    if harm:
+        return (
+            f"Routing metrics predict harm in {harm} of {evidence.count('delta_nll')} contrasts, and "
+            "none is shown to predict disturbance"
+        )
+    open_cells = evidence.count("delta_nll", "inconclusive")
+    if open_cells:
+        return "No routing metric is shown to predict harm or disturbance, and not all is decided"
+    return "No routing metric predicts harm or disturbance by an amount of interest"
+
+
+def _no_harm(evidence: Evidence) -> str:
+    """How far the absence of predicted harm is itself shown."""
+    total, none = evidence.count("delta_nll"), evidence.count("delta_nll", "equivalent to none")
+    if none == total:
+        return f"not harm: all {total} contrasts are below the size of interest"
+    if none > total / 2:
+        return (
+            f"none is shown to predict harm, and {none} of {total} are below the size of interest"
+        )
+    return "none is shown to predict harm"
+
+
+def _shown(evidence: Evidence, outcome: str) -> int:
+    return evidence.count(outcome, "predictive")
+
+
+def _overall(overall: dict[str, float], model: str) -> str:
+    harm = estimate(overall["delta_nll"], overall["delta_nll_low"], overall["delta_nll_high"])
+    return (
+        f"Removing one active expert of {model} for one token, {count(overall['rows'])} times, changes "
+        f"the loss on the next token by {harm} nats on average; {percent(overall['harmful'], 0)} of "
+        f"the removals raise it and {percent(overall['flip'])} change the top prediction."
+    )
+
+
+def _outcomes(evidence: Evidence) -> list[str]:
+    out = []
+    for outcome in ("delta_nll", "kl"):
+        total = evidence.count(outcome)
+        if not total:
+            continue
+        parts = [f"{evidence.count(outcome, 'predictive')} of {total} contrasts are predictive"]
+        for verdict, words in (
+            ("reversed", "reversed"),
+            ("equivalent to none", "equivalent to none"),
+            ("inconclusive", "undecided"),
+            ("not estimable", "not estimable"),
+        ):
+            if n := evidence.count(outcome, verdict):
+                parts.append(f"{n} {words}{_small_but_real(evidence, outcome, verdict)}")
+        text = f"{OUTCOMES[outcome][0]}: {', '.join(parts)}"
+        best = evidence.strongest(outcome, None)
+        if best is not None:
+            text += f"; the largest is {_cell(best)}"
+        text += _controls(evidence, outcome)
+        out.append(text + ".")
+    return out
+
+
+def _small_but_real(evidence: Evidence, outcome: str, verdict: str) -> str:
+    """Equivalent to none is not zero: how many are shown to differ from zero all the same."""
+    if verdict != "equivalent to none":
+        return ""
+    rows = evidence.metrics(outcome)
+    real = int(((rows["verdict"] == verdict) & (rows["p_adjusted"] <= ALPHA)).sum())
+    return f" ({real} of them not zero, but below the size of interest)" if real else ""
+
+
+def _cell(row: Series) -> str:
+    size = estimate(float(row["d_z"]), float(row["low"]), float(row["high"]))
+    return f"{metric_name(row['metric'])[0]} in layer {row['layer']} (d_z = {size})"
+
+
+def _controls(evidence: Evidence, outcome: str) -> str:
+    parts = []
+    for name, words in (
+        ("gate_weight", "the token's own gate weight"),
+        ("heldout_causal", "the expert's mean effect in other documents"),
+        ("random", "a random pair"),
+    ):
+        rows = evidence.control(outcome, name)["d_z"].dropna()
+        if len(rows):
+            low, high = fixed(rows.min(), 2, True), fixed(rows.max(), 2, True)
+            span = low if low == high else f"{low} to {high}"
+            parts.append(f"{words} {span}")
+    return f". For comparison, across layers: {', '.join(parts)}" if parts else ""
+
+
+def _across(evidence: Evidence) -> list[str]:
+    rows = evidence.harm
+    if rows.empty:
+        return []
+    rows = rows[(rows["outcome"] == "delta_nll") & (rows["role"] == "metric") & rows["rho"].notna()]
+    if rows.empty:
+        return ["Across experts, no rank correlation of a metric with harm could be estimated."]
+    found = rows[rows["verdict"].isin(["predictive", "reversed"])]
+    text = (
+        f"Across the experts of a layer, {len(found)} of {len(rows)} rank correlations of a metric "
+        "with expected harm are shown"
+    )
+    if found.empty:
+        return [f"{text}."]
+    best = found.loc[found["rho"].abs().idxmax()]
+    size = estimate(float(best["rho"]), float(best["low"]), float(best["high"]))
+    return [
+        f"{text}; the largest is {metric_name(best['metric'])[0]} in layer {best['layer']} "
+        f"(rho = {size}; ceiling {fixed(float(best['ceiling']), 2)})."
+    ]
+
+
+def _thin(evidence: Evidence) -> str:
+    rows = evidence.metrics("delta_nll")
+    if rows.empty:
+        return "No contrast of harm could be made."
+    documents = int(rows["documents"].max())
+    text = (
+        f"The evidence: {plural(documents, 'document')} are the sampling unit, "
+        f"{count(rows['n'].max())} tokens a contrast."
+    )
+    mde = rows["mde"].dropna()
+    if len(mde):
+        text += (
+            f" A contrast of harm would be found with 80% power from d_z = {significant(mde.median(), 2)} "
+            "(median over cells)"
+        )
+        sesoi = rows["sesoi"].dropna()
+        if len(sesoi):
+            text += f"; the declared smallest effect of interest is {significant(sesoi.max(), 2)}"
+        text += "."
+    undecided = evidence.count("delta_nll", "inconclusive")
+    if undecided:
+        text += (
+            f" {plural(undecided, 'contrast')} of harm can neither be shown nor ruled out: "
+            "more documents would decide them."
+        )
+    for caution in evidence.cautions():
+        text += f" Caution: {caution}."
+    return text
+
+
+def verdict_table(evidence: Evidence) -> list[dict[str, Any]]:
+    """One row per metric and control: how many layers got which verdict, and the strongest d_z."""
+    out: list[dict[str, Any]] = []
+    frame = evidence.contrasts
+    for name in dict.fromkeys(frame["metric"]):
+        rows = frame[frame["metric"] == name]
+        entry: dict[str, Any] = {"metric": name, "role": rows["role"].iloc[0]}
+        for outcome in ("delta_nll", "kl"):
+            part = rows[rows["outcome"] == outcome]
+            counts = part["verdict"].value_counts()
+            known = part[part["d_z"].notna()]
+            best = known.loc[known["d_z"].abs().idxmax()] if len(known) else None
+            entry[outcome] = {
+                "cells": len(part),
+                "verdicts": {str(k): int(v) for k, v in counts.items()},
+                "best": None
+                if best is None
+                else {k: best[k] for k in ("layer", "d_z", "low", "high", "verdict")},
+            }
+        out.append(entry)
+    return out

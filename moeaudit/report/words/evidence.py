@@ -1,0 +1,127 @@
+"""The tests of a run, as the figures and the answer need them: names, roles, one adjusted p."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from moeaudit.frames import Column as Series
+from moeaudit.frames import Frame
+
+# outcome: (title, what it asks)
+OUTCOMES = {
+    "delta_nll": ("Harm", "signed change of the loss: which expert costs more to lose?"),
+    "kl": ("Disturbance", "KL of the prediction: which expert moves it more?"),
+    "abs_delta_nll": ("Size of the loss change", "unsigned change of the loss"),
+    "flip": ("Top prediction changed", "how often the most likely token changes"),
+}
+ROLES = {"metric": "metric", "control": "control"}
+
+# metric: (name, what it is); any other metric is shown under its own name
+_NAMES = {
+    "utilisation": ("utilisation", "share of tokens"),
+    "mean_weight": ("mean weight", "when active"),
+    "weighted_frequency": ("weighted frequency", "sum of weights"),
+    "activation_norm_mean": ("activation norm", "mean of ||E(x)||"),
+    "activation_norm": ("activation norm", "mean of ||E(x)||"),
+    "activation_norm_sd": ("activation norm, sd", "spread of ||E(x)||"),
+    "activation_sd": ("activation norm, sd", "spread of ||E(x)||"),
+    "activation_std": ("activation norm, sd", "spread of ||E(x)||"),
+    "ean": ("EAN", "sum of ||E(x)||"),
+    "reap": ("REAP", "mean of w ||E(x)||"),
+    "man": ("MAN", "mean of ||E(x)||"),
+    "msan": ("MSAN", "mean of ||E(x)||^2"),
+    "easy_ep": ("EASY-EP", "weight, norm and turn"),
+    "domain_mi": ("domain specialisation", "information on domain"),
+    "domain_specialisation": ("domain specialisation", "information on domain"),
+    "vocabulary_specialisation": ("vocabulary specialisation", "information on token"),
+    "random": ("random pair", "negative control"),
+    "gate_weight": ("gate weight", "of the token itself"),
+    "heldout_causal": ("held-out effect", "other documents' mean"),
+}
+
+
+def metric_name(metric: str) -> tuple[str, str]:
+    """A short name and what it is, for labels."""
+    return _NAMES.get(metric, (metric.replace("_", " "), ""))
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """`contrasts`: one row per (metric or control, layer, outcome), NaN where not estimable.
+
+    `harm`: one row per (metric, layer): the rank correlation across experts of the metric with the
+    expert's mean effect; empty if the run has none.
+    """
+
+    contrasts: Frame
+    harm: Frame
+
+    def count(self, outcome: str, verdict: str | None = None) -> int:
+        """Metric contrasts of an outcome, or those with a verdict."""
+        rows = self.metrics(outcome)
+        return len(rows) if verdict is None else int((rows["verdict"] == verdict).sum())
+
+    def cautions(self) -> list[str]:
+        """What the statistics warn of, each once, with the number of cells it concerns."""
+        out: list[str] = []
+        for frame in (self.contrasts, self.harm):
+            if "caution" in frame:
+                for text, cells in frame["caution"].dropna().value_counts().items():
+                    out.append(f"{text} ({cells} of {len(frame)} cells)")
+        return out
+
+    def metrics(self, outcome: str) -> Frame:
+        """The metric contrasts of one outcome."""
+        c = self.contrasts
+        return c[(c["outcome"] == outcome) & (c["role"] == "metric")]
+
+    def control(self, outcome: str, name: str) -> Frame:
+        """One control of one outcome, a row a layer."""
+        c = self.contrasts
+        return c[(c["outcome"] == outcome) & (c["metric"] == name)]
+
+    def strongest(self, outcome: str, verdict: str | None = "predictive") -> Series | None:
+        """The metric contrast with the largest |d_z| among those with a verdict (any if None)."""
+        rows = self.metrics(outcome)
+        rows = rows[rows["d_z"].notna()]
+        if verdict is not None:
+            rows = rows[rows["verdict"] == verdict]
+        return None if rows.empty else rows.loc[rows["d_z"].abs().idxmax()]
+
+
+_RENAMED = {
+    "n_documents": "documents",
+    "d_z_low": "low",
+    "d_z_high": "high",
+    "rho_low": "low",
+    "rho_high": "high",
+    "p_maxt": "p_adjusted",
+}
+_NUMBERS = ["low", "high", "p", "p_adjusted", "sesoi"]
+_WITHIN = "within-token contrast"
+
+
+def read(tests: Frame) -> Evidence:
+    """The evidence in a run's tests table."""
+    within = tests["question"] == _WITHIN
+    return Evidence(
+        _plain(tests[within], [*_NUMBERS, "d_z", "mde"]),
+        _plain(tests[~within], [*_NUMBERS, "rho", "reliability", "ceiling"]),
+    )
+
+
+def _plain(frame: Frame, numbers: list[str]) -> Frame:
+    """Renamed, with nullable columns as plain floats where NaN is what could not be estimated."""
+    renamed = {k: v for k, v in _RENAMED.items() if k in frame and frame[k].notna().any()}
+    out = frame.dropna(axis="columns", how="all").rename(columns=renamed).reset_index(drop=True)
+    for name in numbers:
+        values = out[name].astype("Float64") if name in out else pd.Series(pd.NA, index=out.index)
+        out[name] = values.astype("Float64").to_numpy(dtype="float64", na_value=float("nan"))
+    for name in ("verdict", "reason"):
+        values = out[name] if name in out else pd.Series(None, index=out.index, dtype=object)
+        out[name] = values.astype(object).where(values.notna(), None)
+    for name in ("layer", "n", "documents"):
+        out[name] = out[name].astype("int64")
+    return out

@@ -1,0 +1,112 @@
+"""The verdicts at a glance: a strip of one square per contrast, and a table of one row per metric."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from ..figures import svg
+from ..figures.palette import VERDICTS
+from ..pages.tables import Column, table
+from .answer import verdict_table
+from .evidence import OUTCOMES, Evidence, metric_name
+from .numbers import estimate
+
+SIGNS = {
+    "predictive": ("\N{BLACK UP-POINTING TRIANGLE}", "predictive"),
+    "reversed": ("\N{BLACK DOWN-POINTING TRIANGLE}", "reversed"),
+    "equivalent to none": ("\N{BLACK SQUARE}", "equivalent"),
+    "inconclusive": ("\N{WHITE CIRCLE}", "inconclusive"),
+    "not estimable": ("\N{EN DASH}", "not"),
+}
+WIDTH, LEFT = 760.0, 118.0
+
+
+def strip(evidence: Evidence) -> Markup:
+    """One mark per metric contrast, sorted by verdict, a row for harm and one for disturbance."""
+    body: list[str] = []
+    outcomes = [o for o in ("delta_nll", "kl") if evidence.count(o)]
+    most = max((evidence.count(o) for o in outcomes), default=1)
+    step = min(18.0, (WIDTH - LEFT) / max(1, min(most, 60)))
+    per_row = max(1, int((WIDTH - LEFT) // step))
+    y, said = 12.0, []
+    for outcome in outcomes:
+        title = OUTCOMES[outcome][0]
+        verdicts = evidence.metrics(outcome)["verdict"].fillna("not estimable")
+        ordered = [v for v in VERDICTS for _ in range(int((verdicts == v).sum()))]
+        body.append(svg.text(0, y + 4, title, "label"))
+        for i, verdict in enumerate(ordered):
+            shape, css, _ = VERDICTS[verdict]
+            x = LEFT + (i % per_row + 0.5) * step
+            body.append(svg.mark(x, y + i // per_row * 16, shape, css, verdict, min(5.0, step / 3)))
+        y += 16 * (1 + (max(len(ordered), 1) - 1) // per_row) + 12
+        said.append(f"{title}: {(verdicts == 'predictive').sum()} of {len(ordered)} predictive")
+    x = LEFT
+    for verdict in [v for v in VERDICTS if (evidence.contrasts["verdict"] == v).any()]:
+        shape, css, _ = VERDICTS[verdict]
+        body.append(svg.mark(x + 5, y, shape, css, r=4))
+        body.append(svg.text(x + 14, y + 4, verdict, "tick"))
+        x += 34 + 6.2 * len(verdict)
+    words = f"One mark per metric and layer. {'; '.join(said)}"
+    return svg.document(WIDTH, y + 12, words, body)
+
+
+def verdicts(evidence: Evidence) -> Markup:
+    """One row per metric and control: how many layers got each verdict, and its largest d_z."""
+    columns = [Column("metric", _stub, text=True)]
+    for outcome in ("delta_nll", "kl"):
+        if evidence.count(outcome):
+            columns += [_told(outcome), _best(outcome)]
+    key = Markup(" ").join(
+        Markup('<span class="v v-{}"><i>{}</i> {}</span>').format(css, sign, verdict)
+        for verdict, (sign, css) in SIGNS.items()
+    )
+    return Markup('<p class="key">Number of layers: {}</p>').format(key) + table(
+        verdict_table(evidence),
+        columns,
+        "Does the active expert with the higher metric matter more?",
+        [
+            "Each layer is one contrast; p-values are adjusted for all metrics and layers of the "
+            "outcome. Each control is a family of its own.",
+            Markup("Largest: the contrast with the largest |{}| with its 95% interval.").format(
+                symbols("d_z")
+            ),
+        ],
+    )
+
+
+def symbols(text: str) -> Markup:
+    """Escaped text with the effect size's name set as a symbol."""
+    return Markup(str(escape(text)).replace("d_z", "<i>d</i><sub>z</sub>"))
+
+
+def _stub(row: Mapping[str, Any]) -> str:
+    name, _ = metric_name(row["metric"])
+    return f"{name} (control)" if row["role"] == "control" else name
+
+
+def _told(outcome: str) -> Column:
+    def write(row: Mapping[str, Any]) -> Markup:
+        counts = row[outcome]["verdicts"]
+        return Markup("").join(
+            Markup('<span class="v v-{}" aria-label="{} {}">{} <i>{}</i></span>').format(
+                css, counts[verdict], verdict, counts[verdict], sign
+            )
+            for verdict, (sign, css) in SIGNS.items()
+            if counts.get(verdict)
+        )
+
+    return Column(OUTCOMES[outcome][0].lower(), write, text=True)
+
+
+def _best(outcome: str) -> Column:
+    def write(row: Mapping[str, Any]) -> str:
+        found = row[outcome]["best"]
+        if found is None:
+            return "\N{EN DASH}"
+        size = estimate(found["d_z"], found["low"], found["high"])
+        return f"{size} in {found['layer']}"
+
+    return Column("largest, in layer", write)

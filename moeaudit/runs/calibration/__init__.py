@@ -1,0 +1,1 @@
+"""The calibration audit: clean and edited models, in domain and under shift."""

@@ -1,0 +1,1 @@
+"""The within-token contrast of metrics, its controls, protocol and table."""

@@ -1,0 +1,1 @@
+"""Many tests at once: families, max-T, pooled tests and regressions."""

@@ -1,0 +1,188 @@
+"""One answer per metric over all layers, with the dependence between layers kept.
+
+Layers of one model share their tokens, so their cells are not independent and may not be added up
+as if they were (Stouffer's z, a vote count). Here the layers are averaged within each document
+first; documents are then the only thing that varies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..contrast.cells import Cell
+from ..contrast.contrast import contrast_cells
+from ..contrast.controls import CONTROLS
+from ..contrast.protocol import Protocol, get_protocol
+from ..contrast.table import caution, finish
+from ..sizes import equivalence, power
+from ..sizes.bootstrap import bca_limits, document_weights, leave_one_out, percentile_limits
+from ..sizes.effect_sizes import Pairs
+from ..sizes.limits import adjusted_limits, adjusted_tost, jackknife_se, student_limits
+from ..sizes.moments import COUNT
+from . import families
+from .maxt import max_t
+
+QUESTION = "pooled over layers"
+PLAN = ("power_at_sesoi", "mde", "n_to_decide", "n_documents_to_decide")
+
+
+def pooled(
+    effects: Any,
+    metrics: Any,
+    *,
+    outcome: str = "delta_nll",
+    protocol: str | Protocol = "moeaudit",
+    controls: Sequence[str] = tuple(CONTROLS),
+    layers: Sequence[int] | None = None,
+    seed: int = 0,
+    **settings: Any,
+) -> pd.DataFrame:
+    """The within-token contrast of each metric averaged over layers; parameters as `contrast`.
+
+    Returns
+    -------
+    One row per metric and control. `d_z` is the mean over layers of the layers' d_z, every layer
+    counting alike; its standard error and interval leave out (or resample) whole documents from
+    all layers at once. `p` is the sign-flip test of sum over layers of (document sum / (n sd)),
+    each document flipped in all layers together; corrections and `p_maxt` are over the metrics.
+    `mde`, `power_at_sesoi`, `n_documents_to_decide` and `n_to_decide` (tokens, over all layers) are of
+    the design, as in `contrast`, at alpha over the number of metrics.
+    `n_layers` counts the layers that could be used, `n_layers_dropped` those that could not.
+    """
+    recipe = get_protocol(protocol).with_(**settings)
+    cells, n_documents = contrast_cells(
+        effects, metrics, recipe, outcome=outcome, controls=controls, layers=layers, seed=seed
+    )
+    table = pool_cells(cells, n_documents, recipe, seed=seed)
+    table.insert(0, "outcome", outcome)
+    table.insert(0, "question", QUESTION)
+    return table
+
+
+def pool_cells(
+    cells: list[Cell], n_documents: int, recipe: Protocol, *, seed: int = 0
+) -> pd.DataFrame:
+    """The rows of `pooled` from cells, wherever they come from; metrics form one family."""
+    groups: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault((cell.role, cell.metric), []).append(cell)
+    rows, sums = [], []
+    for (role, name), members in groups.items():
+        row, by_document = _row(members, n_documents, recipe, seed)
+        rows.append({"metric": name, "role": role} | row)
+        sums.append(by_document)
+    table = pd.DataFrame(rows)
+    family = ["" if role == "metric" else name for role, name in groups]
+    for name in dict.fromkeys(family):
+        members = np.flatnonzero([f == name for f in family])
+        _correct(table, members, [sums[i] for i in members], recipe, seed)
+    if recipe.equivalence is None:
+        table = table.drop(columns="p_equivalence")
+    return finish(table)
+
+
+def _row(
+    members: list[Cell], n_documents: int, recipe: Protocol, seed: int
+) -> tuple[dict[str, Any], np.ndarray]:
+    every = [Pairs(c.document, c.high, c.low, n_documents) for c in members]
+    layers = [p for p in every if p.moments.n > 1 and not np.isnan(p.values("d_z")[0])]
+    n = sum(p.moments.n for p in layers)
+    present = np.zeros(n_documents, dtype=bool)
+    for p in layers:
+        present |= p.present
+    d = int(present.sum())
+    row: dict[str, Any] = {
+        "n_layers": len(layers),
+        "n_layers_dropped": len(every) - len(layers),
+        "n": n,
+        "n_documents": d,
+        "n_dropped": sum(c.n_dropped for c in members),
+        **dict.fromkeys(("d_z", "d_z_low", "d_z_high", "d_z_se", "null_se", "p_tost"), np.nan),
+        **dict.fromkeys(("reason", "caution")),
+    }
+    if not layers or d < 2:
+        why = "no layer gives a contrast" if not layers else f"only {d} document(s)"
+        return row | {"reason": f"not poolable: {why}"}, np.zeros(n_documents)
+    by_document = np.zeros(n_documents)
+    for p in layers:
+        difference, d_z = p.values("mean_difference")[0], p.values("d_z")[0]
+        scale = difference / d_z if d_z != 0 else np.std(p.high - p.low, ddof=1)
+        by_document += p.moments.difference_sums / (p.moments.n * scale * len(layers))
+    estimate = float(np.mean([p.values("d_z")[0] for p in layers]))
+    left = np.mean([p.values("d_z", leave_one_out(present)) for p in layers], axis=0)
+    row["d_z"] = estimate
+    if not np.isfinite(left).all():
+        why = "leaving one document out leaves a layer without a spread"
+        return row | {"reason": f"not poolable: {why}"}, np.zeros(n_documents)
+    se = jackknife_se(left)
+    # The spread at no effect, for planning: that of the scaled document sums themselves.
+    spread = by_document[present]
+    null_se = float(np.sqrt(d / (d - 1) * ((spread - spread.mean()) ** 2).sum()))
+    if not (se > 0 and null_se > 0):
+        why = "all documents have the same difference, so no spread"
+        return row | {"reason": f"not poolable: {why}"}, np.zeros(n_documents)
+    row["d_z_low"], row["d_z_high"] = _limits(layers, estimate, left, n_documents, recipe, seed)
+    row["p_tost"] = adjusted_tost(estimate, left, recipe.sesoi)
+    row["caution"] = caution(np.sum([p.moments.sums[:, COUNT] for p in layers], axis=0))
+    return row | {"d_z_se": se, "null_se": null_se}, by_document
+
+
+def _limits(
+    layers: list[Pairs],
+    estimate: float,
+    left: np.ndarray,
+    n_documents: int,
+    recipe: Protocol,
+    seed: int,
+) -> tuple[float, float]:
+    """The protocol's interval; the analytic ones are the jackknife's here."""
+    if recipe.interval == "adjusted":
+        return adjusted_limits(estimate, left, recipe.level)
+    if recipe.interval not in ("percentile", "bca"):
+        return student_limits(estimate, jackknife_se(left), len(left) - 1, recipe.level)
+    weights = document_weights(n_documents, recipe.n_boot, seed)
+    draws = np.mean([p.values("d_z", weights) for p in layers], axis=0)
+    draws = draws[np.isfinite(draws)]
+    if recipe.interval == "bca":
+        return bca_limits(estimate, draws, left, recipe.level)
+    return percentile_limits(draws, recipe.level)
+
+
+def _correct(
+    table: pd.DataFrame, members: np.ndarray, sums: list[np.ndarray], recipe: Protocol, seed: int
+) -> None:
+    flipped = max_t(
+        np.stack(sums, axis=1),
+        n_flips=recipe.n_flips,
+        alpha=recipe.alpha,
+        seed=seed,
+        statistic=recipe.statistic,
+    )
+    part = table.loc[members]
+    columns: dict[str, Any] = {"p": flipped.p_flip}
+    columns |= {f"p_{m}": families.adjust(flipped.p_flip, m) for m in families.METHODS}
+    columns["p_maxt"] = flipped.p_maxt
+    columns |= {"family_size": len(members), "sesoi": recipe.sesoi}
+    plan = {name: np.full(len(members), np.nan) for name in PLAN}
+    level = recipe.alpha / len(members)
+    for i, (null_se, d, n) in enumerate(zip(part["null_se"], part["n_documents"], part["n"])):
+        if not null_se > 0:
+            continue
+        needed = power.documents_to_decide(null_se, d, recipe.sesoi, level, level, recipe.power)
+        plan["power_at_sesoi"][i] = power.power_t(recipe.sesoi, null_se, float(d - 1), level)
+        plan["mde"][i] = power.minimum_detectable(null_se, float(d - 1), level, recipe.power)
+        plan["n_documents_to_decide"][i] = needed
+        plan["n_to_decide"][i] = np.ceil(needed * n / d)
+    columns |= plan
+    absent = part["p_tost"].to_numpy(float)
+    columns["p_equivalence"] = families.adjust(absent, recipe.equivalence or "holm")
+    columns["verdict"] = [
+        equivalence.verdict(float(p), float(q), float(e), recipe.alpha)
+        for p, q, e in zip(columns[f"p_{recipe.decision}"], columns["p_equivalence"], part["d_z"])
+    ]
+    for name, values in columns.items():
+        table.loc[members, name] = values

@@ -1,0 +1,240 @@
+"""The outcome regressed on a standardised metric, with layer effects and documents as clusters.
+
+Unlike the contrast this uses every active expert of a token, not the two at the ends, and asks for
+a slope: nats per standard deviation of the metric.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import statsmodels.api as sm
+from statsmodels.regression.mixed_linear_model import MixedLM
+
+from moeaudit.seeds import generator
+
+from ..contrast.cells import metric_score
+from ..contrast.checks import as_frame, metrics_table, outcome_column, outcome_values
+from ..contrast.contrast import KEYS
+from ..contrast.controls import CONTROLS, check_controls, document_folds, heldout_score
+from ..contrast.protocol import Protocol, choose_metrics, get_protocol
+from ..contrast.slots import Slots, layers_of
+from ..contrast.table import finish
+from ..sizes import power
+from . import families
+
+MODELS = {
+    "cluster": "ordinary least squares with layer effects, CR1 standard errors by document",
+    "within_token": "the same with a mean for every token and layer taken off: experts of one "
+    "token are compared with each other only",
+    "mixed": "layer effects, and a random intercept and slope for every document (REML), or the "
+    "intercept alone where the slope's variance has no optimum",
+}
+
+
+def regression(
+    effects: Any,
+    metrics: Any,
+    *,
+    outcome: str = "delta_nll",
+    protocol: str | Protocol = "moeaudit",
+    models: Sequence[str] = tuple(MODELS),
+    controls: Sequence[str] = tuple(CONTROLS),
+    layers: Sequence[int] | None = None,
+    max_tokens: int = 20_000,
+    seed: int = 0,
+    **settings: Any,
+) -> pd.DataFrame:
+    """Slope of the outcome on each metric, all layers together; parameters as `contrast`.
+
+    Parameters
+    ----------
+    models
+        From `MODELS`.
+    max_tokens
+        The mixed model is fitted to at most this many tokens (drawn at random, the same for every
+        metric); `n_dropped` counts the rows left out.
+
+    Returns
+    -------
+    One row per metric (or control) and model: `slope` (outcome units per standard deviation of the
+    metric over the layer's rows), `slope_se`, `slope_low`, `slope_high`, `p` (Student's t on
+    documents - 1 for the first two models, the mixed model's own z for it), its corrections over
+    the metrics of one model, `mde` (the slope found with the protocol's power at alpha over the
+    metrics; a bound in these units was not declared, so no n to decide), `random` (the random effects
+    by document that could be fitted), `n`, `n_documents`, `n_dropped` (rows without a value, or not
+    drawn).
+    """
+    recipe = get_protocol(protocol).with_(**settings)
+    controls = check_controls(tuple(controls))
+    table = as_frame(effects, [*KEYS, outcome_column(outcome)], "The effects table")
+    values = outcome_values(table, outcome)
+    scores = metrics_table(metrics)
+    names = choose_metrics(recipe, list(dict.fromkeys(scores["metric"].astype(str))))
+    every = list(layers_of(table, values, layers))
+    rows = []
+    for role, name, score in _scores(every, scores, names, controls, recipe, seed):
+        for model in models:
+            row = _fit(model, every, score, recipe, max_tokens, seed)
+            rows.append({"metric": name, "role": role, "model": model} | row)
+    result = pd.DataFrame(rows)
+    result.insert(0, "outcome", outcome)
+    result.insert(0, "question", "regression over all layers")
+    for model in models:
+        members = np.flatnonzero((result["model"] == model) & (result["role"] == "metric"))
+        alone = np.flatnonzero((result["model"] == model) & (result["role"] == "control"))
+        for method in families.METHODS:
+            p = families.adjust(result["p"].to_numpy(float)[members], method)
+            result.loc[members, f"p_{method}"] = p
+            result.loc[alone, f"p_{method}"] = result.loc[alone, "p"]
+    result["mde"] = [
+        power.minimum_detectable(se, float(d - 1), recipe.alpha / size, recipe.power)
+        if se > 0
+        else np.nan
+        for se, d, size in zip(
+            result["slope_se"],
+            result["n_documents"],
+            np.where(result["role"] == "metric", len(names), 1),
+        )
+    ]
+    return finish(result)
+
+
+def _scores(
+    every: list[Slots],
+    scores: pd.DataFrame,
+    names: list[str],
+    controls: tuple[str, ...],
+    recipe: Protocol,
+    seed: int,
+) -> Iterator[tuple[str, str, list[np.ndarray]]]:
+    for name in names:
+        part = scores.loc[scores["metric"] == name]
+        by_layer = []
+        for slots in every:
+            mine = part.loc[part["layer"] == slots.layer]
+            expert, value = mine["expert"].to_numpy(np.int64), mine["value"].to_numpy(np.float64)
+            by_layer.append(metric_score(slots, expert, value))
+        yield "metric", name, by_layer
+    for name in controls:
+        if name == "random":
+            rng = generator(seed, "control", "random slope")
+            yield "control", name, [rng.random(s.expert.shape) for s in every]
+        elif name == "gate_weight":
+            ranks = [-np.arange(s.expert.shape[1], dtype=float) for s in every]
+            yield (
+                "control",
+                name,
+                [np.broadcast_to(r, s.expert.shape) for r, s in zip(ranks, every)],
+            )
+        elif every[0].n_documents < 2:  # no other document to score an expert by
+            yield "control", name, [np.full(s.expert.shape, np.nan) for s in every]
+        else:
+            folds = document_folds(every[0].n_documents, recipe.n_folds, seed)
+            yield "control", name, [heldout_score(s, folds) for s in every]
+
+
+def _rows(
+    every: list[Slots], score: list[np.ndarray], within: bool, keep: list[np.ndarray]
+) -> tuple[np.ndarray, ...]:
+    """Outcome, standardised metric, layer place and document of every usable row; the means of
+    layers (or of tokens, if `within`) are taken off."""
+    parts = []
+    for place, (slots, x, tokens) in enumerate(zip(every, score, keep)):
+        use = slots.present & ~np.isnan(x) & tokens[:, None]
+        y, z = slots.value, np.where(use, x, np.nan)
+        scored = z[use]
+        if len(scored) == 0 or np.ptp(scored) == 0:
+            continue
+        z = (z - scored.mean()) / scored.std()
+        y = y - y[use].mean()
+        if within:
+            count = np.maximum(use.sum(axis=1, keepdims=True), 1)
+            y = y - np.where(use, y, 0).sum(axis=1, keepdims=True) / count
+            z = z - np.where(use, z, 0).sum(axis=1, keepdims=True) / count
+        document = np.broadcast_to(slots.document[:, None], use.shape)
+        parts.append((y[use], z[use], np.full(int(use.sum()), place), document[use]))
+    if not parts:
+        return tuple(np.empty(0) for _ in range(4))
+    return tuple(np.concatenate(column) for column in zip(*parts))
+
+
+def _fit(
+    model: str, every: list[Slots], score: list[np.ndarray], recipe: Protocol, cap: int, seed: int
+) -> dict[str, Any]:
+    offered = sum(int(s.present.sum()) for s in every)
+    keep = [np.ones(len(s.document), dtype=bool) for s in every]
+    total = sum(len(s.document) for s in every)
+    if model == "mixed" and total > cap:
+        rngs = [generator(seed, "mixed tokens", s.layer) for s in every]
+        keep = [r.random(len(s.document)) < cap / total for r, s in zip(rngs, every)]
+    y, x, layer, document = _rows(every, score, model == "within_token", keep)
+    d = len(np.unique(document))
+    row: dict[str, Any] = {"n": len(y), "n_documents": d, "n_dropped": offered - len(y)}
+    row |= dict.fromkeys(("slope", "slope_se", "slope_low", "slope_high", "p"), np.nan)
+    row["random"] = "none"
+    if len(y) == 0 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return row | {"reason": "the metric or the outcome does not vary within any layer"}
+    if d < 2:
+        return row | {"reason": "a slope by document needs at least 2 documents, and has 1"}
+    if model == "mixed":
+        dummies = (layer[:, None] == np.unique(layer)).astype(np.float64)
+        fit: Any = _mixed(y, np.column_stack([x, dummies]), x, document)
+        if fit is None or not fit.converged:
+            return row | {
+                "reason": "the mixed model has no optimum on so few or such equal effects"
+            }
+    else:
+        # Layer (or token) means are already off both sides, which gives the same slope as dummies
+        # for them (Frisch, Waugh & Lovell).
+        fit = sm.OLS(y, x).fit(cov_type="cluster", cov_kwds={"groups": document}, use_t=True)
+    low, high = fit.conf_int(alpha=1 - recipe.level)[0]
+    numbers = (fit.params[0], fit.bse[0], low, high, fit.pvalues[0])
+    names = ("slope", "slope_se", "slope_low", "slope_high", "p")
+    row |= {n: float(v) for n, v in zip(names, numbers)}
+    return row | {"random": getattr(fit, "random", "none"), "reason": None}
+
+
+def _mixed(y: np.ndarray, design: np.ndarray, x: np.ndarray, document: np.ndarray) -> Any:
+    """Random intercept and slope by document, or the intercept alone where that has no optimum.
+
+    A variance estimated as zero is an answer here, not a fault, so statsmodels' warnings about the
+    boundary are not passed on.
+    """
+    scale = float(y.std())
+    ones = np.ones_like(x)
+    found: Any = None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for random, name in (
+            (np.column_stack([ones, x]), "intercept and slope"),
+            (ones, "intercept"),
+        ):
+            try:
+                fit: Any = MixedLM(y / scale, design, groups=document, exog_re=random).fit()
+            except np.linalg.LinAlgError:  # a design that cannot be inverted: no such model
+                continue
+            found = _Scaled(fit, scale, name)
+            if found.converged:
+                break
+    return found
+
+
+class _Scaled:
+    """A fit of y / scale, read in the units of y."""
+
+    def __init__(self, fit: Any, scale: float, random: str) -> None:
+        self.random = random
+        self.converged = bool(fit.converged) and bool(np.isfinite(fit.bse_fe[0]))
+        self.params = np.asarray(fit.fe_params) * scale
+        self.bse = np.asarray(fit.bse_fe) * scale
+        self.pvalues = np.asarray(fit.pvalues)[: len(self.params)]
+        self._limits = fit.conf_int
+        self._scale = scale
+
+    def conf_int(self, alpha: float) -> np.ndarray:
+        return np.asarray(self._limits(alpha)) * self._scale

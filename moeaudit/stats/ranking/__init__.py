@@ -1,0 +1,1 @@
+"""Metrics against harm across experts, with the reliability that bounds them."""

@@ -1,0 +1,107 @@
+"""The table of `expert_harm`: corrections over families, equivalence, verdicts, column order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from ..contrast.protocol import Protocol
+from ..contrast.table import finish
+from ..families import families
+from ..families.maxt import step_down
+from ..sizes import equivalence
+from .attenuation import Attenuation
+from .power import PLAN, critical_of, plan
+
+QUESTION = "per-expert expected harm"
+
+COLUMNS = [
+    *("question", "outcome", "per", "metric", "role", "layer"),
+    *("n", "n_documents", "n_experts", "n_dropped"),
+    *("rho", "rho_low", "rho_high", "rho_analytic_low", "rho_analytic_high"),
+    *("rho_true", "rho_true_low", "rho_true_high"),
+    *("tau", "tau_low", "tau_high", "tau_analytic_low", "tau_analytic_high"),
+    *("reliability", "ceiling", "p", *(f"p_{m}" for m in families.METHODS), "p_maxt"),
+    *("sesoi", "p_tost", "p_equivalence", *PLAN, "no_plan"),
+    *("family_size", "verdict", "reason", "caution"),
+]
+
+
+def ranking_table(
+    rows: list[dict[str, Any]],
+    null: list[np.ndarray],
+    outcome: str,
+    per: str,
+    sesoi: float,
+    recipe: Protocol,
+    order: list[str],
+) -> pd.DataFrame:
+    """Rows in the order of `order` and of layers; metrics form one family, each control its own."""
+    table = pd.DataFrame(rows)
+    family = np.where(table["role"] == "metric", "metric", table["metric"])
+    for name in dict.fromkeys(family):
+        members = np.flatnonzero(family == name)
+        part = table.loc[members]
+        p = part["p"].to_numpy(float)
+        columns: dict[str, Any] = {f"p_{m}": families.adjust(p, m) for m in families.METHODS}
+        columns["p_maxt"] = step_down(part["z"].to_numpy(float), [null[i] for i in members])
+        ok = part["reason"].isna().to_numpy()
+        refuted = np.full(len(members), np.nan)
+        for i in np.flatnonzero(ok):
+            r, se, documents = (part[c].iloc[i] for c in ("rho_true", "se", "n_documents"))
+            known = np.isfinite(se) and se > 0
+            dof = float(documents - 1)
+            refuted[i] = equivalence.tost(float(r), float(se), dof, sesoi).p if known else 1.0
+        columns |= _plans(part, ok, [null[i] for i in members], sesoi, recipe)
+        columns["p_tost"] = refuted
+        columns["p_equivalence"] = families.adjust(refuted, recipe.equivalence or "holm")
+        columns["family_size"] = len(members)
+        columns["verdict"] = [
+            equivalence.verdict(*x, recipe.alpha)
+            for x in zip(
+                columns[f"p_{recipe.decision}"], columns["p_equivalence"], part["rho"].to_numpy()
+            )
+        ]
+        for column, values in columns.items():
+            table.loc[members, column] = values
+    table["sesoi"], table["outcome"], table["per"], table["question"] = (
+        sesoi,
+        outcome,
+        per,
+        QUESTION,
+    )
+    place = [order.index(n) for n in table["metric"]]
+    table = table.assign(place=place).sort_values(["role", "place", "layer"], kind="stable")
+    table = pd.concat([table[table["role"] == r] for r in ("metric", "control")], ignore_index=True)
+    return finish(table.loc[:, COLUMNS].copy())
+
+
+def _plans(
+    part: pd.DataFrame, ok: np.ndarray, null: list[np.ndarray], sesoi: float, recipe: Protocol
+) -> dict[str, Any]:
+    """Minimum detectable correlation and what would decide each cell; `no_plan` where that is nothing."""
+    out: dict[str, Any] = {name: np.full(len(part), np.nan) for name in PLAN}
+    out["no_plan"] = np.full(len(part), None, dtype=object)
+    size = len(part)
+    critical = critical_of(null, recipe.alpha)
+    if recipe.decision != "maxt":
+        critical = float(norm.isf(recipe.alpha / size / 2))
+    for i in np.flatnonzero(ok):
+        row = part.iloc[i]
+        numbers, why = plan(
+            int(row["n_experts"]),
+            int(row["n_documents"]),
+            Attenuation(float(row["reliability"])),
+            float(row["se"]),
+            critical,
+            sesoi,
+            recipe.alpha / size,
+            recipe.power,
+        )
+        for name, value in numbers.items():
+            out[name][i] = value
+        out["no_plan"][i] = why
+    return out

@@ -1,0 +1,1 @@
+"""Sets of experts removed together: interactions, redundancy, Shapley values."""

@@ -1,0 +1,1 @@
+"""Effect sizes, their limits, power and equivalence."""

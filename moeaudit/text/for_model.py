@@ -1,0 +1,44 @@
+"""Documents as the tokens that one model can read; the one place where the two meet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from moeaudit.errors import InputError
+
+from .tokens import TokenizedCorpus, tokenize
+
+_SHORTEST = 3  # a piece must be longer than the two tokens that a last piece may borrow
+
+
+def tokens_for(model: Any, docs: Any, max_length: int | None = None) -> TokenizedCorpus:
+    """Token chunks of `docs` that `model` (anything with name, tokenizer, max_length and vocab_size) can read.
+
+    A `TokenizedCorpus` is passed through once its chunks are checked. Raises InputError for a
+    `max_length` that does not fit, token ids outside the vocabulary, chunks that are too short or
+    too long, and for texts with nothing to predict.
+    """
+    limit = model.max_length if max_length is None else max_length
+    if not isinstance(limit, int) or not _SHORTEST <= limit <= model.max_length:
+        raise InputError(
+            f"max_length = {limit} does not fit: {model.name} reads {_SHORTEST} to {model.max_length} tokens in "
+            "one piece. Longer documents are cut into pieces of max_length by themselves."
+        )
+    if not isinstance(docs, TokenizedCorpus):
+        return tokenize(docs, model.tokenizer, limit, vocabulary=model.vocab_size)
+    if not docs.chunks:
+        raise InputError("The tokenised corpus holds no chunk, so there is nothing to read.")
+    for chunk in docs.chunks:
+        if not 2 <= len(chunk.ids) <= limit:
+            raise InputError(
+                f"Document {chunk.document} has a chunk of {len(chunk.ids)} tokens; 2 to {limit} were "
+                f"expected, what {model.name} reads in one piece. Tokenise it with max_length={limit}."
+            )
+        low, high = int(chunk.ids.min()), int(chunk.ids.max())
+        if low < 0 or high >= model.vocab_size:
+            raise InputError(
+                f"Document {chunk.document} holds the token id {low if low < 0 else high}; 0 to "
+                f"{model.vocab_size - 1} were expected, the vocabulary of {model.name}. Tokenise it with the "
+                "model's own tokenizer, or pass it as a string."
+            )
+    return docs

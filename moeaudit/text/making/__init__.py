@@ -1,0 +1,1 @@
+"""How the bundled corpus is made; readers never need it."""
