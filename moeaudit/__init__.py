@@ -32,14 +32,15 @@ if TYPE_CHECKING:
     from .causal import ablate as ablate
     from .causal import decompose as decompose
     from .causal import expert_outputs as expert_outputs
-    from .causal import export_pruned as export_pruned
     from .causal import interactions as interactions
-    from .causal import prune_curve as prune_curve
     from .causal import redundancy as redundancy
     from .causal import screen as screen
     from .causal import shapley as shapley
     from .causal import verify as verify
     from .causal import without_experts as without_experts
+    from .front import Run as Run
+    from .front import audit as audit
+    from .front import calibration_audit as calibration_audit
     from .models import Model as Model
     from .models import bundled_models as bundled_models
     from .models import load as load
@@ -51,9 +52,8 @@ if TYPE_CHECKING:
     from .observe import load_balance as load_balance
     from .observe import router_saturation as router_saturation
     from .observe import vocabulary_specialisation as vocabulary_specialisation
-    from .runs import Run as Run
-    from .runs import audit as audit
-    from .runs.calibration.audit import calibration_audit as calibration_audit
+    from .pruning import export_pruned as export_pruned
+    from .pruning import prune_curve as prune_curve
     from .stats import contrast as contrast
     from .stats import expert_harm as expert_harm
     from .text import Corpus as Corpus
@@ -62,8 +62,7 @@ if TYPE_CHECKING:
     from .text import documents as documents
 
 from .errors import MoeAuditError as MoeAuditError
-
-__version__ = "0.1.0"
+from .version import __version__ as __version__
 
 _ROOM_OF = {
     "Predictions": "calibration",
@@ -97,8 +96,8 @@ _ROOM_OF = {
     "decompose": "causal",
     "expert_outputs": "causal",
     "without_experts": "causal",
-    "export_pruned": "causal",
-    "prune_curve": "causal",
+    "export_pruned": "pruning",
+    "prune_curve": "pruning",
     "screen": "causal",
     "interactions": "causal",
     "redundancy": "causal",
@@ -107,9 +106,9 @@ _ROOM_OF = {
     "Model": "models",
     "bundled_models": "models",
     "load": "models",
-    "Run": "runs",
-    "audit": "runs",
-    "calibration_audit": "runs.calibration",
+    "Run": "front",
+    "audit": "front",
+    "calibration_audit": "front",
     "contrast": "stats",
     "expert_harm": "stats",
     "Corpus": "text",

@@ -197,7 +197,7 @@ def test_an_interrupt_says_how_to_go_on(monkeypatch, capfd, tmp_path):
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("moeaudit.runs.audit", interrupted)
+    monkeypatch.setattr("moeaudit.front.audit", interrupted)
     assert call(monkeypatch, "audit", "anything", "--out", tmp_path / "x") == 130
     assert "the same command continues" in capfd.readouterr().err
 
@@ -206,7 +206,7 @@ def test_a_terminal_that_cannot_print_triangles_gets_letters(tmp_path):
     folder = synthetic.write_run(tmp_path / "run", documents=8, tokens=12, layers=3)
     code = (
         "import sys; from pathlib import Path; from rich.console import Console\n"
-        "from moeaudit.runs import Run; from moeaudit.cli.audit import show\n"
+        "from moeaudit.front import Run; from moeaudit.cli.audit import show\n"
         "show(Run.load(sys.argv[1]), Console(width=100), Path('x.html'))"
     )
     done = subprocess.run(
@@ -263,7 +263,8 @@ def test_progress_tells_rate_and_time_left():
 
 
 def test_numbers_that_fail_verification_are_not_a_success(small, tmp_path, monkeypatch, capfd):
-    from moeaudit.runs.folder import read_record, write_json
+    from moeaudit.runs.folder import read_record
+    from moeaudit.store.files import write_json
 
     out = tmp_path / "run"
     arguments = [*small, "--out", out, "--layers", "0", "--documents", "4"]

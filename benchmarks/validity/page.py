@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .__main__ import BOUND, claims, coverage, family_wise
 from .draws import CELLS, Draw, Law, described, real_census, redrawn, simulated, uneven
+from .measures import BOUND, claims, coverage, family_wise
 from .picture import picture
 
 # Documents x tokens of each. The first has fewer documents than the table gives without a caution.

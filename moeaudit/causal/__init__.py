@@ -2,9 +2,6 @@
 
 from moeaudit.models.router import answer_without as answer_without
 from moeaudit.models.router import without_experts as without_experts
-from moeaudit.pruning import PruneCurve as PruneCurve
-from moeaudit.pruning import export_pruned as export_pruned
-from moeaudit.pruning import prune_curve as prune_curve
 from moeaudit.stats.sets.interactions import interactions as interactions
 from moeaudit.stats.sets.interactions import redundancy as redundancy
 from moeaudit.stats.sets.shapley import shapley as shapley
@@ -51,7 +48,6 @@ __all__ = [
     "Intervention",
     "LogitContrast",
     "MeanOutput",
-    "PruneCurve",
     "Permutations",
     "Renormalize",
     "Reroute",
@@ -70,9 +66,7 @@ __all__ = [
     "answer_without",
     "expert_outputs",
     "interactions",
-    "export_pruned",
     "plan_for",
-    "prune_curve",
     "replay_for",
     "screen",
     "redundancy",

@@ -9,8 +9,8 @@ import sys
 
 import typer
 
-from moeaudit import __version__
 from moeaudit.errors import MoeAuditError
+from moeaudit.version import __version__
 
 from .audit import audit
 from .calibrate.command import calibrate

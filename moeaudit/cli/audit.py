@@ -12,7 +12,7 @@ from .options import default_out, parse_layers
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from moeaudit.runs import Run
+    from moeaudit.front import Run
 
 
 def audit(
@@ -49,7 +49,7 @@ def audit(
 ) -> None:
     """Audit MODEL: remove every active expert of every token, one at a time, and test what
     routing metrics say about it. The same command resumes an interrupted run."""
-    from moeaudit.runs import audit as run_audit
+    from moeaudit.front import audit as run_audit
 
     from .console import console
     from .progress import ConsoleProgress

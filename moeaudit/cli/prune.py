@@ -10,7 +10,7 @@ import typer
 from moeaudit.errors import InputError
 
 if TYPE_CHECKING:
-    from moeaudit.causal import PruneCurve
+    from moeaudit.pruning import PruneCurve
 
 
 def prune(
@@ -45,8 +45,8 @@ def prune(
 ) -> None:
     """Drop experts of MODEL by each criterion and at random, and measure loss and KL on documents
     that the criteria were not computed on."""
-    from moeaudit.causal import export_pruned, prune_curve
     from moeaudit.models import load
+    from moeaudit.pruning import export_pruned, prune_curve
     from moeaudit.text.choice import gather
 
     from .console import console, say

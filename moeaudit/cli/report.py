@@ -16,6 +16,6 @@ def report(
     ] = None,
 ) -> None:
     """Write the HTML report of a finished run from its tables; nothing is computed again."""
-    from moeaudit.runs import Run
+    from moeaudit.front import Run
 
     typer.echo(f"Report: {Run.load(run).report(out)}")

@@ -11,8 +11,6 @@ from .tables import RANDOM
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from .result import PruneCurve
-
 # Okabe and Ito's colours, which common forms of colour blindness keep apart; criteria differ by
 # marker as well.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -25,13 +23,12 @@ _OUTCOMES = {
 }
 
 
-def curve_figure(curve: PruneCurve, outcome: str) -> go.Figure:
+def curve_figure(table: Any, outcome: str, *, model: str, level: float) -> go.Figure:
     """A panel for each scope (row) and depth (column). Raises InputError for an unknown outcome."""
     from plotly.subplots import make_subplots
 
     if outcome not in _OUTCOMES:
         raise InputError(f"outcome = {outcome!r}: use one of {', '.join(_OUTCOMES)}.")
-    table: Any = curve.table
     scopes, depths = list(table["scope"].unique()), list(table["depth"].unique())
     shares = sorted(table["keep"].unique().tolist(), reverse=True)
     names = [name for name in table["criterion"].unique() if name != RANDOM]
@@ -48,7 +45,7 @@ def curve_figure(curve: PruneCurve, outcome: str) -> go.Figure:
     for r, scope in enumerate(scopes, 1):
         for c, depth in enumerate(depths, 1):
             cell = table[(table["scope"] == scope) & (table["depth"] == depth)]
-            for trace in _panel(cell, names, outcome, shares, first=r == c == 1, level=curve.level):
+            for trace in _panel(cell, names, outcome, shares, first=r == c == 1, level=level):
                 figure.add_trace(trace, row=r, col=c)
     figure.update_xaxes(
         tickvals=list(range(len(shares))),
@@ -63,7 +60,7 @@ def curve_figure(curve: PruneCurve, outcome: str) -> go.Figure:
     figure.update_yaxes(gridcolor="#e4e4e4", zerolinecolor="#888")
     figure.update_yaxes(title_text=_OUTCOMES[outcome][0], col=1)
     figure.update_layout(
-        title={"text": f"Pruning experts of {curve.model}", "x": 0.01},
+        title={"text": f"Pruning experts of {model}", "x": 0.01},
         template="none",
         height=200 + 330 * len(scopes),
         width=max(640, 120 + 360 * len(depths)),

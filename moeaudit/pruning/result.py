@@ -112,7 +112,7 @@ class PruneCurve:
         """Cost against the share kept, a panel for each scope and depth, random draws as a band."""
         from .figure import curve_figure
 
-        return curve_figure(self, outcome)
+        return curve_figure(self.table, outcome, model=self.model, level=self.level)
 
     def __repr__(self) -> str:
         sums = self.boot.sums

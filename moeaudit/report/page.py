@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from moeaudit.errors import RunError
+from moeaudit.runs.folder import check_report_path
+from moeaudit.store.files import write_text
 
 from .figures.associations import associations
 from .figures.contrasts import contrasts
@@ -35,7 +36,7 @@ from .words.verdicts import strip, symbols, verdicts
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from moeaudit.runs import Run
+    from moeaudit.runs.run import StoredRun
 
 CONTENTS = [
     ("verification", "Are the numbers right?"),
@@ -51,10 +52,9 @@ CONTENTS = [
     ("limits", "Not tested"),
     ("provenance", "Provenance"),
 ]
-_MARK = '<meta name="generator" content="moeaudit'
 
 
-def figures(run: Run) -> list[Figure]:
+def figures(run: StoredRun) -> list[Figure]:
     """The report's figures in order."""
     evidence = read(run.tests)
     cells = cell_table(run.effects, experts_of(run))
@@ -64,21 +64,21 @@ def figures(run: Run) -> list[Figure]:
     return [*out, depth(depth_table(run.effects)), spread(spread_table(run.effects))]
 
 
-def plotly_figures(run: Run) -> dict[str, go.Figure]:
+def plotly_figures(run: StoredRun) -> dict[str, go.Figure]:
     """The interactive figures by name: maps, contrasts, associations, depth, spread."""
     return {f.key: f.plot for f in figures(run) if f.plot is not None}
 
 
-def experts_of(run: Run) -> dict[int, int]:
+def experts_of(run: StoredRun) -> dict[int, int]:
     """Number of experts by decoder layer."""
     return {int(layer): n for layer, n in run.record["model"]["num_experts"].items()}
 
 
-def render(run: Run) -> str:
+def render(run: StoredRun) -> str:
     """The page as text. Every word that comes from a model or a corpus is escaped on the way."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    from moeaudit import __version__
+    from moeaudit.version import __version__
 
     environment = Environment(
         loader=PackageLoader("moeaudit.report", "templates"),
@@ -129,35 +129,17 @@ def render(run: Run) -> str:
 _FIGURE_KEYS = {"maps", "contrasts", "associations", "depth", "spread", "calibration"}
 
 
-def _calibration(run: Run) -> Markup | None:
+def _calibration(run: StoredRun) -> Markup | None:
     from .pages.calibration_section import calibration_section
 
     return calibration_section(run.folder, run.record["model"].get("weights_sha256"))
 
 
-def write_report(run: Run, path: Path) -> Path:
+def write_report(run: StoredRun, path: Path) -> Path:
     """Write the page atomically. Raises RunError if `path` is taken by anything but such a page."""
-    from moeaudit.runs.folder import write_text
-
     check_report_path(path)
     write_text(path, render(run))
     return path
-
-
-def check_report_path(path: Path) -> None:
-    """Refuse a path that is a folder, or a file that no report may replace."""
-    if path.is_dir():
-        raise RunError(
-            f"{path} is a folder; the report needs a file name, such as {path}/audit.html."
-        )
-    if path.is_file():
-        with path.open("rb") as handle:
-            head = handle.read(4096)
-        if head and _MARK.encode() not in head:
-            raise RunError(
-                f"{path} exists and is not a report of moeaudit. Nothing was written. Choose "
-                "another name for the report, or remove that file."
-            )
 
 
 def _static(name: str) -> str:

@@ -49,7 +49,7 @@ def session() -> dict[str, Any]:
 
 def package_versions() -> dict[str, str | None]:
     """Installed versions; None where a package is not installed under that name."""
-    from moeaudit import __version__
+    from moeaudit.version import __version__
 
     versions: dict[str, str | None] = {}
     for name in PACKAGES:

@@ -5,21 +5,22 @@ from __future__ import annotations
 import html
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from moeaudit.errors import RunError
+from moeaudit.store.files import read_table
 from moeaudit.store.shards import Shards
 
-from .folder import read_record, read_table
+from .folder import read_record
 from .spec import AuditSpec
 
 if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
     from moeaudit.frames import Frame
 
+R = TypeVar("R", bound="StoredRun")
 
-class Run:
+
+class StoredRun:
     """The answer to one AuditSpec. Tables are read from the folder when first asked for.
 
     `tokens`: one row per audited position. `routing` and `effects`: one row per (document,
@@ -34,7 +35,7 @@ class Run:
         self.spec = AuditSpec.from_dict(record["spec"])
 
     @classmethod
-    def load(cls, folder: str | Path) -> Run:
+    def load(cls: type[R], folder: str | Path) -> R:
         """Open the folder of a finished run.
 
         Raises RunError if it holds no run, a damaged one, or one that was not finished.
@@ -89,20 +90,6 @@ class Run:
         if not any(v["n"] for v in self.verification):
             return "No engine could recompute any of these numbers: they are not verified."
         return None
-
-    def report(self, path: str | Path | None = None) -> Path:
-        """Write the run as one self-contained HTML page; by default `report.html` in the folder."""
-        from moeaudit.report import (
-            write_report,  # the report reads runs, so it cannot be imported above
-        )
-
-        return write_report(self, self.folder / "report.html" if path is None else Path(path))
-
-    def figures(self) -> dict[str, go.Figure]:
-        """The report's figures as interactive plotly figures, for a notebook."""
-        from moeaudit.report import plotly_figures
-
-        return plotly_figures(self)
 
     def __repr__(self) -> str:
         s = self.record["summary"]

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from moeaudit.frames import Frame
+from moeaudit.store.files import write_table
 from moeaudit.store.shards import Shards
 from moeaudit.text.choice import Material
 
 from .analysis import OUTCOMES
-from .folder import write_table
 from .progress import Progress
 from .spec import AuditSpec
 

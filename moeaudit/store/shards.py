@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moeaudit.errors import RunError
-from moeaudit.runs.folder import read_table, write_json, write_table
+
+from .files import read_table, write_json, write_table
 
 if TYPE_CHECKING:
     from moeaudit.frames import Frame

@@ -79,7 +79,7 @@ def test_streaming_to_parquet_gives_the_same_table(model, effects, tmp_path):
 
 
 def test_blocks_of_positions_keep_the_order(model, effects, monkeypatch):
-    import moeaudit.causal.plan as plan
+    import moeaudit.causal.walk.plan as plan
 
     monkeypatch.setattr(plan, "_ROW_BYTES", 1)  # one position at a time
     again = ma.ablate(model, [tiny_moe.ids(12), tiny_moe.ids(9, seed=1)])

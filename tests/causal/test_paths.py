@@ -102,9 +102,9 @@ def test_a_horizon_does_not_change_the_own_effect():
 
 
 def test_small_pieces_give_the_same_spill(monkeypatch):
-    import moeaudit.causal.attend_rows as attend_rows
-    import moeaudit.causal.plan as plan
-    import moeaudit.causal.wavefront as wavefront
+    import moeaudit.causal.attention.rows as attend_rows
+    import moeaudit.causal.walk.plan as plan
+    import moeaudit.causal.walk.wavefront as wavefront
 
     model, ids = tiny_moe.load("qwen2_moe"), tiny_moe.ids(9)
     whole = ma.ablate(model, [ids], horizon=4)

@@ -117,9 +117,10 @@ def write_run(folder: Path, model: str = "tiny-made-up", **shape: int) -> Path:
     import dataclasses
 
     from moeaudit.runs import AuditSpec, LogProgress, stages
-    from moeaudit.runs.folder import FORMAT, RECORD, write_json, write_table
+    from moeaudit.runs.folder import FORMAT, RECORD
     from moeaudit.runs.provenance import now, session
     from moeaudit.stats import get_protocol
+    from moeaudit.store.files import write_json, write_table
     from moeaudit.store.shards import Shards
 
     made = tables(**shape)

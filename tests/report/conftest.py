@@ -16,7 +16,7 @@ def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def run(made_up):
-    from moeaudit.runs import Run
+    from moeaudit.front import Run
 
     return Run.load(made_up)
 

@@ -12,9 +12,9 @@ import pytest
 from made import synthetic
 
 from moeaudit.errors import RunError
+from moeaudit.front import Run
 from moeaudit.report import plotly_figures, render, write_report
-from moeaudit.runs import Run
-from moeaudit.runs.folder import read_table, write_json, write_table
+from moeaudit.store.files import read_table, write_json, write_table
 
 FIGURES = ("maps", "contrasts", "associations", "depth", "spread")
 BUDGET = 4_000_000  # bytes: two thirds are the compressed plotting library

@@ -24,7 +24,7 @@ def tiny_model(tiny_folder: Path):
 @pytest.fixture
 def small_audit(tiny_model):
     """`audit` of the tiny model, small enough to run many times."""
-    from moeaudit.runs import audit
+    from moeaudit.front import audit
 
     return functools.partial(audit, tiny_model, tiny_run.TEXTS, tokens=12, verify_rows=2)
 
@@ -32,7 +32,7 @@ def small_audit(tiny_model):
 @pytest.fixture(scope="session")
 def finished(tiny_model, tmp_path_factory):
     """A finished audit of the tiny model; tests may read it, not write to it."""
-    from moeaudit.runs import audit
+    from moeaudit.front import audit
 
     out = tmp_path_factory.mktemp("runs") / "whole"
     return audit(tiny_model, tiny_run.TEXTS, out=out, tokens=12, verify_rows=2)

@@ -16,7 +16,7 @@ import moeaudit as ma
 from moeaudit.calibration import Predictions, calibration_scores
 from moeaudit.causal.operators.without import Experts
 from moeaudit.errors import InputError, RunError
-from moeaudit.runs.calibration.audit import calibration_audit
+from moeaudit.front import calibration_audit
 from moeaudit.runs.calibration.tables import BETWEEN, IN, SHIFTED
 from moeaudit.text import Corpus, Document
 
@@ -161,7 +161,7 @@ def test_without_fit_documents_a_third_is_set_aside(tiny_model):
 
 
 def test_the_page_of_a_run_has_the_calibration_audit_of_its_folder(done, finished, tmp_path):
-    from moeaudit.runs import Run
+    from moeaudit.front import Run
 
     without = finished.report(tmp_path / "without.html").read_text("utf-8")
     assert 'id="calibration"' not in without and 'href="#calibration"' not in without

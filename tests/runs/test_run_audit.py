@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 
 from moeaudit.errors import InputError, RunError
-from moeaudit.runs import LogProgress, Run
+from moeaudit.front import Run
+from moeaudit.runs import LogProgress
 
 TABLES = ("documents", "tokens", "experts", "tests", "routing", "effects")
 
@@ -109,9 +110,9 @@ def test_bad_questions_leave_no_folder(small_audit, tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-import tiny_run
-from moeaudit.runs import LogProgress, audit
-from moeaudit.runs.shards import Shards
+from made import tiny_run
+from moeaudit.front import audit
+from moeaudit.store.shards import Shards
 
 write = Shards.write
 def write_and_die(self, number, frame):

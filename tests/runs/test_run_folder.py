@@ -12,17 +12,8 @@ import pytest
 from test_run_spec import SPEC
 
 from moeaudit.errors import RunError
-from moeaudit.runs.folder import (
-    FORMAT,
-    claim,
-    locked,
-    read_record,
-    read_table,
-    replacing,
-    write_json,
-    write_table,
-    write_text,
-)
+from moeaudit.runs.folder import FORMAT, claim, read_record
+from moeaudit.store.files import locked, read_table, replacing, write_json, write_table, write_text
 from moeaudit.store.shards import Shards
 
 FRAME = pd.DataFrame({"a": [1, 2, 3], "b": ["x", "y", None]})
@@ -121,7 +112,7 @@ def test_a_record_that_is_not_ours_is_refused(tmp_path, text):
 
 def test_two_writers_cannot_share_a_folder(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from moeaudit.runs.folder import locked\n"
+        "import sys; from pathlib import Path; from moeaudit.store.files import locked\n"
         "from moeaudit.errors import RunError\n"
         "try:\n"
         "    with locked(Path(sys.argv[1])): print('in')\n"

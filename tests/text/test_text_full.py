@@ -105,7 +105,7 @@ def test_the_command_writes_the_folder_transformers_reads(tiny, tmp_path, capsys
     loaded = PreTrainedTokenizerFast.from_pretrained(tmp_path)
     assert loaded.bos_token_id == loaded.eos_token_id == loaded.pad_token_id == 0
     assert vocabulary.main(["--corpus", str(tmp_path / "no"), "--out", str(tmp_path)]) == 2
-    assert "text.build" in capsys.readouterr().err
+    assert "text.making.build" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

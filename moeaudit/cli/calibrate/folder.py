@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from moeaudit.errors import RunError
 from moeaudit.frames import Frame
 from moeaudit.report.pages.calibration import render_calibration
-from moeaudit.runs.folder import write_json, write_table, write_text
+from moeaudit.store.files import write_json, write_table, write_text
 
 if TYPE_CHECKING:
     from moeaudit.calibration import Predictions
@@ -47,8 +47,8 @@ def write_calibration(
 
     Everything is made in a folder beside the wanted one, which takes its place at the end.
     """
-    from moeaudit import __version__
     from moeaudit.calibration.scores.scores import MEANING
+    from moeaudit.version import __version__
 
     check_folder(folder)
     digest = hashlib.sha256(source.read_bytes()).hexdigest()

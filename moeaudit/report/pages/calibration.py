@@ -43,7 +43,7 @@ def render_calibration(
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    from moeaudit import __version__
+    from moeaudit.version import __version__
 
     environment = Environment(
         loader=PackageLoader("moeaudit.report", "templates"),

@@ -11,35 +11,35 @@ from markupsafe import Markup
 
 from moeaudit.calibration.scores.reliability import reliability
 from moeaudit.frames import Frame
-from moeaudit.runs.folder import write_text
+from moeaudit.runs.folder import check_report_path
+from moeaudit.store.files import write_text
 
 from ..figures import svg
 from ..figures.figure import Figure
 from ..figures.reliability import ROW, TOP, WIDTH, gaps_figure, reliability_figure
-from ..page import check_report_path
 from ..words.numbers import count, estimate, fixed, percent, probability
 from .policy import policy
 from .tables import Column, folded, rows_of, table
 
 if TYPE_CHECKING:
-    from moeaudit.runs.calibration.audit import CalibrationAudit
+    from moeaudit.runs.calibration.audit import CalibrationTables
 
 SIDES = {"in domain": "v-rev", "shifted": "v-pred"}
 NOT_SAID = "\N{EN DASH}"
 
 
-def write_calibration_audit(audit: CalibrationAudit, path: Path) -> Path:
+def write_calibration_audit(audit: CalibrationTables, path: Path) -> Path:
     """Write the page atomically. Raises RunError if `path` is taken by anything but such a page."""
     check_report_path(path)
     write_text(path, render_calibration_audit(audit))
     return path
 
 
-def render_calibration_audit(audit: CalibrationAudit) -> str:
+def render_calibration_audit(audit: CalibrationTables) -> str:
     """The page as text. Names from corpora and models are escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    from moeaudit import __version__
+    from moeaudit.version import __version__
 
     environment = Environment(
         loader=PackageLoader("moeaudit.report", "templates"),
@@ -64,7 +64,7 @@ def render_calibration_audit(audit: CalibrationAudit) -> str:
     return page + "\n"
 
 
-def _figures(audit: CalibrationAudit, level: float) -> list[Figure]:
+def _figures(audit: CalibrationTables, level: float) -> list[Figure]:
     drawn = []
     scores: Any = audit.tables["scores"]
     settings = audit.record["settings"]
@@ -92,7 +92,7 @@ def _figures(audit: CalibrationAudit, level: float) -> list[Figure]:
     return drawn
 
 
-def stored_figures(audit: CalibrationAudit) -> list[Figure]:
+def stored_figures(audit: CalibrationTables) -> list[Figure]:
     """The figures that need the tables alone, not the predictions behind them."""
     return _figures(audit, float(audit.record["settings"]["level"]))
 
@@ -151,7 +151,7 @@ def effects_figure(differences: Frame, score: str, words: str, level: float) -> 
     return Figure(f"effects-{score}", title, caption, drawing, folded("The numbers", numbers))
 
 
-def _routing(audit: CalibrationAudit, level: float) -> Markup:
+def _routing(audit: CalibrationTables, level: float) -> Markup:
     """Found cells with their replication, and the worst mixes; empty if routing was not asked for."""
     if "routing" not in audit.tables:
         return Markup("")

@@ -9,7 +9,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from moeaudit.errors import RunError
-from moeaudit.runs.calibration.audit import RECORD, CalibrationAudit
+from moeaudit.runs.calibration.audit import RECORD, CalibrationTables
 
 from .calibration_audit import stored_figures
 
@@ -32,7 +32,7 @@ def calibration_section(folder: Path, weights: str | None) -> Markup | None:
     tables = {
         p.stem: pd.read_parquet(p) for p in sorted((folder / "calibration").glob("*.parquet"))
     }
-    audit = CalibrationAudit(tables, record)
+    audit = CalibrationTables(tables, record)
     items = Markup("").join(Markup("<li>{}</li>").format(s) for s in audit.sentences())
     notes = Markup("").join(Markup("<li>{}</li>").format(n) for n in record["notes"])
     figures = Markup("").join(

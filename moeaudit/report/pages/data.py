@@ -14,10 +14,10 @@ from ..words.summary import by_domain
 from .tables import Column, folded, rows_of, table
 
 if TYPE_CHECKING:
-    from moeaudit.runs import Run
+    from moeaudit.runs.run import StoredRun
 
 
-def facts(run: Run, whole: dict[str, float]) -> list[dict[str, str]]:
+def facts(run: StoredRun, whole: dict[str, float]) -> list[dict[str, str]]:
     """The key figures as tiles."""
     tokens: Frame = run.tokens
     nll = float(tokens["nll"].mean())
@@ -44,7 +44,7 @@ def _split(whole: dict[str, float], name: str, sign: bool) -> tuple[str, str]:
     return value, f"nats {rest}".strip()
 
 
-def data_tables(run: Run) -> Markup:
+def data_tables(run: StoredRun) -> Markup:
     """Documents by domain and role, and the mean effects by domain."""
     documents = run.documents
     grouped = documents.groupby(["domain", "role"], observed=True).agg(
@@ -70,7 +70,7 @@ def data_tables(run: Run) -> Markup:
     return first + folded("Mean effects by domain and layer", _domain_table(run))
 
 
-def _domain_table(run: Run) -> Markup:
+def _domain_table(run: StoredRun) -> Markup:
     columns = [
         Column("domain", lambda r: r["domain"], text=True),
         Column("layer", lambda r: r["layer"]),

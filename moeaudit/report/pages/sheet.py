@@ -59,7 +59,7 @@ class Sheet:
 
     def write(self, path: Path) -> Path:
         """Write the page; returns `path`."""
-        from moeaudit import __version__
+        from moeaudit.version import __version__
 
         static = resources.files("moeaudit.report").joinpath("static", "style.css")
         style = static.read_text("utf-8")

@@ -11,10 +11,10 @@ from moeaudit.stats.sizes.effect_sizes import INTERVALS
 from .numbers import count, layers_text, plural, significant
 
 if TYPE_CHECKING:
-    from moeaudit.runs import Run
+    from moeaudit.runs.run import StoredRun
 
 
-def subtitle(run: Run) -> str:
+def subtitle(run: StoredRun) -> str:
     """One line under the title."""
     s = run.record["summary"]
     return (
@@ -24,7 +24,7 @@ def subtitle(run: Run) -> str:
     )
 
 
-def checks(run: Run) -> list[dict[str, str]]:
+def checks(run: StoredRun) -> list[dict[str, str]]:
     """One entry per engine: passed, failed or skipped, in a sentence."""
     out = []
     for v in run.verification:
@@ -56,7 +56,7 @@ def checks(run: Run) -> list[dict[str, str]]:
     return out
 
 
-def method(run: Run) -> dict[str, Any]:
+def method(run: StoredRun) -> dict[str, Any]:
     """What the method section needs to know of this run."""
     spec = run.spec
     protocol = run.record["protocol"]
@@ -71,7 +71,7 @@ def method(run: Run) -> dict[str, Any]:
     }
 
 
-def limits(run: Run) -> list[str]:
+def limits(run: StoredRun) -> list[str]:
     """What the numbers do not speak about."""
     facts = run.record["model"]
     moe = sorted(int(layer) for layer in facts["num_experts"])
@@ -99,7 +99,7 @@ def limits(run: Run) -> list[str]:
     return out
 
 
-def provenance(run: Run) -> list[tuple[str, Any]]:
+def provenance(run: StoredRun) -> list[tuple[str, Any]]:
     """Names and values, in reading order."""
     record, spec = run.record, run.spec
     model = record["model"]
@@ -145,7 +145,7 @@ def provenance(run: Run) -> list[tuple[str, Any]]:
     return out
 
 
-def standing(run: Run) -> dict[str, str]:
+def standing(run: StoredRun) -> dict[str, str]:
     """Per figure: whether its numbers were declared before the effects were computed."""
     seen = "Exploratory: a description of what was seen, not declared in advance and not tested."
     out: dict[str, str] = {"maps": seen, "depth": seen, "spread": seen}

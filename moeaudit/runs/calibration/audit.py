@@ -1,4 +1,4 @@
-"""`calibration_audit`: what removing experts does to confidence, in and out of domain."""
+"""What removing experts does to confidence, in and out of domain."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from moeaudit.errors import InputError, RunError
 from moeaudit.frames import Frame
+from moeaudit.store.files import write_json, write_table
 from moeaudit.text.choice import beginnings
 
 from ..folder import RECORD as RUN_RECORD
-from ..folder import write_json, write_table
 from ..provenance import now, session
 from .reading import read
 from .routing import routing_tables
@@ -38,7 +38,7 @@ LEAST = 10  # documents of a side
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class CalibrationAudit:
+class CalibrationTables:
     """The tables of a calibration audit, and where they came from.
 
     `tables`: "scores" (condition, side, method, stratum, score ...), "differences" (edited minus
@@ -49,12 +49,6 @@ class CalibrationAudit:
     tables: dict[str, Frame]
     record: dict[str, Any]
     conditions: list[Condition] = field(default_factory=list)
-
-    def report(self, path: str | Path) -> Path:
-        """Write one self-contained HTML page."""
-        from moeaudit.report.pages.calibration_audit import write_calibration_audit
-
-        return write_calibration_audit(self, Path(path))
 
     def write(self, folder: str | Path) -> Path:
         """Write calibration.json and calibration/*.parquet into a new folder or a run's folder."""
@@ -130,7 +124,7 @@ class CalibrationAudit:
         return f"<p>{html.escape(self.record['model'])}</p><ul>{lines}</ul>{table}<ul>{notes}</ul>"
 
 
-def calibration_audit(
+def measure_calibration(
     model: Model,
     in_domain: Any,
     shifted: Any,
@@ -145,7 +139,7 @@ def calibration_audit(
     seed: int = 0,
     level: float = 0.95,
     progress: Callable[[str], None] | None = None,
-) -> CalibrationAudit:
+) -> CalibrationTables:
     """Score the confidence of a model, clean and edited, in domain and under shift.
 
     Args:
@@ -213,7 +207,7 @@ def calibration_audit(
         "notes": notes,
         "provenance": {**model.provenance, **session()},
     }
-    audit = CalibrationAudit(tables, _plain(record), conditions)
+    audit = CalibrationTables(tables, _plain(record), conditions)
     if out is not None:
         audit.write(out)
     return audit

@@ -84,7 +84,7 @@ def test_random_orders_telescope_and_agree_with_all_sets(every_set):
 
 
 def test_orders_are_nested_differ_by_token_and_do_not_depend_on_batching(monkeypatch):
-    import moeaudit.causal.plan as plan
+    import moeaudit.causal.walk.plan as plan
 
     model = tiny_moe.load("olmoe")
     operator = ma.Permutations(3, seed=5)

@@ -32,7 +32,7 @@ def test_means_are_over_all_tokens_that_chose_the_expert():
 
 
 def test_resampling_does_not_depend_on_how_positions_are_batched(monkeypatch):
-    import moeaudit.causal.plan as plan
+    import moeaudit.causal.walk.plan as plan
 
     model, ids = tiny_moe.load("olmoe"), tiny_moe.ids(12)
     held_out = expert_outputs(model, [tiny_moe.ids(40, seed=7 + s) for s in range(4)])

@@ -45,7 +45,7 @@ def test_a_shift_of_all_logits_changes_nothing():
 
 
 def test_pieces_do_not_change_the_result(monkeypatch):
-    import moeaudit.causal.outcomes as outcomes
+    import moeaudit.causal.outcomes.compare as outcomes
 
     clean, target = torch.randn(9, 64), torch.arange(9)
     edited = torch.randn(9, 4, 64)

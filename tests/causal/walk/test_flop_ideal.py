@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from made import tiny_moe
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

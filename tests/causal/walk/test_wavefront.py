@@ -106,8 +106,8 @@ def test_some_layers_give_the_same_rows_as_all_layers():
 
 
 def test_small_pieces_give_the_same_rows(monkeypatch):
-    import moeaudit.causal.attend_rows as attend_rows
-    import moeaudit.causal.wavefront as wavefront
+    import moeaudit.causal.attention.rows as attend_rows
+    import moeaudit.causal.walk.wavefront as wavefront
 
     model = tiny_moe.load("olmoe")
     whole = run("wavefront", model, Zero())
@@ -134,7 +134,7 @@ def test_the_model_is_left_as_it_was():
 
 
 def test_an_error_in_the_middle_leaves_the_model_as_it_was(monkeypatch):
-    import moeaudit.causal.wavefront as wavefront
+    import moeaudit.causal.walk.wavefront as wavefront
 
     model = tiny_moe.load("olmoe")
     monkeypatch.setattr(wavefront, "measure_steps", lambda *_: 1 / 0)
@@ -145,9 +145,8 @@ def test_an_error_in_the_middle_leaves_the_model_as_it_was(monkeypatch):
 
 
 def test_a_model_that_changes_on_longer_texts_falls_back_and_says_so(monkeypatch):
-    import moeaudit.causal.replay as replay
-
     import moeaudit as ma
+    import moeaudit.causal.walk.engine as replay
     from moeaudit.causal.attention.reroute import RowsDoNotHold
 
     model = ma.load(tiny_moe.build("olmoe"))

@@ -1,4 +1,4 @@
-"""`moeaudit.audit`: from a model and text to a run folder, resumable at every step."""
+"""One process working on a run folder, resumable at every step."""
 
 from __future__ import annotations
 
@@ -11,85 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moeaudit.errors import InputError
+from moeaudit.store.files import read_table, write_json, write_table
 from moeaudit.store.shards import Shards
 from moeaudit.text.choice import Material, gather
 
 from . import stages
 from .analysis import declare, freeze_in
-from .folder import FORMAT, RECORD, claim, locked, read_table, write_json, write_table
-from .progress import LogProgress, Progress
+from .folder import FORMAT, RECORD
+from .progress import Progress
 from .provenance import now, session
-from .run import Run
 from .spec import AuditSpec
 
 if TYPE_CHECKING:
     from moeaudit.models import Model
 
 TOKENS = 128
-
-
-def audit(
-    model: Any,
-    docs: Any = None,
-    *,
-    out: str | Path,
-    layers: list[int] | None = None,
-    documents: int | None = None,
-    tokens: int = TOKENS,
-    max_length: int | None = None,
-    seed: int = 0,
-    verify_rows: int = 8,
-    verify_engines: tuple[str, ...] = ("hooks", "nnsight"),
-    report: str | Path | None = None,
-    progress: Progress | None = None,
-) -> Run:
-    """Audit a model: the census of single-expert removals, tests of routing metrics, a report.
-
-    Parameters
-    ----------
-    model
-        Anything `moeaudit.load` takes: a bundled name, a folder, a hub id, a model object.
-    docs
-        None for the bundled corpus; else a Corpus, a folder or .jsonl file, a list of strings or
-        of token arrays, or a datasets.Dataset. Metrics and effects use different documents.
-    out
-        The run folder. The same call resumes what is there; a finished run is returned as it is.
-    layers
-        Decoder layer indices; every MoE layer if None.
-    documents
-        How many documents the effects are measured on (default 160), balanced over domains.
-    tokens
-        How many tokens of each document are read, from its beginning; 0 reads whole documents.
-    max_length
-        Tokens that the model reads at once; longer documents are cut (default: what it can).
-    report
-        Where the HTML page goes as well; the folder always has `report.html`.
-
-    Raises
-    ------
-    ModelError, ContractError, InputError, RunError: before anything is written.
-    """
-    from moeaudit.models import load
-    from moeaudit.report import check_report_path
-
-    progress = progress or LogProgress()
-    if report is not None:
-        check_report_path(Path(report))
-    loaded = load(model)
-    material, spec = question(
-        loaded, docs, layers, documents, tokens, max_length, seed, verify_rows, verify_engines
-    )
-    folder = Path(out)
-    record = claim(folder, spec)
-    if record is None or not complete(folder, record):
-        with locked(folder):
-            record = _Session(folder, spec, claim(folder, spec)).run(loaded, material, progress)
-    run = Run.load(folder)
-    if not (folder / "report.html").exists():
-        run.report()
-    if report is not None:
-        run.report(report)
-    return run
 
 
 def complete(folder: Path, record: dict[str, Any]) -> bool:
@@ -146,7 +82,7 @@ def question(
     return material, spec
 
 
-class _Session:
+class Session:
     """One process working on a run folder. The record says which stages are done."""
 
     def __init__(self, folder: Path, spec: AuditSpec, record: dict[str, Any] | None) -> None:

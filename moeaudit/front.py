@@ -1,0 +1,121 @@
+"""The front door: `audit`, `Run` and `calibration_audit`, which know both the runs and the report."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+from moeaudit.runs.calibration.audit import CalibrationTables, measure_calibration
+from moeaudit.runs.folder import check_report_path, claim
+from moeaudit.runs.progress import LogProgress, Progress
+from moeaudit.runs.run import StoredRun
+from moeaudit.runs.session import TOKENS, Session, complete, question
+from moeaudit.store.files import locked
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+P = ParamSpec("P")
+
+
+class Run(StoredRun):
+    __doc__ = StoredRun.__doc__
+
+    def report(self, path: str | Path | None = None) -> Path:
+        """Write the run as one self-contained HTML page; by default `report.html` in the folder."""
+        from moeaudit.report import write_report
+
+        return write_report(self, self.folder / "report.html" if path is None else Path(path))
+
+    def figures(self) -> dict[str, go.Figure]:
+        """The report's figures as interactive plotly figures, for a notebook."""
+        from moeaudit.report import plotly_figures
+
+        return plotly_figures(self)
+
+
+class CalibrationAudit(CalibrationTables):
+    __doc__ = CalibrationTables.__doc__
+
+    def report(self, path: str | Path) -> Path:
+        """Write one self-contained HTML page."""
+        from moeaudit.report.pages.calibration_audit import write_calibration_audit
+
+        return write_calibration_audit(self, Path(path))
+
+
+def _with_a_page(measure: Callable[P, CalibrationTables]) -> Callable[P, CalibrationAudit]:
+    @functools.wraps(measure)
+    def call(*args: P.args, **kwargs: P.kwargs) -> CalibrationAudit:
+        found = measure(*args, **kwargs)
+        return CalibrationAudit(found.tables, found.record, found.conditions)
+
+    return call
+
+
+calibration_audit = _with_a_page(measure_calibration)
+
+
+def audit(
+    model: Any,
+    docs: Any = None,
+    *,
+    out: str | Path,
+    layers: list[int] | None = None,
+    documents: int | None = None,
+    tokens: int = TOKENS,
+    max_length: int | None = None,
+    seed: int = 0,
+    verify_rows: int = 8,
+    verify_engines: tuple[str, ...] = ("hooks", "nnsight"),
+    report: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Audit a model: the census of single-expert removals, tests of routing metrics, a report.
+
+    Parameters
+    ----------
+    model
+        Anything `moeaudit.load` takes: a bundled name, a folder, a hub id, a model object.
+    docs
+        None for the bundled corpus; else a Corpus, a folder or .jsonl file, a list of strings or
+        of token arrays, or a datasets.Dataset. Metrics and effects use different documents.
+    out
+        The run folder. The same call resumes what is there; a finished run is returned as it is.
+    layers
+        Decoder layer indices; every MoE layer if None.
+    documents
+        How many documents the effects are measured on (default 160), balanced over domains.
+    tokens
+        How many tokens of each document are read, from its beginning; 0 reads whole documents.
+    max_length
+        Tokens that the model reads at once; longer documents are cut (default: what it can).
+    report
+        Where the HTML page goes as well; the folder always has `report.html`.
+
+    Raises
+    ------
+    ModelError, ContractError, InputError, RunError: before anything is written.
+    """
+    from moeaudit.models import load
+
+    progress = progress or LogProgress()
+    if report is not None:
+        check_report_path(Path(report))
+    loaded = load(model)
+    material, spec = question(
+        loaded, docs, layers, documents, tokens, max_length, seed, verify_rows, verify_engines
+    )
+    folder = Path(out)
+    record = claim(folder, spec)
+    if record is None or not complete(folder, record):
+        with locked(folder):
+            record = Session(folder, spec, claim(folder, spec)).run(loaded, material, progress)
+    run = Run.load(folder)
+    if not (folder / "report.html").exists():
+        run.report()
+    if report is not None:
+        run.report(report)
+    return run

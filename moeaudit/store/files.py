@@ -1,0 +1,103 @@
+"""Files that are whole or absent, and one writer a folder.
+
+Every file is written beside its final name and moved into place, so a reader (or a resumed run)
+sees the old file, the new file or no file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from moeaudit.errors import RunError
+
+if TYPE_CHECKING:
+    from moeaudit.frames import Frame
+
+LOCK = ".lock"
+TEMPORARY = ".writing-"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success move it there, on failure remove it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON atomically; NaN is refused rather than written."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_table(path: Path, frame: Frame) -> None:
+    """Write a table as Parquet atomically. The same frame gives the same bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with replacing(path) as temporary:
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_table(path: Path, columns: list[str] | None = None) -> Frame:
+    """Read a Parquet table of a run. Raises RunError if it is missing or damaged."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(path, columns=columns).to_pandas()
+    except FileNotFoundError:
+        raise RunError(
+            f"{path} is missing. A finished run has it: run the same audit command again to "
+            "complete the folder."
+        ) from None
+    except (pa.ArrowException, OSError) as error:
+        raise RunError(
+            f"{path} cannot be read as Parquet ({error}). The file is damaged: delete it and run "
+            "the same audit command again, which recomputes only what is missing."
+        ) from error
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder for one writer. The lock goes with the process, however it ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOCK
+    with path.open("a") as handle:
+        _lock(handle, folder)
+        for left_over in folder.rglob(f"{TEMPORARY}*"):
+            left_over.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _lock(handle: Any, folder: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows: no advisory lock; two writers there are the user's to avoid
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise RunError(
+            f"Another process is writing to {folder}. Wait for it to end, or choose another "
+            "folder with --out."
+        ) from None

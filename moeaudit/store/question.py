@@ -1,0 +1,65 @@
+"""The question that a table of effects answers, frozen: it goes wherever the table goes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from moeaudit.errors import RunError
+
+Scope = Literal["position", "document", "model"]
+OUTCOMES = ("delta_nll", "kl", "flip")
+
+
+@dataclass(frozen=True)
+class Question:
+    """What was done to the router's answers, where, and what was measured.
+
+    `name` is the operator's name as tables and pages say it, `operator` its `to_dict()`. `scope`:
+    one token at a time ("position"), every token of a document ("document"), or every token in
+    several layers ("model"). `horizon` counts the later tokens that were looked at, "all" for as
+    many as there were. `outcomes` names the columns measured.
+    """
+
+    name: str
+    operator: Mapping[str, Any] = field(hash=False)
+    scope: Scope = "position"
+    frozen_routing: bool = False
+    horizon: int | Literal["all"] = 0
+    outcomes: tuple[str, ...] = OUTCOMES
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; tuples become lists."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return json.loads(json.dumps(values, default=_plain))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Question:
+        """Inverse of `to_dict`. Raises RunError on fields that another version wrote."""
+        names = {f.name for f in dataclasses.fields(cls)}
+        if set(values) != names:
+            odd = sorted(set(values) ^ names)
+            raise RunError(
+                f"The question of this table has other fields than this version knows ({', '.join(odd)}); read it "
+                "with the version of moeaudit that wrote it, or measure it again into a new folder."
+            )
+        return cls(**{**values, "outcomes": tuple(values["outcomes"])})
+
+    def __str__(self) -> str:
+        """The question in a few words, such as `zero, routing frozen, 4 tokens ahead`."""
+        words = [self.name]
+        if self.frozen_routing:
+            words.append("routing frozen")
+        if self.horizon:
+            ahead = "all tokens" if self.horizon == "all" else f"{self.horizon} tokens"
+            words.append(f"{ahead} ahead")
+        return ", ".join(words)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} cannot be written down in a question")
