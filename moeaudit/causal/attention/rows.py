@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 
+from moeaudit.models.precision import full
+
 _SCORES = 1 << 22  # attention scores held at once
 
 
@@ -44,8 +46,9 @@ def attend_rows(
     block = _lone if steps == 1 else _suffix
     size = kv_heads * groups * rows * steps * (clean.key.shape[1] + steps)
     step = max(1, _SCORES // size)
+    # Fused kernels keep scores and sums of half precision in float32 as well.
     clean, given = _precise(clean), value.dtype
-    q, k, v = _full(q), _full(k), _full(v)
+    q, k, v = full(q), full(k), full(v)
     out = []
     for a in range(0, count, step):
         part = slice(a, a + step)
@@ -55,16 +58,11 @@ def attend_rows(
     return heads_last.transpose(0, 1)[None].contiguous().to(given)
 
 
-def _full(x: torch.Tensor) -> torch.Tensor:
-    """At least float32: fused kernels keep scores and sums of half precision in it as well."""
-    return x if x.dtype == torch.float64 else x.float()
-
-
 def _precise(clean: CleanKeys) -> CleanKeys:
     if clean.key.dtype in (torch.float32, torch.float64):
         return clean
     # A half-precision mask ends at its own lowest number, which is low enough.
-    return CleanKeys(_full(clean.key), _full(clean.value), _full(clean.mask))
+    return CleanKeys(full(clean.key), full(clean.value), full(clean.mask))
 
 
 def _lone(
@@ -146,4 +144,4 @@ def _softmax(scores: torch.Tensor, value: torch.Tensor, kwargs: dict[str, Any]) 
         sink = sinks.reshape(*scores.shape[:2], *[1] * (len(rest) + 1))
         sink = sink.expand(*scores.shape[:2], *rest, 1)
         scores = torch.cat([scores, sink.to(scores.dtype)], -1)
-    return torch.softmax(scores, -1, dtype=torch.float32).to(value.dtype)[..., :keys]
+    return torch.softmax(scores, -1).to(value.dtype)[..., :keys]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from moeaudit.errors import InputError, ModelError
 from moeaudit.models import Model
-from moeaudit.models.modes import evaluating
+from moeaudit.models.forward import evaluating
 
 from ...operators.routing import Intervention, Zero
 from ..edits import Answers, edits_of, frozen_above, recording
