@@ -18,7 +18,7 @@ from .effects import COLUMNS, Effects, EffectsFolder, ShardWriter, walked_frame
 from .operators.routing import Operator, require_operator
 from .operators.weights import Zero
 from .outcomes.named import Outcome, further_outcomes
-from .walk.engine import plan_for, replay_for, walk
+from .walk.engine import plan_for, walk
 
 if TYPE_CHECKING:
     from moeaudit.text import Chunk, TokenizedCorpus
@@ -79,9 +79,7 @@ def ablate(
         frozen=_frozen(frozen_routing, intervention),
         keep_routing=getattr(intervention, "tells_routing", True),
     )
-    replay = replay_for(model)
-    notes = [*texts.notes, *([] if replay.reason is None else [str(replay)])]
-    engines = [str(replay)]
+    notes, engines = list(texts.notes), []
     writer = None if out is None else ShardWriter(Path(out))
     frames: list[pd.DataFrame] = []
     keep = frames.append if writer is None else writer.add
@@ -91,11 +89,13 @@ def ablate(
             for frame in chunk_effects(plan, chunk):
                 keep(frame)
                 drift = max(drift, frame.attrs.pop("drift"))
+                # A longer text may show that rows cannot follow; both engines are exact, both are named.
+                engine, slower = frame.attrs.pop("engine"), frame.attrs.pop("slower")
+                if engine not in engines:
+                    engines.append(engine)
+                    notes += [engine] if slower else []
                 if progress is not None:
                     progress(len(frame))
-            # A longer text may show that rows cannot follow; both engines are exact, both are named.
-            if (now := str(replay_for(model))) not in engines:
-                engines.append(now)
     except BaseException:
         if writer is not None:
             writer.discard()
@@ -181,7 +181,7 @@ def chunk_effects(plan: WalkPlan, chunk: Chunk) -> Iterator[pd.DataFrame]:
         start += step
         found = walk(plan, ids, positions)
         frame = walked_frame(chunk, found)
-        frame.attrs["drift"] = found.drift
+        frame.attrs |= {"drift": found.drift, "engine": found.engine, "slower": found.slower}
         _require_finite(plan, frame)
         yield frame
 
