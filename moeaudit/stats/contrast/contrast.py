@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from moeaudit.errors import InputError
+from moeaudit.errors import InputError, one_of
 from moeaudit.seeds import generator
 
 from ..families.families import Family, check_family
@@ -83,10 +83,7 @@ def contrast(
         For missing columns, non-finite effects, unknown names, experts that no metric describes.
     """
     recipe = get_protocol(protocol).with_(**settings)
-    sizes = tuple(dict.fromkeys(("d_z", *sizes)))
-    unknown = [s for s in sizes if s not in SIZES]
-    if unknown:
-        raise InputError(f"Unknown effect size {unknown[0]!r}. Choose among {', '.join(SIZES)}.")
+    sizes = tuple(one_of(s, SIZES, "effect size") for s in dict.fromkeys(("d_z", *sizes)))
     cells, n_documents = contrast_cells(
         effects, metrics, recipe, outcome=outcome, controls=controls, layers=layers, seed=seed
     )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from moeaudit.errors import InputError
+from moeaudit.errors import InputError, one_of
 from moeaudit.seeds import generator
 
 from ..contrast.checks import (
@@ -87,8 +87,7 @@ def expert_harm(
     """
     recipe = get_protocol(protocol).with_(**settings)
     controls = check_controls(tuple(controls))
-    if per not in ("active_token", "token"):
-        raise InputError(f"Unknown per={per!r}. Choose active_token or token.")
+    one_of(per, ("active_token", "token"), "per=")
     positive(sesoi, "SESOI")
     weight = ["weight"] if "gate_weight" in controls else []
     table = as_frame(effects, [*KEYS, outcome_column(outcome), *weight], "The effects table")

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float, Int
 
-from moeaudit.errors import InputError
+from moeaudit.errors import InputError, one_of
 
 from ..contrast.checks import finite
 from . import dominance, moments
@@ -156,10 +156,8 @@ def effect_size(
 
     Raises InputError for an unknown name, unequal lengths, NaN or infinite values.
     """
-    if name not in SIZES:
-        raise InputError(f"Unknown effect size {name!r}. Choose one of {', '.join(SIZES)}.")
-    if interval not in INTERVALS:
-        raise InputError(f"Unknown interval {interval!r}. Choose one of {', '.join(INTERVALS)}.")
+    one_of(name, SIZES, "effect size")
+    one_of(interval, INTERVALS, "interval")
     document = np.arange(len(high)) if document is None else document
     if not len(high) == len(low) == len(document):
         raise InputError(
