@@ -90,7 +90,7 @@ class Pairs:
     def jackknife(self, name: str) -> np.ndarray:
         """The effect size with each document left out."""
         if name in moments.MOMENT_STATISTICS:
-            return moments.MOMENT_STATISTICS[name](moments.leave_one_out(self.moments))
+            return moments.jackknife(self.moments, name)
         return self.values(name, leave_one_out(self.present))
 
     def se(self, name: str, how: str = "jackknife") -> float:
