@@ -189,7 +189,8 @@ def _covered(
     resamples = Resamples(len(n), draws, seed)
     units = resamples.unit_of
     hits, n = (np.bincount(units, x, minlength=resamples.n_units) for x in (hits, n))
-    drawn = (resamples.counts @ hits) / (resamples.counts @ n)
-    low, high = mean_limits(estimate, drawn, 0.95, widening(resamples.n_units, 0.95))
+    low, high = mean_limits(
+        estimate, resamples.means(hits, n), 0.95, widening(resamples.n_units, 0.95)
+    )
     low, high = max(low, 0.0), min(high, 1.0)
     return {"coverage": estimate, "low": low, "high": high, "reason": None}

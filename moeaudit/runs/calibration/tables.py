@@ -154,7 +154,7 @@ def _paired(pair: Any, stratum: Any, resamples: Resamples, level: float) -> dict
             first, second = values[score]
             before, after = float(first.mean()), float(second.mean())
             sums = np.bincount(unit, second - first, minlength=resamples.n_units)
-            replicates = (resamples.counts @ sums)[drawn > 0] / drawn[drawn > 0]
+            replicates = resamples.means(sums, n)
         row = {"score": score, "clean": before, "edited": after, "difference": after - before}
         low = high = np.nan
         if not few:
