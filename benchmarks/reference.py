@@ -132,7 +132,7 @@ def write(out: Path) -> None:
             sys.stderr.write(f"{name} {what} {len(table)}\n")
 
 
-def differs(a: pd.Series, b: pd.Series) -> str | None:
+def differs(a: Any, b: Any) -> str | None:
     """How two columns differ, if they do; NaN equals NaN, and a null equals a null."""
     if a.dtype.kind == "f" and b.dtype.kind == "f":
         x, y = a.to_numpy(), b.to_numpy()
