@@ -18,8 +18,9 @@ import numpy as np
 import pandas as pd
 
 import moeaudit as ma
+from moeaudit.stats.clustered import safe_ratio_draws
 from moeaudit.stats.sizes.bootstrap import document_weights, percentile_limits
-from moeaudit.text.for_model import tokens_for
+from moeaudit.text.for_model import first_tokens
 
 from .page import write_page
 
@@ -29,8 +30,7 @@ N_BOOT = 1999
 def texts(model: ma.Model, documents: int, tokens: int, seed: int) -> list[np.ndarray]:
     """The first `tokens` tokens of a random sample of the bundled test documents."""
     corpus = ma.corpus("bundled", split="test").sample(documents, seed=seed)
-    chunks = tokens_for(model, corpus, tokens).chunks
-    return [chunk.ids for chunk in chunks if chunk.start == 0]
+    return first_tokens(model, corpus, tokens)
 
 
 def mean_limits(
@@ -42,12 +42,11 @@ def mean_limits(
     """
     over = np.ones_like(value) if over is None else over
     names, place = np.unique(document, return_inverse=True)
-    sums = np.stack([np.bincount(place, weights=x) for x in (value, over)])
-    drawn = document_weights(len(names), N_BOOT, seed) @ sums.T
-    low, high = percentile_limits(drawn[:, 1])
-    if low <= 0 <= high:
+    sums = [np.bincount(place, weights=x) for x in (value, over)]
+    draws = safe_ratio_draws(*sums, document_weights(len(names), N_BOOT, seed))
+    if draws is None:
         return float("nan"), float("nan"), float("nan")
-    return float(sums[0].sum() / sums[1].sum()), *percentile_limits(drawn[:, 0] / drawn[:, 1])
+    return float(sums[0].sum() / sums[1].sum()), *percentile_limits(draws)
 
 
 def effective_number(shares: np.ndarray) -> np.ndarray:

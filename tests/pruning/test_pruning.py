@@ -101,7 +101,7 @@ def test_pairs_are_differences_with_one_simultaneous_interval_a_cell(
 ) -> None:
     found = curve()
     assert set(found.interchangeability()["verdict"]) == {"undecided"}  # too few documents
-    monkeypatch.setattr("moeaudit.pruning.result.FEWEST", 2)
+    monkeypatch.setattr("moeaudit.pruning.result.DOCUMENTS_FOR_VERDICT", 2)
     pairs = cell(found.pairs(), keep=0.5, scope="global", depth="all")
     nll = cell(found.table, keep=0.5, scope="global", depth="all").set_index("criterion")["nll"]
     assert len(pairs) == 10 * 9 // 2
@@ -201,7 +201,7 @@ def test_unknown_names_list_the_known_ones() -> None:
     with pytest.raises(InputError, match="taylor") as refused:
         ma.prune_curve(tiny(), texts(0, 2), ["taylor"], 0.5, calibration=texts(50, 2))
     assert all(name in str(refused.value) for name in KNOWN)
-    with pytest.raises(InputError, match="'layer', 'global'"):
+    with pytest.raises(InputError, match="scope='row'.*layer, global"):
         ma.prune_curve(tiny(), texts(0, 2), ["reap"], 0.5, calibration=texts(50, 2), scope="row")
     with pytest.raises(InputError, match="draws = 1"):
         ma.prune_curve(tiny(), texts(0, 2), ["random"], 0.5, calibration=texts(50, 2), draws=1)

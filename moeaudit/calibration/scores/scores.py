@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from moeaudit.errors import InputError
+from moeaudit.errors import InputError, one_of
+from moeaudit.stats.nullable import nullable
 
 from ..predictions.cells import check_bins
 from ..predictions.predictions import Predictions
@@ -120,8 +120,7 @@ def calibration_scores(
 
 
 def _check(by: str | None, bins: int, draws: int, level: float) -> None:
-    if by not in ("group", None):
-        raise InputError(f"by is {by!r}; it is 'group' or None.")
+    one_of(by, ("group", None), "by=")
     check_bins(bins)
     if draws < 20:
         raise InputError(f"draws is {draws}; fewer than 20 give no limits. 1,000 is the custom.")
@@ -150,24 +149,12 @@ def _counted(name: Any, p: Predictions, row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "stratum": name, **counts}
 
 
+WHOLE = ("n", "documents")
+NUMBERS = ("value", "low", "high", "null_mean", "null_high", "p", "p_documents", "n_effective")
+
+
 def _finish(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Nullable columns, nothing as NaN; strata as text."""
     table = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
     table["stratum"] = table["stratum"].map(str)
-    for name in (
-        "value",
-        "low",
-        "high",
-        "null_mean",
-        "null_high",
-        "p",
-        "p_documents",
-        "n_effective",
-    ):
-        numbers = table[name].to_numpy(np.float64, na_value=np.nan)
-        table[name] = pd.array(numbers, "Float64")
-        table[name] = table[name].mask(np.isnan(numbers))
-    for name in ("n", "documents"):
-        table[name] = table[name].astype("Int64")
-    table["reason"] = table["reason"].astype(object).where(table["reason"].notna(), None)
-    return table
+    return nullable(table, WHOLE, ("reason",), NUMBERS)

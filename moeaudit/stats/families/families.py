@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from statsmodels.stats.multitest import multipletests
 
-from moeaudit.errors import InputError
+from moeaudit.errors import InputError, one_of
 
 # Our names for statsmodels' methods. Error controlled: family-wise for the first three (Hochberg
 # under positive dependence), false discovery rate for the last two (BH under positive dependence).
@@ -70,8 +69,7 @@ def adjust(p: Float[np.ndarray, " cells"], method: str) -> Float[np.ndarray, " c
 
     `method`: bonferroni, holm, hochberg (family-wise error), bh, by (false discovery rate).
     """
-    if method not in METHODS:
-        raise InputError(f"Unknown correction {method!r}. Choose one of {', '.join(METHODS)}.")
+    one_of(method, METHODS, "correction")
     if len(p) == 0:
         return p
     missing = np.isnan(p)
@@ -83,6 +81,8 @@ def adjust(p: Float[np.ndarray, " cells"], method: str) -> Float[np.ndarray, " c
     if method == "holm":
         adjusted = _holm(full)
     else:
+        from statsmodels.stats.multitest import multipletests  # slow to import, seldom needed
+
         adjusted = np.asarray(multipletests(full, method=METHODS[method])[1])
     return np.where(missing, np.nan, adjusted)
 

@@ -12,17 +12,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import statsmodels.api as sm
-from statsmodels.regression.mixed_linear_model import MixedLM
 
 from moeaudit.seeds import generator
 
 from ..contrast.cells import metric_score
-from ..contrast.checks import as_frame, metrics_table, outcome_column, outcome_values
-from ..contrast.contrast import KEYS
+from ..contrast.checks import metrics_table
 from ..contrast.controls import CONTROLS, check_controls, document_folds, heldout_score
 from ..contrast.protocol import Protocol, choose_metrics, get_protocol
-from ..contrast.slots import Slots, layers_of
+from ..contrast.slots import Census, Slots
 from ..contrast.table import finish
 from ..sizes import power
 from . import families
@@ -71,11 +68,10 @@ def regression(
     """
     recipe = get_protocol(protocol).with_(**settings)
     controls = check_controls(tuple(controls))
-    table = as_frame(effects, [*KEYS, outcome_column(outcome)], "The effects table")
-    values = outcome_values(table, outcome)
+    census = Census(effects, outcome, layers)
     scores = metrics_table(metrics)
     names = choose_metrics(recipe, list(dict.fromkeys(scores["metric"].astype(str))))
-    every = list(layers_of(table, values, layers))
+    every = [census.slots(layer) for layer in census.layers]
     rows = []
     for role, name, score in _scores(every, scores, names, controls, recipe, seed):
         for model in models:
@@ -191,6 +187,8 @@ def _fit(
     else:
         # Layer (or token) means are already off both sides, which gives the same slope as dummies
         # for them (Frisch, Waugh & Lovell).
+        import statsmodels.api as sm
+
         fit = sm.OLS(y, x).fit(cov_type="cluster", cov_kwds={"groups": document}, use_t=True)
     low, high = fit.conf_int(alpha=1 - recipe.level)[0]
     numbers = (fit.params[0], fit.bse[0], low, high, fit.pvalues[0])
@@ -205,6 +203,8 @@ def _mixed(y: np.ndarray, design: np.ndarray, x: np.ndarray, document: np.ndarra
     A variance estimated as zero is an answer here, not a fault, so statsmodels' warnings about the
     boundary are not passed on.
     """
+    from statsmodels.regression.mixed_linear_model import MixedLM
+
     scale = float(y.std())
     ones = np.ones_like(x)
     found: Any = None
