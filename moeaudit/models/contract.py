@@ -8,7 +8,7 @@ import torch
 
 from moeaudit.errors import ContractError
 
-from .model import Kept
+from .anatomy import Kept
 from .precision import full, not_memory, rounding
 
 if TYPE_CHECKING:

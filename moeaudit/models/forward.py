@@ -19,7 +19,8 @@ from jaxtyping import Float, Int
 
 from moeaudit.errors import ContractError
 
-from .model import LENT_EXPERTS, Kept
+from .anatomy import Kept
+from .model import LENT_EXPERTS
 from .precision import memory_named
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def lend_experts(model: nn.Module, implementation: str | None) -> None:
 @contextmanager
 def _lent_experts(model: nn.Module) -> Iterator[None]:
     wanted = LENT_EXPERTS.of(model)
-    if wanted is None or model.config._experts_implementation == wanted:  # noqa: SLF001
+    if wanted is None or model.config._experts_implementation == wanted:  # type: ignore[union-attr]  # noqa: SLF001
         yield
         return
     kept = "_experts_implementation_internal"

@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from moeaudit.errors import ModelError
 
 from .bundled import TOKENIZER, bundled_folder, bundled_models
@@ -20,6 +18,7 @@ from .placement import input_device, moved, require_device, require_dtype, weigh
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -116,7 +115,7 @@ def _from_place(
     text = str(source)
     if text in bundled_models():
         folder = bundled_folder(text)
-        hf = _read(folder, text, dtype or torch.float32, device, None)
+        hf = _read(folder, text, dtype or require_dtype("float32"), device, None)
         return text, hf, _tokenizer(TOKENIZER), _provenance(folder, f"bundled:{text}", None)
     path = Path(source).expanduser()
     if path.is_dir():
@@ -279,7 +278,7 @@ def _choose_experts(
 
     notes = []
     runs = wanted or getattr(hf.config, "_experts_implementation", None)
-    if hf.dtype == torch.float64 and runs == "grouped_mm":
+    if str(hf.dtype) == "torch.float64" and runs == "grouped_mm":
         if wanted is not None:
             raise ModelError(
                 f"{name}: experts_implementation = 'grouped_mm' does not compute in float64 (torch's grouped "

@@ -2,48 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any
 
+from .anatomy import Anatomy, Kept
 from .placement import input_device
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-    from .anatomy import Anatomy
-
-T = TypeVar("T")
-
-
-class Kept(Generic[T]):
-    """One kind of fact about models (or parts of them), each kept as long as its module lives.
-
-    Whatever a room finds out once about a model (its anatomy, which engine is exact, whether its
-    experts take one slot) it keeps in one of these, so that no `Model` object carries it.
-    """
-
-    def __init__(self) -> None:
-        self._facts: WeakKeyDictionary[nn.Module, T] = WeakKeyDictionary()
-
-    def of(self, module: nn.Module) -> T | None:
-        return self._facts.get(module)
-
-    def keep(self, module: nn.Module, fact: T) -> T:
-        self._facts[module] = fact
-        return fact
-
-    def forget(self, module: nn.Module) -> None:
-        self._facts.pop(module, None)
-
-    def setdefault(self, module: nn.Module, make: Callable[[], T]) -> T:
-        """The fact kept, or a new one from `make`."""
-        known = self.of(module)
-        return self.keep(module, make()) if known is None else known
-
 
 # The experts function lent to a caller's own model for the length of each pass.
 LENT_EXPERTS: Kept[str] = Kept()

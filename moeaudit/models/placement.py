@@ -6,17 +6,18 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from moeaudit.errors import ModelError
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
     from transformers import PreTrainedModel
 
 
 def require_dtype(dtype: Any) -> torch.dtype | str:
     """The dtype to load in, or "auto" (as stored). Raises ModelError for what is none."""
+    import torch
+
     kind = dtype if isinstance(dtype, torch.dtype) else getattr(torch, str(dtype), None)
     if dtype == "auto":
         return "auto"
@@ -29,6 +30,8 @@ def require_dtype(dtype: Any) -> torch.dtype | str:
 
 def require_device(device: Any) -> torch.device:
     """The device, if torch can compute on it here. Raises ModelError, naming those it can."""
+    import torch
+
     here = _devices()
     try:
         found = torch.device(device)
@@ -46,6 +49,8 @@ def require_device(device: Any) -> torch.device:
 
 
 def _devices() -> list[str]:
+    import torch
+
     kind = torch.accelerator.current_accelerator(check_available=True)
     if kind is None:
         return ["cpu"]
@@ -70,6 +75,8 @@ def moved(hf: PreTrainedModel, name: str, device: torch.device) -> PreTrainedMod
 
 def input_device(hf: nn.Module) -> torch.device:
     """Where token ids go: the embedding's device, or where its weights are brought when it runs."""
+    import torch
+
     embedding = hf.get_input_embeddings()  # type: ignore[operator]
     for hook in _loading_hooks(embedding):
         return torch.device(hook.execution_device)

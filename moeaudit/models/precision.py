@@ -60,10 +60,10 @@ def rounding(x: Any) -> Rounding:
     return _ROUNDING.get(_multiplied(x), _ROUNDING[torch.float32])
 
 
-def _multiplied(x: Any) -> torch.dtype:
+def _multiplied(x: Any) -> Any:
     if x.dtype != torch.float32:
         return x.dtype
-    backend = torch.backends.cuda if x.device.type == "cuda" else torch.backends.mkldnn
+    backend: Any = torch.backends.cuda if x.device.type == "cuda" else torch.backends.mkldnn
     how = str(backend.matmul.fp32_precision)
     return {"tf32": torch.float16, "bf16": torch.bfloat16}.get(how, x.dtype)
 

@@ -98,8 +98,9 @@ class LayerWatcher:
 
     def _module_called(self, _module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
         given = next(iter((*args, *kwargs.values())), None)
-        tensors = isinstance(given, Tensor) and isinstance(output, Tensor)
-        if tensors and given.shape == output.shape and not self.calls:
+        if not isinstance(given, Tensor) or not isinstance(output, Tensor) or self.calls:
+            return
+        if given.shape == output.shape:
             self.earlier.append((given, output))
 
     def _router_done(self, _module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from moeaudit.models import Model, MoELayer
+from moeaudit.models.anatomy import Kept
 from moeaudit.models.forward import evaluating
-from moeaudit.models.model import Kept
 
 from ..attention.registry import ATTENTION_TURN
 from ..attention.reroute import RowsDoNotHold
