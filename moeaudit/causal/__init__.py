@@ -10,7 +10,7 @@ from .census import ablate as ablate
 from .check.verify import Verification as Verification
 from .check.verify import verify as verify
 from .effects import Effects as Effects
-from .effects import EffectsFolder as EffectsFolder
+from .folder import EffectsFolder as EffectsFolder
 from .mediation import decompose as decompose
 from .operators import Coalitions as Coalitions
 from .operators import Custom as Custom

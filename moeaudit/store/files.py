@@ -125,6 +125,5 @@ def _lock(handle: Any, folder: Path) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         raise RunError(
-            f"Another process is writing to {folder}. Wait for it to end, or choose another "
-            "folder."
+            f"Another process is writing to {folder}. Wait for it to end, or choose another folder."
         ) from None

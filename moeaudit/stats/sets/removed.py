@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from moeaudit.causal.effects import EffectsFolder
+from moeaudit.causal.folder import EffectsFolder
 from moeaudit.errors import InputError
 
 TOKEN = ["document", "position", "layer"]

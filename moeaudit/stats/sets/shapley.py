@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from moeaudit.causal.effects import EffectsFolder
+from moeaudit.causal.folder import EffectsFolder
 from moeaudit.errors import InputError
 
 from .removed import TOKEN, SetEffects, by_layer, removed_sets, set_size
