@@ -21,19 +21,23 @@ if TYPE_CHECKING:
 
     from .walk.plan import WalkPlan
 
+WHOLE = "full forwards of the edited texts, exact"  # an edit of every token leaves nothing to replay
+
 
 class Block(NamedTuple):
     """Effects at some positions of a chunk, which engine computed them, and its drift in nats."""
 
     frame: pd.DataFrame
     engine: str
+    slower: bool  # than the wavefront, which this operator could have had
     drift: float
 
     def said(self, facts: Facts) -> Facts:
         """The facts of these rows alone."""
-        slower = [] if self.engine.startswith("wavefront") else [self.engine]
-        notes = tuple(dict.fromkeys([*facts.notes, *slower]))
-        return replace(facts, engine=self.engine, drift=self.drift, notes=notes)
+        notes = [*facts.notes, *([self.engine] if self.slower else [])]
+        return replace(
+            facts, engine=self.engine, drift=self.drift, notes=tuple(dict.fromkeys(notes))
+        )
 
 
 def together(said: list[Facts]) -> Facts:
@@ -67,7 +71,15 @@ def chunk_effects(plan: WalkPlan, chunk: Chunk) -> Iterator[Block]:
         found = walk(plan, ids, positions)
         frame = walked_frame(chunk, found)
         _require_finite(plan, frame)
-        yield Block(frame, str(replay_for(plan.model)), found.drift)
+        yield Block(frame, *_engine(plan), found.drift)
+
+
+def _engine(plan: WalkPlan) -> tuple[str, bool]:
+    """What computed the latest block, in words, and whether it is the slower of two."""
+    if plan.intervention.scope != "position":
+        return WHOLE, False
+    replay = replay_for(plan.model)
+    return str(replay), replay.engine != "wavefront"
 
 
 def _require_finite(plan: WalkPlan, frame: pd.DataFrame) -> None:

@@ -1,4 +1,4 @@
-"""`moeaudit.ablate`: the exact effect of an intervention at every token, layer and active expert."""
+"""`moeaudit.ablate`: the exact effect of an operator at every token, layer and active expert."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from .blocks import blocks, together
 from .effects import Effects
 from .facts import Facts
 from .folder import EffectsFolder
-from .operators.routing import Intervention, Zero, require_operator
+from .operators.routing import Operator, require_operator
+from .operators.weights import Zero
 from .outcomes.named import Outcome, further_outcomes
 from .streaming import streamed
 from .walk.engine import plan_for
@@ -32,7 +33,7 @@ SPILL = ("spill_nll", "spill_kl", "spill_flips")
 def ablate(
     model: Model,
     docs: Any,
-    operator: Intervention | None = None,
+    operator: Operator | None = None,
     *,
     layers: list[int] | None = None,
     outcomes: Iterable[Outcome] = (),
@@ -106,7 +107,7 @@ def ablate(
 
 
 def _horizon(
-    horizon: int | Literal["all"], texts: TokenizedCorpus, operator: Intervention
+    horizon: int | Literal["all"], texts: TokenizedCorpus, operator: Operator
 ) -> int | None:
     """The horizon as a plan holds it, or InputError where no text is that long."""
     if horizon != "all" and (
@@ -133,7 +134,7 @@ def _horizon(
     return horizon
 
 
-def _frozen(frozen: bool, operator: Intervention) -> bool:
+def _frozen(frozen: bool, operator: Operator) -> bool:
     if frozen and operator.scope != "position":
         raise InputError(
             f"{operator.name} edits every position at once, and frozen routing is not available for it. "

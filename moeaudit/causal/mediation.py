@@ -14,13 +14,13 @@ from .effects import Effects
 from .facts import Facts, joined
 
 if TYPE_CHECKING:
-    from .operators.routing import Intervention
+    from .operators.routing import Operator
 
 
 def decompose(
     model: Model,
     docs: Any,
-    operator: Intervention | None = None,
+    operator: Operator | None = None,
     *,
     layers: list[int] | None = None,
     horizon: int | Literal["all"] = 0,

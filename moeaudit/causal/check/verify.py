@@ -20,7 +20,7 @@ from ..effects import COLUMNS
 from ..facts import Facts
 from ..folder import EffectsFolder
 from ..operators import from_dict
-from ..operators.routing import Intervention
+from ..operators.routing import Operator
 from .engines import CannotExpress, Engine, Outcome, engine_class
 from .verification import TOLERANCE, Verification
 
@@ -33,7 +33,7 @@ def verify(
     seed: int = 0,
     docs: Any = None,
     max_length: int | None = None,
-    operator: Intervention | None = None,
+    operator: Operator | None = None,
     frozen_routing: bool | None = None,
 ) -> Verification:
     """Recompute `n` random effects by one full forward each, in an engine of its own.
@@ -106,7 +106,7 @@ def verify(
 
 def _recomputed(
     engine: Engine,
-    operator: Intervention,
+    operator: Operator,
     texts: TokenizedCorpus,
     rows: pd.DataFrame,
     *,
@@ -143,8 +143,8 @@ def _facts(effects: pd.DataFrame | EffectsFolder) -> Facts | None:
 
 
 def _operator(
-    effects: pd.DataFrame | EffectsFolder, facts: Facts | None, given: Intervention | None
-) -> Intervention:
+    effects: pd.DataFrame | EffectsFolder, facts: Facts | None, given: Operator | None
+) -> Operator:
     """The operator itself: given, carried by the table, or restored from its question."""
     if facts is None:
         if given is None:
