@@ -21,3 +21,7 @@ class ContractError(ModelError):
 
 class RunError(MoeAuditError):
     """A run folder cannot be used: it holds another run, or is damaged."""
+
+
+class OutOfMemory(MoeAuditError):
+    """Memory ran out. Never a verdict about a model, and no RuntimeError, so that none is made of it."""
