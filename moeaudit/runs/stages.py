@@ -88,7 +88,7 @@ def census(
         notes |= dict.fromkeys(effects.notes)
         stores["tokens"].write(number, tokens)
         stores["routing"].write(number, routing)
-        stores["effects"].write(number, pd.DataFrame(effects))
+        stores["effects"].write(number, effects)
     return list(notes)
 
 
@@ -96,14 +96,16 @@ def verify_all(
     model: Model, material: Material, spec: AuditSpec, effects: Frame, progress: Progress
 ) -> list[dict[str, Any]]:
     """Recompute a few rows with each engine; one entry per engine, also for those that cannot."""
+    from moeaudit.causal import Zero
     from moeaudit.causal.check.verify import verify
 
     progress.stage("verification", spec.verify_rows * len(spec.verify_engines), "rows")
     out = []
     for engine in spec.verify_engines:
         found = verify(
-            effects, model, spec.verify_rows, engine=engine, seed=spec.seed, docs=material.effect
-        )
+            effects, model, spec.verify_rows, engine=engine, seed=spec.seed, docs=material.effect,
+            operator=Zero(),
+        )  # fmt: skip
         ran = found.skipped is None
         out.append(
             {
