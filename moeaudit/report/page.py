@@ -10,8 +10,10 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from markupsafe import Markup
 
+from moeaudit.frames import Frame
 from moeaudit.runs.folder import check_report_path
 from moeaudit.store.files import write_text
 
@@ -27,6 +29,8 @@ from .pages.policy import policy
 from .words import words
 from .words.answer import answer
 from .words.evidence import read
+from .words.numbers import significant
+from .words.operator import OperatorWords, words_of
 from .words.summary import cells as cell_table
 from .words.summary import depth as depth_table
 from .words.summary import overall, token_effects
@@ -56,12 +60,35 @@ CONTENTS = [
 
 def figures(run: StoredRun) -> list[Figure]:
     """The report's figures in order."""
-    evidence = read(run.tests)
-    cells = cell_table(run.effects, experts_of(run))
-    out = [maps(cells), contrasts(evidence.contrasts)]
-    if len(evidence.harm):
-        out.append(associations(evidence.harm, cells, run.experts))
-    return [*out, depth(depth_table(run.effects)), spread(spread_table(run.effects))]
+    evidence, said = read(run.tests), words_of(run.question)
+    effects = run.effects
+    out: list[Figure] = []
+    if said.scope != "model":  # an edit of the whole model has no place in it
+        cells = cell_table(*by_subject(effects, said, experts_of(run)))
+        out.append(maps(cells, said))
+        if not evidence.untested:
+            out.append(contrasts(evidence.contrasts, said))
+        if len(evidence.harm):
+            out.append(associations(evidence.harm, cells, run.experts, said))
+        out.append(depth(depth_table(effects), said))
+    return [*out, spread(spread_table(effects), said)]
+
+
+def by_subject(
+    effects: Frame, said: OperatorWords, experts: dict[int, int]
+) -> tuple[Frame, dict[int, int]]:
+    """The effects with `expert` numbering what their rows are about, and how many of it a layer has."""
+    if said.subject == "expert":
+        return effects, experts
+    if said.subject == "rank":
+        number = effects["rank"].to_numpy("int64")
+    elif said.subject == "set":
+        members = effects["members"].to_numpy("int64")
+        number = np.array([int(m).bit_count() - 1 for m in range(int(members.max()) + 1)])[members]
+    else:
+        number = np.zeros(len(effects), "int64")
+    layers = (int(layer) for layer in effects["layer"].unique())
+    return effects.assign(expert=number), dict.fromkeys(layers, int(number.max()) + 1)
 
 
 def plotly_figures(run: StoredRun) -> dict[str, go.Figure]:
@@ -91,7 +118,10 @@ def render(run: StoredRun) -> str:
     library, packed = _plotly()
     drawn = figures(run)
     keys = {f.key for f in drawn}
-    evidence = read(run.tests)
+    evidence, said = read(run.tests), words_of(run.question)
+    untested = "; ".join(dict.fromkeys(evidence.untested.values()))
+    if untested:
+        keys.add("contrasts")
     whole = overall(run.effects)
     honesty = _calibration(run)
     if honesty is not None:
@@ -103,27 +133,37 @@ def render(run: StoredRun) -> str:
         script=Markup(script),
         plotly=Markup(packed),
         model=run.spec.model,
-        subtitle=words.subtitle(run),
-        strip=strip(evidence),
-        answer=answer(evidence, whole, run.spec.model),
+        subtitle=words.subtitle(run, said),
+        said=said,
+        untested=untested,
+        drift=_drift(run),
+        strip=strip(evidence) if evidence.outcomes else "",
+        answer=answer(evidence, whole, run.spec.model, said),
         contents=[c for c in CONTENTS if c[0] in keys or c[0] not in _FIGURE_KEYS],
         engine=run.record["engine"],
         alarm=run.alarm,
-        checks=words.checks(run),
-        facts=facts(run, whole),
-        verdicts=verdicts(evidence),
+        checks=words.checks(run, said),
+        facts=facts(run, whole, said),
+        verdicts=verdicts(evidence) if evidence.outcomes else "",
         figures=drawn,
         standing=words.standing(run),
         plots={f.key: _json(f.plot) for f in drawn if f.plot is not None},
         calibration=honesty,
-        browser=browser(run.tokens, run.effects, token_effects(run.effects)),
-        data=data_tables(run),
+        browser=browser(run.tokens, run.effects, token_effects(run.effects), said),
+        data=data_tables(run, said),
         notes=run.record["notes"],
-        how=words.method(run),
-        limits=words.limits(run),
+        how=words.method(run, said),
+        limits=words.limits(run, said),
         provenance=words.provenance(run),
     )
     return page + "\n"
+
+
+def _drift(run: StoredRun) -> str:
+    drift = run.record.get("drift")
+    if drift is None:
+        return ""
+    return f"Rows without an edit end within {significant(drift, 2)} nats of the intact model."
 
 
 _FIGURE_KEYS = {"maps", "contrasts", "associations", "depth", "spread", "calibration"}

@@ -16,6 +16,7 @@ from .spec import AuditSpec
 
 if TYPE_CHECKING:
     from moeaudit.frames import Frame
+    from moeaudit.store.question import Question
 
 R = TypeVar("R", bound="StoredRun")
 
@@ -48,6 +49,11 @@ class StoredRun:
                 "what is there and computes the rest."
             )
         return cls(path, record)
+
+    @property
+    def question(self) -> Question:
+        """What was done to the router's answers, and what was measured."""
+        return self.spec.question
 
     @cached_property
     def tokens(self) -> Frame:
@@ -95,9 +101,9 @@ class StoredRun:
         s = self.record["summary"]
         sure = "; ".join(_check(v) for v in self.verification) or "not verified"
         return (
-            f"Audit of {self.spec.model}: {s['removals']:,} removals of one active expert for one "
-            f"token, in {s['tokens']:,} tokens of {s['documents']:,} documents and "
-            f"{len(self.spec.layers)} layers. A removal changes the loss on the next token by "
+            f"Audit of {self.spec.model}: {s['rows']:,} effects of the operator {str(self.question)!r} "
+            f"({self.question.scope}), in {s['tokens']:,} tokens of {s['documents']:,} documents and "
+            f"{len(self.spec.layers)} layers. They change the loss on the next token by "
             f"{s['mean_delta_nll']:+.4f} nats on average; {s['share_harmful']:.0%} of them raise it "
             f"and {s['share_flips']:.1%} change the top prediction. Checked: {sure}. "
             f"Tables: .effects, .tests, .experts, .routing, .tokens, .documents; folder {self.folder}."
