@@ -99,10 +99,12 @@ class StoredRun:
 
     def __repr__(self) -> str:
         s = self.record["summary"]
+        what = f"the operator {str(self.question)!r} ({self.question.scope})"
+        if self.question.name == "zero":
+            what = "one active expert for one token"
         sure = "; ".join(_check(v) for v in self.verification) or "not verified"
         return (
-            f"Audit of {self.spec.model}: {s['rows']:,} effects of the operator {str(self.question)!r} "
-            f"({self.question.scope}), in {s['tokens']:,} tokens of {s['documents']:,} documents and "
+            f"Audit of {self.spec.model}: {s['rows']:,} {self.spec.unit} of {what}, in {s['tokens']:,} tokens of {s['documents']:,} documents and "
             f"{len(self.spec.layers)} layers. They change the loss on the next token by "
             f"{s['mean_delta_nll']:+.4f} nats on average; {s['share_harmful']:.0%} of them raise it "
             f"and {s['share_flips']:.1%} change the top prediction. Checked: {sure}. "

@@ -86,6 +86,11 @@ class AuditSpec:
         )
 
     @property
+    def unit(self) -> str:
+        """What a row of the effects is called: a removal, where an expert was plainly removed."""
+        return "removals" if self.question.operator.get("operator") == "Zero" else "effects"
+
+    @property
     def hash(self) -> str:
         """SHA-256 of `canonical()`, as hex."""
         return hashlib.sha256(self.canonical().encode()).hexdigest()

@@ -91,7 +91,7 @@ def census(
     extra = [name for name in spec.question.outcomes if name not in OUTCOMES]
     kept = [all(store.has(i) for store in stores.values()) for i in range(len(parts))]
     done = sum(part.n_targets for part, k in zip(parts, kept) if k) * per_token
-    progress.stage("census", material.effect.n_targets * per_token, "effects", done)
+    progress.stage("census", material.effect.n_targets * per_token, spec.unit, done)
     domains = list(dict.fromkeys(chunk.domain for chunk in material.effect.chunks))
     for number, part in enumerate(parts):
         if kept[number]:

@@ -108,7 +108,7 @@ def _reroute(a: Arguments) -> OperatorWords:
     return OperatorWords(
         "rerouting",
         "reroutings",
-        f"Banning {_ONE}, so that the router's next choice enters,",
+        f"Rerouting around {_ONE}",
         f"{_ACTIVE} is banned and the next choice enters by the model's own rule; {how}",
         "to reroute around",
         removes=True,
