@@ -21,7 +21,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 import moeaudit as ma
-from moeaudit.causal import Intervention
+from moeaudit.causal import Operator
 from moeaudit.errors import MoeAuditError
 from moeaudit.frames import Frame
 from moeaudit.report.figures.profiles import profiles
@@ -34,7 +34,7 @@ MODELS = ("tiny-olmoe", "tiny-qwen2-moe", "tiny-deepseek-v2")
 KEYS = ["document", "position", "layer", "rank", "expert"]
 
 
-def operators(model: ma.Model, held_out: list[np.ndarray], seed: int) -> dict[str, Intervention]:
+def operators(model: ma.Model, held_out: list[np.ndarray], seed: int) -> dict[str, Operator]:
     """What is compared; outputs that stand in for an expert's own come from held-out documents."""
     outputs = ma.expert_outputs(model, held_out, seed=seed)
     return {
@@ -43,7 +43,7 @@ def operators(model: ma.Model, held_out: list[np.ndarray], seed: int) -> dict[st
         "reroute": ma.Reroute(),
         "mean output": ma.MeanOutput(outputs),
         "resample": ma.Resample(outputs, seed=seed),
-        "zero everywhere": ma.Sequence(ma.Zero()),
+        "zero everywhere": ma.Everywhere(ma.Zero()),
     }
 
 

@@ -47,7 +47,7 @@ def questions(model: ma.Model, ids: np.ndarray, held_out: int) -> dict[str, Ques
         "Reroute": (of(ma.Reroute()), None),
         "all coalitions": (of(ma.Coalitions()), None),
         "Swap('all')": (of(ma.Swap("all")), None),
-        "Sequence(Zero)": (of(ma.Sequence(ma.Zero())), None),
+        "Everywhere(Zero)": (of(ma.Everywhere(ma.Zero())), None),
     }
 
 
@@ -100,7 +100,7 @@ def main() -> None:
         f"effects over the time of `Zero` on the same document of {options.tokens} tokens, median over "
         f"{options.rounds} rounds in which all take turns (smallest and largest in brackets). `all pairs` has "
         "(k - 1) / 2 rows for each removal, a horizon of h carries h + 1 tokens a row, `Swap('all')` has one row for "
-        "each expert of the layer, and `Sequence` runs full forwards of the document.\n\n"
+        "each expert of the layer, and `Everywhere` runs full forwards of the document.\n\n"
         + "\n".join([header, "|" + "---|" * (1 + len(options.models)), *rows])
         + f"\n\n{machine()}.\n"
     )

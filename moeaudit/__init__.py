@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from .causal import Coalitions as Coalitions
     from .causal import Custom as Custom
     from .causal import Effects as Effects
-    from .causal import Experts as Experts
+    from .causal import Everywhere as Everywhere
     from .causal import LogitContrast as LogitContrast
     from .causal import MeanOutput as MeanOutput
     from .causal import Permutations as Permutations
     from .causal import Renormalize as Renormalize
     from .causal import Reroute as Reroute
     from .causal import Resample as Resample
-    from .causal import Sequence as Sequence
     from .causal import SharedExpert as SharedExpert
     from .causal import SharedGate as SharedGate
     from .causal import Skip as Skip
     from .causal import Swap as Swap
+    from .causal import Without as Without
     from .causal import Zero as Zero
     from .causal import ablate as ablate
     from .causal import decompose as decompose
@@ -77,7 +77,7 @@ _ROOM_OF = {
     "router_saturation": "observe",
     "vocabulary_specialisation": "observe",
     "Effects": "causal",
-    "Experts": "causal",
+    "Without": "causal",
     "Coalitions": "causal",
     "Custom": "causal",
     "LogitContrast": "causal",
@@ -86,7 +86,7 @@ _ROOM_OF = {
     "Renormalize": "causal",
     "Reroute": "causal",
     "Resample": "causal",
-    "Sequence": "causal",
+    "Everywhere": "causal",
     "SharedExpert": "causal",
     "SharedGate": "causal",
     "Skip": "causal",

@@ -7,6 +7,8 @@ from moeaudit.stats.sets.interactions import redundancy as redundancy
 from moeaudit.stats.sets.shapley import shapley as shapley
 
 from .census import ablate as ablate
+from .check.handover import apply_in_trace as apply_in_trace
+from .check.handover import as_transformer_lens_hooks as as_transformer_lens_hooks
 from .check.verify import Verification as Verification
 from .check.verify import verify as verify
 from .effects import Effects as Effects
@@ -14,23 +16,24 @@ from .effects import EffectsFolder as EffectsFolder
 from .mediation import decompose as decompose
 from .operators import Coalitions as Coalitions
 from .operators import Custom as Custom
+from .operators import Everywhere as Everywhere
 from .operators import ExpertOutputs as ExpertOutputs
-from .operators import Experts as Experts
 from .operators import MeanOutput as MeanOutput
 from .operators import Permutations as Permutations
 from .operators import Renormalize as Renormalize
 from .operators import Reroute as Reroute
 from .operators import Resample as Resample
-from .operators import Sequence as Sequence
 from .operators import SharedExpert as SharedExpert
 from .operators import SharedGate as SharedGate
 from .operators import Skip as Skip
 from .operators import Swap as Swap
+from .operators import Without as Without
 from .operators import expert_outputs as expert_outputs
+from .operators import from_dict as from_dict
 from .operators.routing import Edits as Edits
-from .operators.routing import Intervention as Intervention
+from .operators.routing import Operator as Operator
 from .operators.routing import Routing as Routing
-from .operators.routing import Zero as Zero
+from .operators.weights import Zero as Zero
 from .outcomes.named import LogitContrast as LogitContrast
 from .screen.gradients import screen as screen
 from .screen.screened import Screened as Screened
@@ -44,8 +47,8 @@ __all__ = [
     "Effects",
     "EffectsFolder",
     "ExpertOutputs",
-    "Experts",
-    "Intervention",
+    "Without",
+    "Operator",
     "LogitContrast",
     "MeanOutput",
     "Permutations",
@@ -53,7 +56,7 @@ __all__ = [
     "Reroute",
     "Resample",
     "Routing",
-    "Sequence",
+    "Everywhere",
     "SharedExpert",
     "SharedGate",
     "Screened",
@@ -62,7 +65,10 @@ __all__ = [
     "Verification",
     "Zero",
     "ablate",
+    "apply_in_trace",
+    "as_transformer_lens_hooks",
     "decompose",
+    "from_dict",
     "answer_without",
     "expert_outputs",
     "interactions",

@@ -15,7 +15,8 @@ from moeaudit.models import Model
 from moeaudit.text.for_model import tokens_for
 
 from .effects import COLUMNS, Effects, EffectsFolder, ShardWriter, walked_frame
-from .operators.routing import Intervention, Zero, require_operator
+from .operators.routing import Operator, require_operator
+from .operators.weights import Zero
 from .outcomes.named import Outcome, further_outcomes
 from .walk.engine import plan_for, replay_for, walk
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 def ablate(
     model: Model,
     docs: Any,
-    intervention: Intervention | None = None,
+    intervention: Operator | None = None,
     *,
     layers: list[int] | None = None,
     outcomes: Iterable[Outcome] = (),
@@ -76,7 +77,7 @@ def ablate(
         extra=extra,
         horizon=_horizon(horizon, texts, intervention),
         frozen=_frozen(frozen_routing, intervention),
-        keep_routing=not isinstance(intervention, Zero),
+        keep_routing=getattr(intervention, "tells_routing", True),
     )
     replay = replay_for(model)
     notes = [*texts.notes, *([] if replay.reason is None else [str(replay)])]
@@ -113,7 +114,7 @@ def ablate(
 
 
 def _horizon(
-    horizon: int | Literal["all"], texts: TokenizedCorpus, intervention: Intervention
+    horizon: int | Literal["all"], texts: TokenizedCorpus, intervention: Operator
 ) -> int | None:
     """The horizon as a plan holds it, or InputError where no text is that long."""
     if horizon != "all" and (
@@ -124,7 +125,7 @@ def _horizon(
         )
     if horizon == 0:
         return 0
-    if hasattr(intervention, "walk"):
+    if intervention.scope != "position":
         raise InputError(
             f"{intervention.name} edits every position of a document, so no token is only after the edit. "
             "Leave horizon at 0: each row already reads the prediction at its own position."
@@ -140,8 +141,8 @@ def _horizon(
     return horizon
 
 
-def _frozen(frozen: bool, intervention: Intervention) -> bool:
-    if frozen and hasattr(intervention, "walk"):
+def _frozen(frozen: bool, intervention: Operator) -> bool:
+    if frozen and intervention.scope != "position":
         raise InputError(
             f"{intervention.name} edits every position at once, and frozen routing is not available for it. "
             "Ask for an edit at one position, such as Zero()."
@@ -174,7 +175,7 @@ def chunk_effects(plan: WalkPlan, chunk: Chunk) -> Iterator[pd.DataFrame]:
     start = 0
     while start < targets:
         # Edits of a whole document run the document once, so they take all positions together.
-        whole = hasattr(plan.intervention, "walk")
+        whole = plan.intervention.scope != "position"
         step = targets if whole else plan.positions_at_once(plan.steps(targets + 1, start))
         positions = torch.arange(start, min(start + step, targets), device=device)
         start += step

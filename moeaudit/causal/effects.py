@@ -16,7 +16,7 @@ from moeaudit.errors import RunError
 if TYPE_CHECKING:
     from moeaudit.text import Chunk, TokenizedCorpus
 
-    from .operators.routing import Intervention
+    from .operators.routing import Operator
     from .walk.plan import Walked
 
 COLUMNS = {
@@ -47,7 +47,7 @@ class Effects(pd.DataFrame):
     intervention: str
     engine: str
     notes: list[str]
-    operator: Intervention | None
+    operator: Operator | None
     drift: float | None
 
     @property
@@ -62,7 +62,7 @@ class Effects(pd.DataFrame):
         engine: str,
         notes: list[str],
         *,
-        operator: Intervention | None = None,
+        operator: Operator | None = None,
         drift: float | None = None,
     ) -> Effects:
         """Wrap a frame that has the columns of COLUMNS."""

@@ -12,13 +12,13 @@ from .census import ablate
 from .effects import Effects
 
 if TYPE_CHECKING:
-    from .operators.routing import Intervention
+    from .operators.routing import Operator
 
 
 def decompose(
     model: Model,
     docs: Any,
-    intervention: Intervention | None = None,
+    intervention: Operator | None = None,
     *,
     layers: list[int] | None = None,
     horizon: int | Literal["all"] = 0,

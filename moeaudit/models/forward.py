@@ -1,43 +1,128 @@
-"""The clean pass as the causal room needs it: what each MoE layer's experts were given."""
+"""The one hook on the experts call: what a layer's experts are given, and another answer in its place.
+
+`listening` reads `experts(hidden, index, weight)`, `answering` replaces the router's answer in it and
+may add to what comes out. Both are for the length of a `with` and leave nothing behind, also when
+something inside fails. Nothing else in the package hooks an experts module (the engines of
+`causal/check` do, on purpose: they are the second way).
+"""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 
-from . import Model, MoELayer
+from moeaudit.errors import ContractError
+
+from .anatomy import MoELayer
+from .model import Model
 from .modes import evaluating
+
+# (hidden, index, weight) -> (index, weight), or None to leave the router's answer as it is.
+Answer = Callable[
+    [torch.Tensor, torch.Tensor, torch.Tensor], "tuple[torch.Tensor, torch.Tensor] | None"
+]
+# routed output "tokens d_model" -> what is added to it, of the same shape, or None for nothing.
+Addition = Callable[[torch.Tensor], "torch.Tensor | None"]
 
 
 @dataclass
 class ExpertsSeen:
-    """The arguments of one layer's experts call in the clean pass."""
+    """The arguments of one experts call."""
 
     hidden: Float[torch.Tensor, "tokens d_model"]
     index: Int[torch.Tensor, "tokens top_k"]
     weight: Float[torch.Tensor, "tokens top_k"]
 
 
-@torch.no_grad()
-def clean_pass(
-    model: Model, layers: list[MoELayer], ids: Int[torch.Tensor, "1 tokens"]
-) -> tuple[Float[torch.Tensor, "tokens vocab"], dict[int, ExpertsSeen]]:
-    """Logits of one document, and the experts' arguments by decoder layer index."""
-    seen: dict[int, ExpertsSeen] = {}
+@contextmanager
+def listening(
+    layers: Iterable[MoELayer],
+    heard: Callable[[MoELayer, ExpertsSeen], None] | None = None,
+    *,
+    prepend: bool = False,
+) -> Iterator[dict[int, ExpertsSeen]]:
+    """Inside, what the experts of `layers` are given is kept in the dict, by decoder layer index.
 
-    def record(index: int):
+    The dict holds a layer's latest call. With `heard`, each call is handed to `heard(layer, seen)`
+    instead and the dict stays empty. Hooks that were there before are heard first, so that what is
+    seen is what the experts get; `prepend` listens before them, to the router itself.
+    """
+    kept: dict[int, ExpertsSeen] = {}
+
+    def on(layer: MoELayer):
         def hook(module: Any, args: tuple, kwargs: dict) -> None:  # noqa: ARG001
-            seen[index] = ExpertsSeen(*[*args, *kwargs.values()][:3])
+            seen = ExpertsSeen(*_given(layer, args, kwargs))
+            if heard is None:
+                kept[layer.index] = seen
+            else:
+                heard(layer, seen)
 
         return hook
 
-    with evaluating(model.hf), ExitStack() as stack:
-        for moe in layers:
-            handle = moe.experts.register_forward_pre_hook(record(moe.index), with_kwargs=True)
+    with ExitStack() as stack:
+        for layer in layers:
+            handle = layer.experts.register_forward_pre_hook(
+                on(layer), prepend=prepend, with_kwargs=True
+            )
             stack.callback(handle.remove)
+        yield kept
+
+
+@contextmanager
+def answering(layer: MoELayer, answer: Answer, add: Addition | None = None) -> Iterator[None]:
+    """Inside, each call of the layer's experts gets `answer(hidden, index, weight)`.
+
+    `answer` returns another `(index, weight)`, `"tokens slots"` each with as many slots as it
+    likes, or None to leave this call alone; they are cast to the kinds of number the router gave.
+    `add`, called after it with the routed output `"tokens d_model"`, returns what to add to that.
+    """
+
+    def replace(module: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:  # noqa: ARG001
+        hidden, index, weight = _given(layer, args, kwargs)
+        other = answer(hidden, index, weight)
+        if other is None:
+            return None
+        values = [*args, *kwargs.values()]
+        values[1:3] = other[0].to(index.dtype), other[1].to(weight.dtype)
+        return tuple(values[: len(args)]), dict(zip(kwargs, values[len(args) :]))
+
+    def enlarge(module: Any, args: tuple, output: torch.Tensor) -> torch.Tensor | None:  # noqa: ARG001
+        more = None if add is None else add(output.reshape(-1, output.shape[-1]))
+        return None if more is None else output + more.reshape(output.shape).to(output.dtype)
+
+    with ExitStack() as stack:
+        handle = layer.experts.register_forward_pre_hook(replace, with_kwargs=True)
+        stack.callback(handle.remove)
+        if add is not None:
+            stack.callback(layer.experts.register_forward_hook(enlarge).remove)
+        yield
+
+
+@torch.no_grad()
+def clean_pass(
+    model: Model, layers: Iterable[MoELayer], ids: Int[torch.Tensor, "1 tokens"]
+) -> tuple[Float[torch.Tensor, "tokens vocab"], dict[int, ExpertsSeen]]:
+    """Logits of one document, and the experts' arguments by decoder layer index."""
+    with evaluating(model.hf), listening(layers) as seen:
         logits = model.hf(input_ids=ids, use_cache=False).logits[0]
     return logits, seen
+
+
+def _given(
+    layer: MoELayer, args: tuple, kwargs: dict
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """`(hidden, index, weight)` of one call, given by position or by keyword, in this order."""
+    given = [*args, *kwargs.values()][:3]
+    if len(given) != 3:
+        raise ContractError(
+            f"{layer.name}: {type(layer.experts).__name__} at '{layer.experts_path}' was called with "
+            f"{len(given)} arguments; experts(hidden, top_k_index, top_k_weights) was expected, as it was "
+            "when the model was loaded. Load the model again if it was changed since."
+        )
+    hidden, index, weight = given
+    return hidden, index, weight

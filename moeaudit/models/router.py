@@ -228,7 +228,7 @@ def named_experts(experts: object) -> dict[int, tuple[int, ...]]:
 
 def _without(layer: MoELayer, gone: list[int], scores: Scores, stack: ExitStack) -> None:
     """Ban experts in every forward of one layer: from the block's start to its experts' call."""
-    instead = "Weights can be zeroed instead: Experts(..., rule='zero')."
+    instead = "Weights can be zeroed instead: Without(..., rule='zero')."
     block = layer.block
     if block is None:
         raise ContractError(f"{_where(layer)} sits in no MoE block that could be run. {instead}")

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 
 from moeaudit.causal.census import ablate
-from moeaudit.causal.operators.routing import Zero
+from moeaudit.causal.operators.weights import Zero
 from moeaudit.errors import InputError
 from moeaudit.models import Model, MoELayer
 from moeaudit.text import TokenizedCorpus

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from made import tiny_moe
+from made import budgets, tiny_moe
 
 import moeaudit as ma
 from moeaudit.causal.effects import COLUMNS
@@ -79,9 +79,7 @@ def test_streaming_to_parquet_gives_the_same_table(model, effects, tmp_path):
 
 
 def test_blocks_of_positions_keep_the_order(model, effects, monkeypatch):
-    import moeaudit.causal.walk.plan as plan
-
-    monkeypatch.setattr(plan, "_ROW_BYTES", 1)  # one position at a time
+    budgets.use(monkeypatch, residuals=1)  # one position at a time
     again = ma.ablate(model, [tiny_moe.ids(12), tiny_moe.ids(9, seed=1)])
     assert again[["document", "position", "layer", "rank"]].equals(
         effects[["document", "position", "layer", "rank"]]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from made import architectures, tiny_moe
+from made import architectures, budgets, tiny_moe
 
 import moeaudit as ma
 from moeaudit.causal import Renormalize, Swap, Zero
@@ -102,14 +102,9 @@ def test_a_horizon_does_not_change_the_own_effect():
 
 
 def test_small_pieces_give_the_same_spill(monkeypatch):
-    import moeaudit.causal.attention.rows as attend_rows
-    import moeaudit.causal.walk.plan as plan
-    import moeaudit.causal.walk.wavefront as wavefront
-
     model, ids = tiny_moe.load("qwen2_moe"), tiny_moe.ids(9)
     whole = ma.ablate(model, [ids], horizon=4)
-    for module, name in ((attend_rows, "_SCORES"), (plan, "_ROW_BYTES"), (wavefront, "_LOGITS")):
-        monkeypatch.setattr(module, name, 1)
+    budgets.use(monkeypatch, scores=1, residuals=1, logits=1)
     pieces = ma.ablate(model, [ids], horizon=4)
     np.testing.assert_allclose(pieces.spill_nll, whole.spill_nll, atol=1e-5)
 

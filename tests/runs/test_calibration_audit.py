@@ -14,7 +14,8 @@ from made import tiny_run
 
 import moeaudit as ma
 from moeaudit.calibration import Predictions, calibration_scores
-from moeaudit.causal.operators.without import Experts
+from moeaudit.causal.operators.without import Without
+from moeaudit.causal.walk.forwards import applied
 from moeaudit.errors import InputError, RunError
 from moeaudit.front import calibration_audit
 from moeaudit.runs.calibration.tables import BETWEEN, IN, SHIFTED
@@ -42,7 +43,7 @@ def sides():
 @pytest.fixture(scope="module")
 def done(tiny_model, sides):
     home, away, fit = sides
-    edits = {"dropped": Experts(GONE), "itself": tiny_model}
+    edits = {"dropped": Without(GONE), "itself": tiny_model}
     return calibration_audit(tiny_model, home, away, edits, fit=fit, draws=40)
 
 
@@ -62,10 +63,10 @@ def test_clean_scores_are_those_of_a_capture(done, tiny_model, sides):
 
 def test_the_edited_loss_is_that_of_a_forward_without_the_experts(done, tiny_model, sides):
     total, n = 0.0, 0
-    edit = Experts(GONE)
+    edit = Without(GONE)
     for document in sides[1]:
         ids = torch.tensor([tiny_model.tokenizer(document.text)["input_ids"]])
-        with edit.applied(tiny_model), torch.no_grad():
+        with applied(edit, tiny_model), torch.no_grad():
             log_p = tiny_model.hf(input_ids=ids).logits[0].double().log_softmax(-1)
         total -= float(log_p[:-1].gather(1, ids[0, 1:, None]).sum())
         n += ids.shape[1] - 1
@@ -147,7 +148,7 @@ def test_refusals(tiny_model, sides):
     with pytest.raises(InputError, match="at least 10"):
         calibration_audit(tiny_model, home, corpus(300, 4, ("few",)), fit=fit)
     with pytest.raises(InputError, match="called"):
-        calibration_audit(tiny_model, home, away, [Experts(GONE), Experts(GONE)], fit=fit)
+        calibration_audit(tiny_model, home, away, [Without(GONE), Without(GONE)], fit=fit)
 
 
 def test_without_fit_documents_a_third_is_set_aside(tiny_model):

@@ -13,9 +13,9 @@ from moeaudit.errors import ModelError
 from moeaudit.models import MoELayer
 from moeaudit.models.anatomy import Anatomy
 
-from ..operators.everywhere import Sequence
-from ..operators.routing import Intervention
-from ..operators.without import Experts
+from ..operators.everywhere import Everywhere
+from ..operators.routing import Operator
+from ..operators.without import Without
 from .row import Change, Edit, Row, place_of, require_position, routing_at, row_edit
 
 
@@ -55,26 +55,28 @@ def frozen_above(row: Row, clean: Answers) -> dict[int, Edit]:
     return {layer: at(layer) for layer in clean if layer > row.layer}
 
 
-def edits_of(operator: Intervention, anatomy: Anatomy, row: Row) -> dict[int, Edit]:
+def edits_of(operator: Operator, anatomy: Anatomy, row: Row) -> dict[int, Edit]:
     """What `row` of `operator` edits, by decoder layer index.
 
     Raises CannotExpress, when the edit is made, for a router whose rule is not written down here.
     """
-    if isinstance(operator, Experts):
+    if operator.scope == "model":
+        assert isinstance(operator, Without)
         return {index: _without(operator, anatomy[index]) for index in operator.experts}
     moe = anatomy[row.layer]
-    if isinstance(operator, Sequence):
+    if operator.scope == "document":
+        assert isinstance(operator, Everywhere)
         return {row.layer: _everywhere(operator, moe, row)}
     return {row.layer: row_edit(operator, moe, row)}
 
 
-def _everywhere(operator: Sequence, layer: MoELayer, row: Row) -> Edit:
+def _everywhere(operator: Everywhere, layer: MoELayer, row: Row) -> Edit:
     """The inner operator's row at every position: the same row number, or the same expert's."""
 
     def edit(hidden: torch.Tensor, index: torch.Tensor, weight: torch.Tensor) -> Change:
         require_position(row, len(index))
         everywhere = torch.arange(len(index), device=index.device)
-        routing = routing_at(layer, everywhere, hidden, index, weight)
+        routing = routing_at(layer, everywhere, hidden, index, weight, row.document)
         edits = operator.operator.edits(routing)
         named, _ = edits.named(routing)  # (tokens, rows)
         mine = place_of(operator.operator, row, routing, edits, row.position)
@@ -97,7 +99,7 @@ def _everywhere(operator: Sequence, layer: MoELayer, row: Row) -> Edit:
     return edit
 
 
-def _without(operator: Experts, layer: MoELayer) -> Edit:
+def _without(operator: Without, layer: MoELayer) -> Edit:
     """The answer without a set of experts: their weights 0, or others in their place."""
     gone = torch.tensor(operator.experts[layer.index])
 
@@ -166,6 +168,6 @@ def _unknown(layer: MoELayer) -> str:
     return (
         f"Who enters in place of absent experts is recomputed only for routers that take the k largest "
         f"of a softmax over all experts, and {router} of {layer.architecture}, layer {layer.index}, answers by another "
-        "rule (group limits, a bias for the choice, sigmoid scores). Verify Experts(..., rule='zero') "
+        "rule (group limits, a bias for the choice, sigmoid scores). Verify Without(..., rule='zero') "
         "instead, which needs no rule."
     )

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from moeaudit.errors import InputError
 from moeaudit.models import MoELayer
 
-from ..operators.routing import Edits, Intervention, Routing
+from ..operators.routing import Edits, Operator, Routing
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Row:
     expert: int | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
     strict: bool = True
+    # Which document it is (`operators.draws.document_key`), for operators that draw at random.
+    document: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,13 @@ class Change:
 Edit = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], Change]
 
 
-def row_edit(operator: Intervention, layer: MoELayer, row: Row) -> Edit:
+def row_edit(operator: Operator, layer: MoELayer, row: Row) -> Edit:
     """The edit of one row: computed from the router's answer that the caller itself has captured."""
 
     def edit(hidden: torch.Tensor, index: torch.Tensor, weight: torch.Tensor) -> Change:
         require_position(row, len(index))
         at = torch.tensor([row.position], device=index.device)
-        routing = routing_at(layer, at, hidden, index, weight)
+        routing = routing_at(layer, at, hidden, index, weight, row.document)
         edits = operator.edits(routing)
         r = place_of(operator, row, routing, edits, 0)
         vector = None if edits.vector is None else edits.vector[:, r]
@@ -81,14 +83,15 @@ def routing_at(
     hidden: Float[torch.Tensor, "tokens d_model"],
     index: Int[torch.Tensor, "tokens top_k"],
     weight: Float[torch.Tensor, "tokens top_k"],
+    document: int,
 ) -> Routing:
     """The router's answer at `positions`, slots by falling weight (equal ones in slot order)."""
     ranked, order = weight[positions].sort(dim=-1, descending=True, stable=True)
     chosen = index[positions].gather(-1, order).long()
-    return Routing(layer, chosen, ranked, hidden[positions], positions)
+    return Routing(layer, chosen, ranked, hidden[positions], positions, document)
 
 
-def place_of(operator: Intervention, row: Row, routing: Routing, edits: Edits, at: int) -> int:
+def place_of(operator: Operator, row: Row, routing: Routing, edits: Edits, at: int) -> int:
     """Which of the operator's rows is the one that `row` names; `at` is the position's place in `edits`."""
     expert = edits.named(routing)[0][at]
     fits = torch.ones_like(expert, dtype=torch.bool)

@@ -14,7 +14,8 @@ from moeaudit.text import Chunk, TokenizedCorpus
 from moeaudit.text.for_model import tokens_for
 
 from ..effects import COLUMNS, EffectsFolder
-from ..operators.routing import Intervention, Zero
+from ..operators.routing import Operator
+from ..operators.weights import Zero
 from .engines import CannotExpress, Engine, Outcome, engine_class
 from .verification import TOLERANCE, Verification
 
@@ -30,7 +31,7 @@ def verify(
     seed: int = 0,
     docs: Any = None,
     max_length: int | None = None,
-    operator: Intervention | None = None,
+    operator: Operator | None = None,
 ) -> Verification:
     """Recompute `n` random effects by one full forward each, in an engine of its own.
 
@@ -96,7 +97,7 @@ def verify(
 
 def _recomputed(
     engine: Engine,
-    operator: Intervention,
+    operator: Operator,
     texts: TokenizedCorpus,
     rows: pd.DataFrame,
     *,
@@ -124,7 +125,7 @@ def _recomputed(
     return found
 
 
-def _operator(effects: pd.DataFrame | EffectsFolder, given: Intervention | None) -> Intervention:
+def _operator(effects: pd.DataFrame | EffectsFolder, given: Operator | None) -> Operator:
     """The intervention itself: given, carried by the table, or `Zero` where the name says so."""
     name = (getattr(effects, "intervention", None) or "").removesuffix(_FROZEN)
     carried = getattr(effects, "operator", None)

@@ -1,35 +1,45 @@
-"""Operators: what "take this expert away" may mean. `Zero` is in `interventions`, as the plainest."""
+"""Operators: what "take this expert away" may mean."""
 
+from .base import from_dict as from_dict
 from .coalitions import Coalitions as Coalitions
 from .coalitions import Permutations as Permutations
 from .custom import Custom as Custom
-from .everywhere import Sequence as Sequence
+from .everywhere import Everywhere as Everywhere
 from .outputs import ExpertOutputs as ExpertOutputs
 from .outputs import MeanOutput as MeanOutput
 from .outputs import Resample as Resample
 from .outputs import expert_outputs as expert_outputs
 from .reroute import Reroute as Reroute
+from .routing import Edits as Edits
+from .routing import Operator as Operator
+from .routing import Routing as Routing
 from .shared import SharedExpert as SharedExpert
 from .shared import SharedGate as SharedGate
 from .weights import Renormalize as Renormalize
 from .weights import Skip as Skip
 from .weights import Swap as Swap
-from .without import Experts as Experts
+from .weights import Zero as Zero
+from .without import Without as Without
 
 __all__ = [
     "Coalitions",
     "Custom",
+    "Everywhere",
+    "Edits",
     "ExpertOutputs",
-    "Experts",
     "MeanOutput",
+    "Operator",
     "Permutations",
     "Renormalize",
     "Reroute",
     "Resample",
-    "Sequence",
+    "Routing",
     "SharedExpert",
     "SharedGate",
     "Skip",
     "Swap",
+    "Without",
+    "Zero",
+    "from_dict",
     "expert_outputs",
 ]

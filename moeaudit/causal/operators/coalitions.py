@@ -11,13 +11,14 @@ from jaxtyping import Int
 from moeaudit.errors import InputError
 from moeaudit.models import MoELayer
 
-from ..check.handover import Handover
 from .arguments import is_whole, require_whole_numbers
+from .base import BaseOperator
+from .draws import splitmix64, wrapped
 from .routing import Edits, Routing
 
 
 @dataclass(frozen=True)
-class Coalitions(Handover):
+class Coalitions(BaseOperator):
     r"""Remove every set of active experts of the given sizes together.
 
     $y' = y - \sum_{s \in S} w_s E_s(x)$ for each set S. The column `members` is the set as a bit
@@ -74,7 +75,7 @@ class Coalitions(Handover):
 
 
 @dataclass(frozen=True)
-class Permutations(Handover):
+class Permutations(BaseOperator):
     r"""Remove a token's active experts one after the other, in `n` random orders.
 
     For each order $\pi$ the nested sets $\{\pi_1\}, \{\pi_1, \pi_2\}, \dots$, whose differences are marginal
@@ -82,14 +83,15 @@ class Permutations(Handover):
     is the set as a bit mask of ranks, `rank` the expert removed last, `permutation` counts the orders; the whole
     set, where all orders end, is one row with permutation -1. n (k - 1) + 1 rows a token.
 
-    Orders differ from token to token; they depend on `seed`, layer, position and the active experts
-    only. Raises InputError for fewer than two orders, from which no error bar follows.
+    Orders differ from token to token; they depend on `seed`, document, layer, position and the active
+    experts only. Raises InputError for fewer than two orders, from which no error bar follows.
     """
 
     n: int = 16
     seed: int = 0
 
     of_one_expert = False  # a row is about a set of ranks
+    draws = True
 
     def __post_init__(self) -> None:
         if not is_whole(self.n) or self.n < 2:
@@ -128,15 +130,7 @@ class Permutations(Handover):
 
 
 def _keys(seed: int, order: int, routing: Routing) -> Int[torch.Tensor, "positions top_k"]:
-    """A random number for each active expert, the same however positions are batched.
-
-    SplitMix64 (Steele, Lea, Flood 2014); sorting by it gives a uniformly random order.
-    """
-    start = (seed * 0x9E3779B97F4A7C15 + order * 0xBF58476D1CE4E5B9) % (1 << 62)
-    z = routing.index * 0x632BE59BD9B4E019 + (
-        routing.positions[:, None] * 1_000_003 + routing.layer.index
-    )
-    z = z + start
-    for factor, shift in ((-0x40A7B892E31B1A47, 30), (-0x6B2FB644ECCEEE15, 27)):
-        z = (z ^ (z >> shift)) * factor
-    return z ^ (z >> 31)
+    """A random number for each active expert; sorting by it gives a uniformly random order."""
+    start = seed * 0x9E3779B97F4A7C15 + order * 0xBF58476D1CE4E5B9 + routing.document
+    place = routing.positions[:, None] * 1_000_003 + routing.layer.index
+    return splitmix64(splitmix64(place + wrapped(start)) + routing.index * 0x632BE59BD9B4E019)

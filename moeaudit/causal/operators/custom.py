@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import torch
 
 from moeaudit.errors import InputError
 from moeaudit.models import MoELayer
 
-from ..check.handover import Handover
+from .base import BaseOperator
 from .difference import edits_by_difference
 from .routing import Edits, Routing
 
 Answer = tuple[torch.Tensor, torch.Tensor]
 
 
-class Custom(Handover):
+class Custom(BaseOperator):
     r"""Your own operator: `fn(routing)` returns the router's answer that is to stand instead.
 
     $y' = \sum_s w'_s E_{i'_s}(x)$ with $(i', w') = \mathrm{fn}(i, w, x)$. `routing` holds `index` and `weight`
@@ -61,6 +61,17 @@ class Custom(Handover):
         if not (counted or rows == "active"):
             raise InputError(f"Custom(rows={rows!r}): a number from 1 up or 'active' was expected.")
         self.fn, self.name, self._rows = fn, name, rows
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its name and rows. The function is not written down, so `from_dict` refuses it."""
+        return {"operator": "Custom", "name": self.name, "rows": self._rows}
+
+    @classmethod
+    def restored(cls, arguments: Mapping[str, Any], held_out: Any) -> BaseOperator:  # noqa: ARG003
+        raise InputError(
+            f"The operator {arguments['name']!r} was a function of the user's own (Custom), which no table holds "
+            "and which cannot be restored. Pass the operator itself: Custom(function, name=...)."
+        )
 
     def __repr__(self) -> str:
         return f"Custom({self.name!r}, rows={self._rows!r})"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
+from jaxtyping import Int
 
 from moeaudit.errors import InputError
 from moeaudit.models import Model, MoELayer
@@ -13,8 +17,9 @@ from moeaudit.models.contract import slot_contributions
 from moeaudit.models.forward import clean_pass
 from moeaudit.text.for_model import tokens_for
 
-from ..check.handover import Handover
 from .arguments import is_whole
+from .base import BaseOperator
+from .draws import splitmix64, wrapped
 from .routing import Edits, Routing
 from .weights import each_rank
 
@@ -34,6 +39,21 @@ class ExpertOutputs:
 
     said: dict[tuple[int, int], _Said] = field(repr=False)
     n_documents: int
+
+    @cached_property
+    def sha256(self) -> str:
+        """A hash of every number here: operators that use them are told apart by it."""
+        digest = hashlib.sha256()
+        for key in sorted(self.said):
+            found = self.said[key]
+            digest.update(f"{key} {found.count}".encode())
+            for tensor in (found.total, found.kept):
+                digest.update(tensor.detach().cpu().double().numpy().tobytes())
+        return digest.hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Which outputs these are; the numbers themselves are too many for a table's metadata."""
+        return {"documents": self.n_documents, "sha256": self.sha256}
 
     def _of(self, layer: MoELayer, expert: int) -> _Said:
         found = self.said.get((layer.index, expert))
@@ -88,7 +108,9 @@ def expert_outputs(model: Model, docs: Any, *, keep: int = 64, seed: int = 0) ->
                 best = drawn.topk(min(keep, len(drawn))).indices
                 priority[key] = drawn[best]
                 count = len(mine) + (0 if before is None else before.count)
-                total = mine.sum(0) if before is None else before.total + mine.sum(0)
+                # Half precision would stop counting after some thousand tokens.
+                new = mine.to(torch.promote_types(mine.dtype, torch.float32)).sum(0)
+                total = new if before is None else before.total + new
                 said[key] = _Said(count, total, pool[best.to(pool.device)])
     return ExpertOutputs(said, texts.n_documents)
 
@@ -107,8 +129,29 @@ def _instead(routing: Routing, vector: torch.Tensor) -> Edits:
     return Edits(rank, routing.index[..., None], -routing.weight[..., None], vector=vector)
 
 
+class _HeldOut(BaseOperator):
+    """Operators that need what experts said elsewhere."""
+
+    held_out: ExpertOutputs
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**super().to_dict(), "held_out": self.held_out.to_dict()}
+
+    @classmethod
+    def restored(cls, arguments: Mapping[str, Any], held_out: ExpertOutputs | None) -> BaseOperator:
+        wanted = arguments["held_out"]
+        if held_out is None or held_out.to_dict() != wanted:
+            which = "none were given" if held_out is None else "others were given"
+            raise InputError(
+                f"{cls.__name__} needs the expert outputs that it was used with (of {wanted['documents']} documents, "
+                f"SHA-256 {wanted['sha256'][:12]}), and {which}. Pass held_out=expert_outputs(...) of the same "
+                "documents and seed, or the operator itself."
+            )
+        return cls(**{**arguments, "held_out": held_out})
+
+
 @dataclass(frozen=True, eq=False)
-class MeanOutput(Handover):
+class MeanOutput(_HeldOut):
     r"""Replace one active expert's output by its mean over held-out tokens that chose it.
 
     $y' = y - w_r E_r(x) + w_r \bar E_r$: what the expert always says stays, what it says about this
@@ -134,30 +177,27 @@ class MeanOutput(Handover):
         return _instead(routing, routing.weight[..., None] * means[place].to(routing.weight.dtype))
 
 
-def _numbers(seed: int, routing: Routing) -> torch.Tensor:
-    """A random number for each (position, rank), the same however positions are batched.
-
-    SplitMix64 (Steele, Lea, Flood 2014) of seed, layer, position and expert.
-    """
-    p, k = routing.index.shape
-    place = routing.positions[:, None] * 1_000 + torch.arange(k, device=routing.index.device)
-    z = (place * 10_007 + routing.layer.index) * 65_537 + routing.index + seed * 0x2545F4914F6CDD
-    for factor, shift in ((-0x40A7B892E31B1A47, 30), (-0x6B2FB644ECCEEE15, 27)):
-        z = (z ^ ((z >> shift) & ((1 << (64 - shift)) - 1))) * factor
-    return (z ^ ((z >> 31) & ((1 << 33) - 1))) & 0x7FFFFFFFFFFFFFFF
+def _numbers(seed: int, routing: Routing) -> Int[torch.Tensor, "positions top_k"]:
+    """A random number from 0 up for each (position, rank)."""
+    start = wrapped(seed * 0x9E3779B97F4A7C15 + routing.document)
+    place = routing.positions[:, None] * 1_000_003 + routing.layer.index
+    number = splitmix64(splitmix64(place + start) + routing.index * 0x632BE59BD9B4E019)
+    return number & 0x7FFFFFFFFFFFFFFF
 
 
 @dataclass(frozen=True, eq=False)
-class Resample(Handover):
+class Resample(_HeldOut):
     r"""Replace one active expert's output by what it said at a random held-out token that chose it.
 
     $y' = y - w_r E_r(x) + w_r E_r(x^*)$: the output stays typical of the expert, its content does not
-    fit the token. The draw depends on `seed`, layer, position and expert only. `held_out` comes from
+    fit the token. The draw depends on `seed`, document, layer, position and expert only. `held_out` comes from
     `expert_outputs(model, other_documents)`; raises InputError as `MeanOutput` does.
     """
 
     held_out: ExpertOutputs
     seed: int = 0
+
+    draws = True
 
     def __post_init__(self) -> None:
         _require_outputs("Resample", self.held_out)

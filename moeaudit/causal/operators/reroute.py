@@ -10,13 +10,13 @@ from moeaudit.errors import InputError
 from moeaudit.models import MoELayer
 from moeaudit.models.router import Scores, answer_without, require_enough, require_reproduced
 
-from ..check.handover import Handover
+from .base import BaseOperator
 from .difference import edits_by_difference
 from .routing import Edits, Routing
 
 
 @dataclass(frozen=True)
-class Reroute(Handover):
+class Reroute(BaseOperator):
     r"""Ban one active expert from the choice; the router's next choice enters by the model's own rule.
 
     $y' = \sum_{s} w'_s E_{i'_s}(x)$ with $(i', w') = \mathrm{router}(x \mid e_r\ \text{banned})$: top-k over

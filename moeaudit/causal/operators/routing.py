@@ -1,4 +1,4 @@
-"""What is done to the router's answer. An intervention is data about weights, nothing else.
+"""What is done to the router's answer. An operator is data about weights, nothing else.
 
 The routed output is linear in the gate weights, `y = sum_s w_s E_s(x)` (verified when a model is
 loaded), so every counterfactual is a sparse change of weights: `y' = y + sum_c dw_c E_c(x)`.
@@ -7,15 +7,13 @@ loaded), so every counterfactual is a sparse change of weights: `y' = y + sum_c 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 
 from moeaudit.errors import InputError
 from moeaudit.models import MoELayer
-
-from ..check.handover import Handover
 
 
 @dataclass(frozen=True)
@@ -29,6 +27,8 @@ class Routing:
     hidden: Float[torch.Tensor, "positions d_model"]
     # Places in the document, for operators that draw at random and must not depend on batching.
     positions: Int[torch.Tensor, " positions"]
+    # Which document it is (`draws.document_key`), so that documents do not share their draws.
+    document: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,19 @@ class Edits:
 
 
 @runtime_checkable
-class Intervention(Protocol):
-    """Anything with a name that can say how the router's answer changes."""
+class Operator(Protocol):
+    """Anything with a name and a scope that can say how the router's answer changes.
+
+    `scope` is "position" where a row is an edit of one token; "document" where the same edit is made
+    at every token of a document, and "model" where it is made in several layers at once. `to_dict`
+    writes the operator down, so that a table knows its question.
+    """
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def scope(self) -> Literal["position", "document", "model"]: ...
 
     def rows(self, layer: MoELayer) -> int:
         """Counterfactuals at each position of this layer."""
@@ -79,36 +87,16 @@ class Intervention(Protocol):
 
     def edits(self, routing: Routing) -> Edits: ...
 
+    def to_dict(self) -> dict[str, Any]: ...
+
 
 def require_operator(given: object) -> None:
     """Raise InputError for what is no operator; a class instead of an instance is the usual slip."""
-    if isinstance(given, type) or not isinstance(given, Intervention):
+    if isinstance(given, type) or not isinstance(given, Operator):
         written = f"the class {given.__name__}" if isinstance(given, type) else repr(given)
         raise InputError(
             f"{written} is no operator. Give one such as Zero(), Swap(3) or Reroute(), with its brackets."
         )
-
-
-@dataclass(frozen=True)
-class Zero(Handover):
-    r"""Remove one active expert at one position: its weight becomes 0, the others stay as they are.
-
-    $y' = y - w_s E_s(x)$. No renormalisation and no rerouting, whatever the model's own rule is:
-    the common denominator of models whose weights sum to one and of those whose do not. One row
-    for each active expert.
-    """
-
-    @property
-    def name(self) -> str:
-        return "zero"
-
-    def rows(self, layer: MoELayer) -> int:
-        return layer.top_k
-
-    def edits(self, routing: Routing) -> Edits:
-        positions, top_k = routing.index.shape
-        rank = torch.arange(top_k, device=routing.index.device).expand(positions, top_k)
-        return Edits(rank, routing.index[..., None], -routing.weight[..., None])
 
 
 def rank_order(

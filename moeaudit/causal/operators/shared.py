@@ -3,89 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 
-from moeaudit.errors import ContractError, InputError, ModelError
+from moeaudit.errors import InputError, ModelError
 from moeaudit.models import MoELayer
+from moeaudit.models.shared import (
+    SharedExpertModules,
+    output_and_gate,
+    require_added,
+    shared_expert,
+)
 
-from ..check.handover import Handover
+from .base import BaseOperator
 from .routing import Edits, Routing
-
-# What rounding may leave between the edit made in the module and the edit added to the routed
-# output, relative to the block's output.
-_ROUNDING = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
-
-
-@dataclass(frozen=True)
-class _Shared:
-    """The modules of a layer's shared expert."""
-
-    expert: nn.Module
-    gate: nn.Linear | None
-
-
-def _shared(layer: MoELayer, wanted: str) -> _Shared:
-    """Children of the MoE block called shared...; one of a single output and called gate gates them."""
-    children = dict(layer.block.named_children()) if layer.block is not None else {}
-    named = {name: module for name, module in children.items() if "shared" in name}
-    gates = [
-        module
-        for name, module in named.items()
-        if "gate" in name and isinstance(module, nn.Linear) and module.out_features == 1
-    ]
-    experts = [module for module in named.values() if module not in gates]
-    if len(experts) != 1 or len(gates) > 1:
-        has = ", ".join(children) or "no children"
-        raise ModelError(
-            f"{layer.architecture}, layer {layer.index}: {wanted} needs a shared expert, and "
-            f"{type(layer.block).__name__} at '{layer.block_path}' holds {len(experts) or 'none'} (it has {has}). "
-            f"Use Zero() or Skip() for its routed experts, or a model with one shared "
-            "expert in the block, such as Qwen2-MoE or DeepSeek-V2."
-        )
-    return _Shared(experts[0], gates[0] if gates else None)
-
-
-def _output_and_gate(shared: _Shared, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The shared expert's output before its gate, `"n d_model"`, and the gate, `"n"` (1 without one)."""
-    output = shared.expert(hidden[None]).reshape(hidden.shape)
-    if shared.gate is None:
-        return output, torch.ones_like(hidden[:, 0])
-    return output, torch.sigmoid(shared.gate(hidden)).reshape(len(hidden))
-
-
-def _require_same(
-    layer: MoELayer, hidden: torch.Tensor, module: nn.Module, put: Any, vector: torch.Tensor
-) -> None:
-    """Raise ContractError unless the edit in the module is the vector added to the routed output.
-
-    Runs the block twice: once with `module` returning `put(output)`, once with `vector` added to
-    what the experts return.
-    """
-
-    def block_with(where: nn.Module, change: Any) -> torch.Tensor:
-        handle = where.register_forward_hook(lambda _, args, output: change(output))  # noqa: ARG005
-        try:
-            output = layer.block(hidden[None])  # type: ignore[misc]
-        finally:
-            handle.remove()
-        return (output[0] if isinstance(output, tuple) else output).reshape(len(hidden), -1).float()
-
-    meant = block_with(module, put)
-    added = block_with(
-        layer.experts, lambda output: output + vector.view(output.shape).to(output.dtype)
-    )
-    allowed = _ROUNDING.get(hidden.dtype, 1e-5) * float(meant.abs().max().clamp_min(1e-12))
-    error = float((meant - added).abs().max())
-    if not error <= allowed:
-        raise ContractError(
-            f"{layer.architecture}, layer {layer.index}: {type(layer.block).__name__} does not add its gated "
-            f"shared expert to the routed output (they differ by {error:.1e}; at most {allowed:.1e} is "
-            "rounding), so the shared expert cannot be edited there. Use operators on routed experts: "
-            "Zero(), Skip(), Swap(expert)."
-        )
 
 
 def _one_row(
@@ -104,7 +36,7 @@ def _one_row(
 
 
 @dataclass(frozen=True)
-class SharedExpert(Handover):
+class SharedExpert(BaseOperator):
     r"""Remove the shared expert: what every token gets beside its routed experts.
 
     The block's output is $y + g\,S(x)$ with $g = \sigma(u \cdot x)$ (Qwen2-MoE) or $g = 1$ (DeepSeek), and
@@ -122,20 +54,20 @@ class SharedExpert(Handover):
         return "shared expert removed"
 
     def rows(self, layer: MoELayer) -> int:
-        _shared(layer, "SharedExpert()")
+        shared_expert(layer, "SharedExpert()")
         return 1
 
     def edits(self, routing: Routing) -> Edits:
         layer, hidden = routing.layer, routing.hidden
-        shared = _shared(layer, "SharedExpert()")
-        output, gate = _output_and_gate(shared, hidden)
+        shared = shared_expert(layer, "SharedExpert()")
+        output, gate = output_and_gate(shared, hidden)
         vector = -gate[:, None] * output
-        _require_same(layer, hidden, shared.expert, torch.zeros_like, vector)
+        require_added(layer, hidden, shared.expert, torch.zeros_like, vector)
         return _one_row(routing, gate, vector, {})
 
 
 @dataclass(frozen=True)
-class SharedGate(Handover):
+class SharedGate(BaseOperator):
     r"""Set the shared expert's gate to `value` in [0, 1]; 1, the default, is fully open.
 
     The block's output $y + \sigma(u \cdot x)\,S(x)$ becomes $y + v\,S(x)$. One row for each position and
@@ -161,8 +93,8 @@ class SharedGate(Handover):
     def name(self) -> str:
         return f"shared gate at {self.value:g}"
 
-    def _gated(self, layer: MoELayer) -> tuple[_Shared, nn.Linear]:
-        shared = _shared(layer, self._call)
+    def _gated(self, layer: MoELayer) -> tuple[SharedExpertModules, nn.Linear]:
+        shared = shared_expert(layer, self._call)
         if shared.gate is None:
             raise ModelError(
                 f"{layer.architecture}, layer {layer.index}: {type(layer.block).__name__} adds its shared "
@@ -181,9 +113,9 @@ class SharedGate(Handover):
     def edits(self, routing: Routing) -> Edits:
         layer, hidden = routing.layer, routing.hidden
         shared, gating = self._gated(layer)
-        output, gate = _output_and_gate(shared, hidden)
+        output, gate = output_and_gate(shared, hidden)
         vector = (self.value - gate)[:, None] * output
         logit = torch.logit(torch.tensor(self.value, dtype=torch.float64)).item()  # may be infinite
-        _require_same(layer, hidden, gating, lambda score: torch.full_like(score, logit), vector)
+        require_added(layer, hidden, gating, lambda score: torch.full_like(score, logit), vector)
         at = torch.full((len(hidden), 1), self.value, device=hidden.device)
         return _one_row(routing, gate, vector, {"gate": at})

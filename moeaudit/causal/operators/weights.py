@@ -15,8 +15,8 @@ from jaxtyping import Float, Int
 from moeaudit.errors import InputError
 from moeaudit.models import MoELayer
 
-from ..check.handover import Handover
 from .arguments import is_whole, require_whole_numbers
+from .base import BaseOperator
 from .routing import Edits, Routing
 
 
@@ -35,7 +35,31 @@ def each_rank(
 
 
 @dataclass(frozen=True)
-class Renormalize(Handover):
+class Zero(BaseOperator):
+    r"""Remove one active expert at one position: its weight becomes 0, the others stay as they are.
+
+    $y' = y - w_s E_s(x)$. No renormalisation and no rerouting, whatever the model's own rule is:
+    the common denominator of models whose weights sum to one and of those whose do not. One row
+    for each active expert.
+    """
+
+    tells_routing = False
+
+    @property
+    def name(self) -> str:
+        return "zero"
+
+    def rows(self, layer: MoELayer) -> int:
+        return layer.top_k
+
+    def edits(self, routing: Routing) -> Edits:
+        positions, top_k = routing.index.shape
+        rank = torch.arange(top_k, device=routing.index.device).expand(positions, top_k)
+        return Edits(rank, routing.index[..., None], -routing.weight[..., None])
+
+
+@dataclass(frozen=True)
+class Renormalize(BaseOperator):
     r"""Remove one active expert and scale the others up.
 
     $y' = c \sum_{s \ne r} w_s E_s(x)$ with $c = W / \sum_{s \ne r} w_s$, where $W$ is 1 for
@@ -71,7 +95,7 @@ class Renormalize(Handover):
 
 
 @dataclass(frozen=True)
-class Swap(Handover):
+class Swap(BaseOperator):
     r"""Put another expert in an active one's place, at the same weight.
 
     $y' = y - w_r E_r(x) + w_r E_e(x)$. `Swap(e)` puts expert e in the place of each active expert in
@@ -122,7 +146,7 @@ class Swap(Handover):
 
 
 @dataclass(frozen=True)
-class Skip(Handover):
+class Skip(BaseOperator):
     r"""Remove the tail: all active experts of rank j and beyond, for each j in `ranks`.
 
     $y' = \sum_{s < j} w_s E_s(x)$, what a token would get from zero experts in the tail's place

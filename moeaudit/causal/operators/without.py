@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
+from jaxtyping import Float, Int
 
 from moeaudit.errors import InputError
-from moeaudit.models import Model, MoELayer
-from moeaudit.models.forward import clean_pass
-from moeaudit.models.router import Scores, named_experts, require_enough, without_experts
+from moeaudit.models import MoELayer
+from moeaudit.models.anatomy import Anatomy
+from moeaudit.models.router import Scores, answer_without, named_experts, require_enough
 
-from ..check.handover import Handover
-from ..outcomes.compare import measure
-from .everywhere import require_plain
+from .base import BaseOperator
 from .routing import Edits, Routing
 
-if TYPE_CHECKING:
-    from ..walk.plan import Walked, WalkPlan
 
-
-class Experts(Handover):
+@dataclass(frozen=True, eq=False)
+class Without(BaseOperator):
     r"""Take a set of experts out of several layers, at every position: what a pruned model predicts.
 
     `experts` maps decoder layers to experts, `{3: [0, 5], 4: [1]}`. With `rule="absent"` the router cannot
@@ -38,38 +35,41 @@ class Experts(Handover):
     top-k experts left; ContractError for a router that cannot be made to choose others.
     """
 
+    experts: Mapping[int, Iterable[int]]
+    scores: Scores = field(default="remaining", kw_only=True)
+    rule: Literal["absent", "zero"] = field(default="absent", kw_only=True)
+
+    scope = "model"
     of_one_expert = False
 
-    def __init__(
-        self,
-        experts: Mapping[int, Iterable[int]],
-        *,
-        scores: Scores = "remaining",
-        rule: Literal["absent", "zero"] = "absent",
-    ) -> None:
-        if rule not in ("absent", "zero") or scores not in ("kept", "remaining"):
+    def __post_init__(self) -> None:
+        if self.rule not in ("absent", "zero") or self.scores not in ("kept", "remaining"):
             raise InputError(
-                f"Experts(scores={scores!r}, rule={rule!r}): scores 'remaining' or 'kept' and rule 'absent' or "
-                "'zero' were expected."
+                f"Without(scores={self.scores!r}, rule={self.rule!r}): scores 'remaining' or 'kept' and rule 'absent' "
+                "or 'zero' were expected."
             )
-        self.experts = {i: tuple(sorted(set(gone))) for i, gone in named_experts(experts).items()}
-        self.experts = {i: gone for i, gone in self.experts.items() if gone}
-        if not self.experts:
+        named = {i: tuple(sorted(set(gone))) for i, gone in named_experts(self.experts).items()}
+        named = {i: gone for i, gone in named.items() if gone}
+        if not named:
             raise InputError(
-                "Experts() names no expert. Name some, such as Experts({3: [0, 5], 4: [1]}); to do nothing "
+                "Without() names no expert. Name some, such as Without({3: [0, 5], 4: [1]}); to do nothing "
                 "needs no operator."
             )
-        self.scores: Scores = scores
-        self.rule: Literal["absent", "zero"] = rule
+        object.__setattr__(self, "experts", named)
 
     @property
     def name(self) -> str:
-        count = sum(len(gone) for gone in self.experts.values())
+        count = sum(len(tuple(gone)) for gone in self.experts.values())
         how = "zeroed" if self.rule == "zero" else f"absent, scores {self.scores}"
         return f"{count} experts of {len(self.experts)} layers ({how})"
 
     def __repr__(self) -> str:
-        return f"Experts({self.experts}, scores={self.scores!r}, rule={self.rule!r})"
+        return f"Without({self.experts}, scores={self.scores!r}, rule={self.rule!r})"
+
+    @classmethod
+    def restored(cls, arguments: Mapping[str, Any], held_out: Any) -> Without:  # noqa: ARG003
+        experts = {int(layer): gone for layer, gone in arguments["experts"].items()}
+        return cls(experts, scores=arguments["scores"], rule=arguments["rule"])
 
     def rows(self, layer: MoELayer) -> int:
         """One row a position, counted at the first layer named."""
@@ -82,82 +82,43 @@ class Experts(Handover):
             f"single positions in layer {routing.layer.index}. Give it to ablate(), or use Zero() or Reroute()."
         )
 
-    @torch.no_grad()
-    def walk(self, plan: WalkPlan, ids: torch.Tensor, positions: torch.Tensor) -> Walked:
-        """Effects at `positions` of the document `ids`, `"1 tokens"`."""
-        from ..walk.plan import Walked
-
-        require_plain(plan, self.name)
-        layers = self._layers(plan)
-        clean, seen = clean_pass(plan.model, layers, ids)
-        with self.applied(plan.model):
-            edited = plan.model.hf(input_ids=ids, use_cache=False).logits[0]
-        removed = sum(
-            (
-                _among(seen[layer.index].index, self.experts[layer.index])
-                * seen[layer.index].weight
-            ).sum(-1)
-            for layer in layers
-        )
-        assert isinstance(removed, torch.Tensor)
-        none = torch.full((len(positions), 1), -1, device=ids.device)
-        target = ids[0, positions + 1]
-        return Walked(
-            positions=positions,
-            layer=torch.tensor([-1]),
-            rank=none,
-            expert=none,
-            weight=removed[positions][:, None],
-            outcomes=measure(clean[positions], edited[positions][:, None], target, plan.extra),
-        )
-
-    def _layers(self, plan: WalkPlan) -> list[MoELayer]:
-        layers = plan.model.anatomy.select(list(self.experts))
-        left_out = sorted(set(self.experts) - {layer.index for layer in plan.layers})
+    def layers(self, anatomy: Anatomy, asked: Iterable[int] | None = None) -> list[MoELayer]:
+        """The layers that are edited. Raises InputError where one, or one of its experts, does not exist,
+        where too few experts are left, or where `asked` leaves one of the layers out."""
+        layers = anatomy.select(list(self.experts))
+        left_out = set() if asked is None else set(self.experts) - set(asked)
         if left_out:
             raise InputError(
-                f"{self.name!r} names layers {list(self.experts)} itself, and layers {left_out} are not among those "
-                "that were asked for. Leave `layers` out."
+                f"{self.name!r} names layers {list(self.experts)} itself, and layers {sorted(left_out)} are not among "
+                "those that were asked for. Leave `layers` out."
             )
         for layer in layers:
-            _require_experts(plan.model, layer, self.experts[layer.index])
+            gone = tuple(self.experts[layer.index])
+            wrong = [e for e in gone if not 0 <= e < layer.num_experts]
+            if wrong:
+                raise InputError(
+                    f"{layer.architecture}: expert {wrong[0]} does not exist in layer {layer.index}, which has experts "
+                    f"0 to {layer.num_experts - 1}. Name some of those."
+                )
             if self.rule == "absent":
-                require_enough(layer, len(self.experts[layer.index]))
+                require_enough(layer, len(gone))
         return layers
 
-    @contextmanager
-    def applied(self, model: Model) -> Iterator[None]:
-        """Inside, `model` runs without these experts, in every forward."""
-        if self.rule == "absent":
-            with without_experts(model, self.experts, self.scores):
-                yield
-            return
-        with ExitStack() as stack:
-            for index, gone in self.experts.items():
-                layer = model.anatomy[index]
-                _require_experts(model, layer, gone)
-                hook = _zeroing(gone)
-                handle = layer.experts.register_forward_pre_hook(hook, with_kwargs=True)
-                stack.callback(handle.remove)
-            yield
+    def answer(
+        self,
+        layer: MoELayer,
+        hidden: Float[torch.Tensor, "tokens d_model"],
+        index: Int[torch.Tensor, "tokens top_k"],
+        weight: Float[torch.Tensor, "tokens top_k"],
+    ) -> tuple[Int[torch.Tensor, "tokens top_k"], Float[torch.Tensor, "tokens top_k"]]:
+        """What stands in place of a layer's answer, slots in the model's own order."""
+        if self.rule == "zero":
+            return index, weight.masked_fill(self.among(layer, index), 0.0)
+        banned = torch.zeros(layer.num_experts, dtype=torch.bool, device=hidden.device)
+        banned[list(self.experts[layer.index])] = True
+        return answer_without(layer, hidden, banned.expand(len(hidden), -1), self.scores)
 
-
-def _require_experts(model: Model, layer: MoELayer, experts: Sequence[int]) -> None:
-    wrong = [e for e in experts if not 0 <= e < layer.num_experts]
-    if wrong:
-        raise InputError(
-            f"{model.name}: expert {wrong[0]} does not exist in layer {layer.index}, which has experts 0 to "
-            f"{layer.num_experts - 1}. Name some of those."
-        )
-
-
-def _among(index: torch.Tensor, experts: Sequence[int]) -> torch.Tensor:
-    return torch.isin(index, torch.tensor(list(experts), device=index.device))
-
-
-def _zeroing(gone: Sequence[int]) -> Any:
-    def hook(module: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:  # noqa: ARG001
-        hidden, index, weight = [*args, *kwargs.values()][:3]
-        return (hidden, index, weight.masked_fill(_among(index, gone), 0.0)), {}
-
-    return hook
+    def among(self, layer: MoELayer, index: torch.Tensor) -> torch.Tensor:
+        """Which slots hold one of the experts that go."""
+        gone = torch.tensor(list(self.experts[layer.index]), device=index.device)
+        return torch.isin(index, gone)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from jaxtyping import Bool, Float, Int
 
+AT_ONCE = 1 << 18  # logits compared at once, so that on a CPU the passes stay in the cache
+
 
 @dataclass(frozen=True)
 class Outcomes:
@@ -32,6 +34,11 @@ class Outcomes:
         extra = {name: torch.cat([x.extra[name] for x in parts], dim) for name in parts[0].extra}
         return Outcomes(delta_nll, kl, flip, extra)
 
+    def taken(self, places: Int[torch.Tensor, " places"]) -> Outcomes:
+        """The positions at `places`, in that order."""
+        extra = {name: column[places] for name, column in self.extra.items()}
+        return Outcomes(self.delta_nll[places], self.kl[places], self.flip[places], extra)
+
     def reshaped(self, positions: int, rows: int) -> Outcomes:
         """The same numbers as a table of `rows` at each position."""
         shape = (positions, rows)
@@ -49,10 +56,11 @@ def measure(
     edited: Float[torch.Tensor, "positions rows vocab"],
     target: Int[torch.Tensor, " positions"],
     extra: Mapping[str, Measure],
+    at_once: int = AT_ONCE,
 ) -> Outcomes:
     """`compare`, and further outcomes of the same logits. `edited` may be used as scratch space."""
     columns = {name: outcome(clean, edited, target) for name, outcome in extra.items()}
-    plain = compare(clean, edited, target)
+    plain = compare(clean, edited, target, at_once)
     return Outcomes(plain.delta_nll, plain.kl, plain.flip, columns)
 
 
@@ -63,30 +71,66 @@ def measure_steps(
     positions: Int[torch.Tensor, " positions"],
     extra: Mapping[str, Measure],
     horizon: bool,
+    at_once: int = AT_ONCE,
 ) -> Outcomes:
     """Effects on the edited token's own prediction and, with a horizon, on those after it.
 
     The columns `spill_nll` and `spill_kl` (nats) are summed over the `tokens_after` following
     tokens that the text still has within the horizon; their flips are counted in `spill_flips`.
     """
-    steps = clean.shape[1]
-    own = measure(clean[:, 0], edited[:, :, 0], ids[positions + 1], extra)
+    own = measure(clean[:, 0], edited[:, :, 0], ids[positions + 1], extra, at_once)
     if not horizon:
         return own
-    count = torch.zeros_like(positions)
-    nll, kl = torch.zeros_like(own.delta_nll), torch.zeros_like(own.kl)
-    flips = torch.zeros_like(own.flip, dtype=torch.int32)
-    for step in range(1, steps):
-        there = positions + step + 1 < len(ids)  # has a target
-        target = ids[(positions + step + 1).clamp(max=len(ids) - 1)]
-        later = compare(clean[:, step], edited[:, :, step], target)
-        count += there
-        nll += torch.where(there[:, None], later.delta_nll, 0.0)
-        kl += torch.where(there[:, None], later.kl, 0.0)
-        flips += later.flip & there[:, None]
-    after = count[:, None].expand_as(nll).to(torch.int32)
-    columns = {"spill_nll": nll, "spill_kl": kl, "spill_flips": flips, "tokens_after": after}
-    return Outcomes(own.delta_nll, own.kl, own.flip, {**own.extra, **columns})
+    spill = Spill(ids, positions, at_once)
+    for step in range(1, clean.shape[1]):
+        spill.add(step, clean[:, step], edited[:, :, step])
+    return spill.onto(own)
+
+
+class Spill:
+    """What an edit did to the predictions after its own token, added up step by step."""
+
+    def __init__(
+        self,
+        ids: Int[torch.Tensor, " tokens"],
+        positions: Int[torch.Tensor, " positions"],
+        at_once: int = AT_ONCE,
+    ) -> None:
+        self.ids, self.positions, self.at_once = ids, positions, at_once
+        self.count = torch.zeros_like(positions)
+        self.nll: torch.Tensor | None = None
+        self.kl: torch.Tensor | None = None
+        self.flips: torch.Tensor | None = None
+
+    def add(
+        self,
+        step: int,
+        clean: Float[torch.Tensor, "positions vocab"],
+        edited: Float[torch.Tensor, "positions rows vocab"],
+    ) -> None:
+        """The predictions `step` tokens after the edited one; those past the text count nothing."""
+        at = self.positions + step + 1
+        there = at < len(self.ids)  # has a target
+        target = self.ids[at.clamp(max=len(self.ids) - 1)]
+        later = compare(clean, edited, target, self.at_once)
+        if self.nll is None or self.kl is None or self.flips is None:
+            self.nll, self.kl = torch.zeros_like(later.delta_nll), torch.zeros_like(later.kl)
+            self.flips = torch.zeros_like(later.flip, dtype=torch.int32)
+        self.count = self.count + there
+        self.nll = self.nll + torch.where(there[:, None], later.delta_nll, 0.0)
+        self.kl = self.kl + torch.where(there[:, None], later.kl, 0.0)
+        self.flips = self.flips + (later.flip & there[:, None])
+
+    def onto(self, own: Outcomes) -> Outcomes:
+        """The outcomes of the own token with the columns of the later ones beside them."""
+        none = torch.zeros_like(own.delta_nll)
+        columns = {
+            "spill_nll": none if self.nll is None else self.nll,
+            "spill_kl": none if self.kl is None else self.kl,
+            "spill_flips": none.to(torch.int32) if self.flips is None else self.flips,
+            "tokens_after": self.count[:, None].expand_as(none).to(torch.int32),
+        }
+        return Outcomes(own.delta_nll, own.kl, own.flip, {**own.extra, **columns})
 
 
 def drift(
@@ -99,13 +143,11 @@ def drift(
     return float(effect.delta_nll.abs().max())
 
 
-_CACHED = 1 << 18  # elements worked on at once, so that the passes below stay in the cache
-
-
 def compare(
     clean: Float[torch.Tensor, "positions vocab"],
     edited: Float[torch.Tensor, "positions rows vocab"],
     target: Int[torch.Tensor, " positions"],
+    at_once: int = AT_ONCE,
 ) -> Outcomes:
     r"""Compare edited with clean logits. `edited` may be used as scratch space.
 
@@ -117,7 +159,7 @@ def compare(
     clean = clean.float()
     top = clean.argmax(-1)
     p = torch.softmax(clean, -1)
-    step = max(1, _CACHED // (rows * vocab))
+    step = max(1, at_once // (rows * vocab))
     parts = []
     for a in range(0, positions, step):
         part = slice(a, a + step)

@@ -24,7 +24,8 @@ from moeaudit.text.for_model import tokens_for
 
 from ..attention.own_token import own_token_attention
 from ..attention.reroute import RowsDoNotHold
-from ..operators.routing import Zero, rank_order
+from ..operators.routing import rank_order
+from ..operators.weights import Zero
 from ..walk.engine import _ONE_AT_A_TIME, plan_for, replay_for, walk
 from .screened import Screened, agreement
 

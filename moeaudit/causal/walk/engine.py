@@ -19,8 +19,9 @@ from moeaudit.models.modes import evaluating
 from moeaudit.models.probe import probe_ids
 
 from ..attention.reroute import RowsDoNotHold
-from ..operators.routing import Intervention, Zero
-from .forwards import FullForwards
+from ..operators.routing import Operator
+from ..operators.weights import Zero
+from .copies import walk_document, walk_model, walk_position
 from .layout import Layout, layer_layout
 from .lone_rows import LoneRows
 from .plan import Walked, WalkPlan
@@ -81,7 +82,7 @@ def _fingerprint(model: Model) -> tuple[object, ...]:
 
 
 def plan_for(
-    model: Model, layers: list[MoELayer], intervention: Intervention, **options: Any
+    model: Model, layers: list[MoELayer], intervention: Operator, **options: Any
 ) -> WalkPlan:
     """What a walk over `layers` of `model` needs to know; `options` are fields of WalkPlan."""
     replay = replay_for(model)
@@ -91,10 +92,10 @@ def plan_for(
 def walk(plan: WalkPlan, ids: torch.Tensor, positions: torch.Tensor) -> Walked:
     """Effects at `positions` of the document `ids`, `"1 tokens"`, by the engine chosen."""
     model = plan.model
-    own = getattr(plan.intervention, "walk", None)
-    if own is not None:  # edits of a whole document are forwards of their own
+    whole = {"document": walk_document, "model": walk_model}.get(plan.intervention.scope)
+    if whole is not None:  # edits of a whole document are forwards of their own
         with _ONE_AT_A_TIME, evaluating(model.hf):
-            return own(plan, ids, positions)
+            return whole(plan, ids, positions)
     replay = replay_for(model)
     # Attention is rerouted through registries of the process, so walks take turns.
     with _ONE_AT_A_TIME, evaluating(model.hf):
@@ -106,7 +107,7 @@ def walk(plan: WalkPlan, ids: torch.Tensor, positions: torch.Tensor) -> Walked:
                 reason = f"on a text of {ids.shape[1]} tokens {surprise}"
                 slower = replace(replay, engine="full forwards", reason=reason)
                 model.findings["replay"] = (_fingerprint(model), slower)
-        return FullForwards(plan, ids, positions).run()
+        return walk_position(plan, ids, positions)
 
 
 def _choose_in_full_precision(model: Model) -> Replay:
@@ -140,7 +141,7 @@ def _choose(model: Model) -> Replay:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         reason = f"its decoder layers do not take lone rows ({type(error).__name__}: {first})"
         return Replay("full forwards", reason, None, [], unknown)
-    full = FullForwards(plan, ids, positions).run()
+    full = walk_position(plan, ids, positions)
     difference = max(
         float((rows.outcomes.delta_nll - full.outcomes.delta_nll).abs().max()),
         float((rows.outcomes.kl - full.outcomes.kl).abs().max()),

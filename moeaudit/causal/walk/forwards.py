@@ -1,133 +1,126 @@
-"""The slower exact path: batched full forwards, for models in which a lone row cannot follow.
+"""Full forwards of edited copies of a document: the one engine below the wavefront.
 
-State-space layers, linear attention, convolutions over tokens, sparse attention: a counterfactual
-there is one more copy of the whole document with the router's answer edited at one position. The
-first copy of each batch is not edited: the others are measured against it.
+It computes what rows cannot: edits of every position of a document, edits of several layers, and
+single edits of models in which a lone row cannot follow (state-space layers, linear attention,
+convolutions over tokens, sparse attention). The first copy of a batch is not edited where others
+are measured against it, so that a batch's rounding is no effect.
 """
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Int
 
-from moeaudit.models import MoELayer
-from moeaudit.models.forward import ExpertsSeen, clean_pass
+from moeaudit.models import Model, MoELayer
+from moeaudit.models.forward import ExpertsSeen, answering
+from moeaudit.models.router import without_experts
 
-from ..operators.routing import Edits, Routing, edited_answer
-from ..outcomes.compare import Outcomes, drift, measure_steps
-from .births import routing_at
-from .plan import Walked, WalkPlan, walked
-
-_TOKENS = 1 << 14  # tokens in one batch of copies
-_LOGITS = 1 << 25  # logits of one batch of copies
+from ..operators.without import Without
 
 
-class FullForwards:
-    """Effects of one document, one copy of the document for each counterfactual."""
+@dataclass(frozen=True)
+class Answer:
+    """What stands in place of a router's answer at every token of one copy."""
 
-    def __init__(self, plan: WalkPlan, ids: torch.Tensor, positions: torch.Tensor) -> None:
-        self.plan, self.ids, self.positions = plan, ids, positions
-        tokens = ids.shape[1]
-        steps = plan.steps(tokens, int(positions.min()))
-        ahead = positions[:, None] + torch.arange(steps, device=positions.device)
-        self.at = ahead.clamp(max=tokens - 1)  # (positions, steps)
-        self.drift = 0.0
+    index: Int[torch.Tensor, "tokens slots"]
+    weight: Float[torch.Tensor, "tokens slots"]
+    # Added to the routed output besides.
+    vector: Float[torch.Tensor, "tokens d_model"] | None = None
 
-    @torch.no_grad()
-    def run(self) -> Walked:
-        plan = self.plan
-        everywhere = list(plan.model.anatomy.layers) if plan.frozen else plan.layers
-        clean, seen = clean_pass(plan.model, everywhere, self.ids)
-        answers: list[tuple[Routing, Edits]] = []
-        for moe in plan.layers:
-            routing = routing_at(moe, seen[moe.index], self.positions)
-            answers.append((routing, plan.intervention.edits(routing)))
-        parts = [self._layer(clean, seen, *answer) for answer in answers]
-        return walked(plan, self.positions, answers, Outcomes.joined(parts, 1), self.drift)
 
-    def _layer(
-        self, clean: torch.Tensor, seen: dict[int, ExpertsSeen], routing: Routing, edits: Edits
-    ) -> Outcomes:
-        plan = self.plan
-        p, rows, changes = edits.expert.shape
-        (tokens, vocab), device = clean.shape, self.ids.device
-        targets, empty = self.ids[0, 1:], edits.empty.flatten()
-        which = torch.arange(p, device=device).repeat_interleave(rows)  # (positions * rows,)
-        at = self.positions[which]
-        before = seen[routing.layer.index]
-        # Slots in the model's own order here: the answer is edited, not replaced.
-        index, weight = edited_answer(
-            before.index[at],
-            before.weight[at],
-            edits.expert.reshape(-1, changes),
-            edits.change.reshape(-1, changes),
+# From what one copy's experts are given (hidden "tokens d_model", index and weight "tokens top_k") to
+# what stands in its place.
+Edit = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], Answer]
+
+
+@torch.no_grad()
+def run(
+    model: Model, ids: Int[torch.Tensor, "1 tokens"], copies: Sequence[Mapping[int, Edit]]
+) -> Float[torch.Tensor, "copies tokens vocab"]:
+    """Logits of the document once a copy, each with its own edits by decoder layer index."""
+    with ExitStack() as stack:
+        for layer in model.anatomy.layers:
+            edits = [copy.get(layer.index) for copy in copies]
+            if any(edit is not None for edit in edits):
+                stack.enter_context(_edited(layer, edits))
+        return model.hf(input_ids=ids.expand(len(copies), -1), use_cache=False).logits
+
+
+def _edited(layer: MoELayer, edits: Sequence[Edit | None]):
+    """The layer's experts get each copy's own answer, padded to as many slots as the widest has."""
+    vectors: list[torch.Tensor | None] = []
+
+    def answer(
+        hidden: torch.Tensor, index: torch.Tensor, weight: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        parts = zip(*(x.chunk(len(edits)) for x in (hidden, index, weight)))
+        answers = [
+            Answer(i, w) if edit is None else edit(h, i, w) for edit, (h, i, w) in zip(edits, parts)
+        ]
+        vectors[:] = [each.vector for each in answers]
+        slots = max(each.index.shape[1] for each in answers)
+        # Expert 0 with weight 0 fills the slots that need nothing; never a sentinel index.
+        pad = torch.nn.functional.pad
+        return (
+            torch.cat([pad(a.index, (0, slots - a.index.shape[1])) for a in answers]),
+            torch.cat([pad(a.weight, (0, slots - a.weight.shape[1])) for a in answers]),
         )
-        copies = max(1, min(_TOKENS // tokens, _LOGITS // (tokens * vocab)))
-        vector = None if edits.vector is None else edits.vector.flatten(0, 1)
-        parts = []
-        for a in range(0, p * rows, copies):
-            part = slice(a, a + copies)
-            extra = None if vector is None else vector[part]
-            logits = self._copies(seen, routing.layer, index[part], weight[part], at[part], extra)
-            places = self.at[which[part]]  # (copies, steps)
-            self.drift = max(self.drift, drift(clean[:-1], logits[0, :-1], targets))
-            # An edit of nothing is the copy without an edit itself.
-            copy = torch.arange(1, len(logits), device=device).masked_fill(empty[part], 0)
-            edited = logits[copy[:, None], places][:, None]
-            alone, here = logits[0, places], at[part]
-            parts.append(measure_steps(alone, edited, self.ids[0], here, *plan.measured))
-        flat = Outcomes.joined(parts, 0)
-        return flat.reshaped(p, rows)
 
-    def _copies(
-        self,
-        seen: dict[int, ExpertsSeen],
-        moe: MoELayer,
-        index: torch.Tensor,
-        weight: torch.Tensor,
-        at: torch.Tensor,
-        vector: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """Logits `"1+copies tokens vocab"`; the answer at `at[c]` is `index[c]`, `weight[c]` in copy 1+c."""
-        count, tokens = len(at) + 1, self.ids.shape[1]
-        flat = torch.arange(1, count, device=at.device) * tokens + at
+    def add(output: torch.Tensor) -> torch.Tensor | None:
+        if all(vector is None for vector in vectors):
+            return None
+        nothing = torch.zeros_like(output[: len(output) // len(edits)])
+        return torch.cat([nothing if v is None else v.to(output.dtype) for v in vectors])
 
-        def edit(module: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:  # noqa: ARG001
-            hidden, old_index, old_weight = [*args, *kwargs.values()][:3]
-            spare = index.shape[1] - old_index.shape[1]
-            new_index = torch.nn.functional.pad(old_index, (0, spare))
-            new_weight = torch.nn.functional.pad(old_weight, (0, spare))
-            new_index[flat] = index.to(new_index.dtype)
-            new_weight[flat] = weight.to(new_weight.dtype)
-            return (hidden, new_index, new_weight), {}
-
-        def add(module: Any, args: tuple, output: torch.Tensor) -> torch.Tensor | None:  # noqa: ARG001
-            if vector is None:
-                return None
-            output = output.clone()
-            output.view(count * tokens, -1)[flat] += vector.to(output.dtype)
-            return output
-
-        with ExitStack() as stack:
-            if self.plan.frozen:
-                for layer in self.plan.model.anatomy.layers:
-                    hook = _frozen(seen[layer.index], count)
-                    handle = layer.experts.register_forward_pre_hook(hook, with_kwargs=True)
-                    stack.callback(handle.remove)
-            handle = moe.experts.register_forward_pre_hook(edit, with_kwargs=True)
-            stack.callback(handle.remove)
-            stack.callback(moe.experts.register_forward_hook(add).remove)
-            ids = self.ids.expand(count, -1)
-            return self.plan.model.hf(input_ids=ids, use_cache=False).logits
+    return answering(layer, answer, add)
 
 
-def _frozen(clean: ExpertsSeen, copies: int):
-    """A hook that gives every copy the clean router's answer."""
+def frozen(clean: ExpertsSeen) -> Edit:
+    """The clean router's answer, whatever the copy's hidden states are."""
+    return lambda hidden, index, weight: Answer(clean.index, clean.weight)  # noqa: ARG005
 
-    def hook(module: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:  # noqa: ARG001
-        hidden = [*args, *kwargs.values()][0]
-        return (hidden, clean.index.repeat(copies, 1), clean.weight.repeat(copies, 1)), {}
 
-    return hook
+def at_position(
+    clean: ExpertsSeen | None,
+    position: int,
+    index: Int[torch.Tensor, " slots"],
+    weight: Float[torch.Tensor, " slots"],
+    vector: Float[torch.Tensor, " d_model"] | None,
+) -> Edit:
+    """Another answer at one position; the others keep theirs, or the clean one where it is given."""
+
+    def edit(hidden: torch.Tensor, own: torch.Tensor, weighs: torch.Tensor) -> Answer:
+        if clean is not None:
+            own, weighs = clean.index, clean.weight
+        pad = (0, len(index) - own.shape[1])
+        after = torch.nn.functional.pad(own, pad).clone()
+        weighed = torch.nn.functional.pad(weighs, pad).clone()
+        after[position], weighed[position] = index.to(after.dtype), weight.to(weighed.dtype)
+        if vector is None:
+            return Answer(after, weighed)
+        added = torch.zeros_like(hidden)
+        added[position] = vector.to(added.dtype)
+        return Answer(after, weighed, added)
+
+    return edit
+
+
+@contextmanager
+def applied(operator: Without, model: Model) -> Iterator[None]:
+    """Inside, every forward of `model`, of any batch shape, is that of the model without these experts."""
+    layers = operator.layers(model.anatomy)
+    with ExitStack() as stack:
+        if operator.rule == "absent":
+            stack.enter_context(without_experts(model, operator.experts, operator.scores))
+        else:
+            for layer in layers:
+                stack.enter_context(answering(layer, _zeroed(operator, layer)))
+        yield
+
+
+def _zeroed(operator: Without, layer: MoELayer):
+    return lambda hidden, index, weight: operator.answer(layer, hidden, index, weight)

@@ -1,4 +1,4 @@
-"""From the last decoder layer's output to logits, by the model's own code.
+"""From the last decoder layer's output to logits, by the model's own code, and to outcomes.
 
 The model's forward is run with its decoder layers standing aside and the rows put in the place of
 the last one's output. Final norms, heads, scalings and soft caps then need not be known.
@@ -6,13 +6,19 @@ the last one's output. Final norms, heads, scalings and soft caps then need not 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
 from moeaudit.models import Model
+
+from ..outcomes.compare import Outcomes, Spill, drift, measure, measure_steps
+
+if TYPE_CHECKING:
+    from .plan import WalkPlan
 
 _TOKENS = 8  # rows stand as short documents, so no position is ever out of range
 
@@ -62,3 +68,86 @@ def _replace_forward(stack: ExitStack, module: torch.nn.Module, forward: Any) ->
 
     module.__dict__["forward"] = forward
     stack.callback(restore)
+
+
+def row_outcomes(
+    plan: WalkPlan,
+    clean: Float[torch.Tensor, "tokens vocab"],
+    rows: Float[torch.Tensor, "positions all steps ..."],
+    empty: Bool[torch.Tensor, "positions rows"],
+    ids: Int[torch.Tensor, "1 tokens"],
+    positions: Int[torch.Tensor, " positions"],
+    tuple_tail: tuple[Any, ...] | None,
+) -> tuple[Outcomes, float]:
+    """Effects of each row against row 0 of its position, and the largest drift of row 0 (nats).
+
+    The logits of all rows never stand together: some positions at a time, some rows of one
+    position where not even one fits, some tokens of one row where not even one does.
+    """
+    (n, steps), vocab = rows.shape[1:3], clean.shape[-1]
+
+    def logits(block: torch.Tensor) -> torch.Tensor:
+        """Logits of a block of rows, in its own shape."""
+        shape, flat = block.shape[:3], block.flatten(0, 2)
+        return tail_logits(plan.model, flat, ids[0, 0], tuple_tail).view(*shape, vocab)
+
+    most, parts, moved = plan.budget.logits // vocab, [], 0.0
+    if n * steps <= most or n * steps == 1:
+        step = max(1, most // (n * steps))
+        for a in range(0, len(positions), step):
+            part = slice(a, a + step)
+            block, at = logits(rows[part]), positions[part]
+            alone, edited = block[:, 0], block[:, 1:]
+            moved = max(moved, drift(clean[at], alone[:, 0], ids[0, at + 1]))
+            edited = _emptied(alone, edited, empty[part])
+            parts.append(measure_steps(alone, edited, ids[0], at, *plan.measured))
+        return Outcomes.joined(parts, 0), moved
+    for p in range(len(positions)):
+        here = slice(p, p + 1)
+        found, away = _position(plan, clean, rows[here], empty[here], ids, positions[here], logits)
+        parts.append(found)
+        moved = max(moved, away)
+    return Outcomes.joined(parts, 0), moved
+
+
+def _position(
+    plan: WalkPlan,
+    clean: torch.Tensor,
+    rows: torch.Tensor,  # (1, all, steps, ...)
+    empty: torch.Tensor,  # (1, rows)
+    ids: torch.Tensor,
+    at: torch.Tensor,  # (1,)
+    logits: Callable[[torch.Tensor], torch.Tensor],
+) -> tuple[Outcomes, float]:
+    """Outcomes at one position whose rows do not fit together, cut by rows, then by steps."""
+    extra, horizon, at_once = plan.measured
+    most, steps = max(1, plan.budget.logits // clean.shape[-1]), rows.shape[2]
+    width = max(1, min(rows.shape[1] - 1, most // min(steps, most)))  # rows at a time
+    stretch = max(1, most // width)  # steps at a time
+    parts, moved = [], 0.0
+    for a in range(1, rows.shape[1], width):
+        some, nothing = rows[:, a : a + width], empty[:, a - 1 : a - 1 + width]
+        own: Outcomes | None = None
+        spill = Spill(ids[0], at, at_once)
+        for s in range(0, steps, stretch):
+            alone = logits(rows[:, :1, s : s + stretch])[:, 0]  # (1, stretch, vocab)
+            edited = _emptied(alone, logits(some[:, :, s : s + stretch]), nothing)
+            if s == 0:
+                moved = max(moved, drift(clean[at], alone[:, 0], ids[0, at + 1]))
+                own = measure(alone[:, 0], edited[:, :, 0], ids[0, at + 1], extra, at_once)
+            for k in range(int(s == 0), alone.shape[1]):
+                spill.add(s + k, alone[:, k], edited[:, :, k])
+        assert own is not None
+        parts.append(spill.onto(own) if horizon else own)
+    return Outcomes.joined(parts, 1), moved
+
+
+def _emptied(
+    alone: torch.Tensor,  # (positions, steps, vocab)
+    edited: torch.Tensor,  # (positions, rows, steps, vocab)
+    empty: torch.Tensor,  # (positions, rows)
+) -> torch.Tensor:
+    """An edit of nothing is the pass-through row itself."""
+    if not bool(empty.any()):
+        return edited
+    return torch.where(empty[..., None, None], alone[:, None], edited)

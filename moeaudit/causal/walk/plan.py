@@ -9,11 +9,11 @@ from jaxtyping import Float, Int
 
 from moeaudit.models import Model, MoELayer
 
-from ..operators.routing import Edits, Intervention, Routing, edited_answer, rank_order
+from ..operators.draws import document_key
+from ..operators.routing import Edits, Operator, Routing, edited_answer, rank_order
 from ..outcomes.compare import Measure, Outcomes
+from .budget import Budget
 from .layout import Layout
-
-_ROW_BYTES = 1 << 29  # residuals of rows held at once
 
 
 @dataclass
@@ -22,7 +22,7 @@ class WalkPlan:
 
     model: Model
     layers: list[MoELayer]
-    intervention: Intervention
+    intervention: Operator
     layout: Layout
     # Per MoE layer: by how much the routed output enters the layer's output, or None where it
     # passes through more than an addition and the layer itself must be run again.
@@ -35,16 +35,27 @@ class WalkPlan:
     frozen: bool = False
     # Whether tables say which experts did the work after the edit.
     keep_routing: bool = False
+    # The largest blocks held at once; None for what suits the model's device.
+    budget: Budget = None  # type: ignore[assignment]  # set below
+
+    def __post_init__(self) -> None:
+        if self.budget is None:
+            self.budget = Budget.of(self.model.device)
 
     @property
-    def measured(self) -> tuple[dict[str, Measure], bool]:
-        """Which outcomes are measured: further ones, and whether later tokens are looked at."""
-        return self.extra, self.horizon != 0
+    def measured(self) -> tuple[dict[str, Measure], bool, int]:
+        """How outcomes are measured: further ones, whether later tokens are looked at, logits at once."""
+        return self.extra, self.horizon != 0, self.budget.compared
 
     @property
     def rows(self) -> int:
         """Counterfactuals of one position, all layers together."""
         return sum(self.intervention.rows(layer) for layer in self.layers)
+
+    @staticmethod
+    def document(ids: Int[torch.Tensor, "1 tokens"]) -> int:
+        """Which document it is, for operators that draw at random."""
+        return document_key(ids)
 
     def steps(self, tokens: int, first: int) -> int:
         """Tokens that each row carries, its own included, when the first edit is at `first`."""
@@ -54,7 +65,7 @@ class WalkPlan:
     def positions_at_once(self, steps: int = 1) -> int:
         """How many positions' rows fit in memory together."""
         width = int(self.model.hf.config.get_text_config().hidden_size)
-        return max(1, _ROW_BYTES // (width * 4 * max(1, self.rows) * steps))
+        return max(1, self.budget.residuals // (width * 4 * max(1, self.rows) * steps))
 
 
 @dataclass

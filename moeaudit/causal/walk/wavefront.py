@@ -9,25 +9,21 @@ rows are born there. Each layer's weights are visited once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import torch
 
-from moeaudit.models import Model, MoELayer
-from moeaudit.models.forward import ExpertsSeen
+from moeaudit.models import MoELayer
+from moeaudit.models.forward import ExpertsSeen, answering, listening
 
 from ..attention.reroute import RowsDoNotHold, RowState, row_attention
-from ..outcomes.compare import Outcomes, drift, measure_steps
-from .births import Birth, births_by_delta, births_by_rerun
-from .head import tail_logits
+from ..outcomes.compare import Outcomes
+from .births import Birth, births_by_delta, births_by_rerun, routing_at
+from .head import row_outcomes
 from .layout import hidden_path, map_tensors
 from .plan import Walked, WalkPlan, walked
-
-_LAYER_ROWS = 2048  # rows that go through a layer at once
-_GATHER_BYTES = 1 << 28  # expert weights that batched_mm may copy at once
-_LOGITS = 1 << 23  # logits of rows held at once
 
 
 class Wavefront:
@@ -54,7 +50,9 @@ class Wavefront:
         # Steps past the end of the text repeat its last place and are not counted.
         ahead = positions[:, None] + torch.arange(steps, device=positions.device)
         self.at = ahead.clamp(max=tokens - 1)  # (positions, steps)
-        self.rows: torch.Tensor | None = None
+        # All rows that will be, the first `born` of them set out: (positions, 1 + rows, steps, ...).
+        self.held: torch.Tensor | None = None
+        self.born = 0
         self.births: list[Birth] = []
         self.seen: dict[int, ExpertsSeen] = {}
         self.selected = {layer.index: layer for layer in plan.layers}
@@ -77,25 +75,30 @@ class Wavefront:
             for i, layer in enumerate(model.anatomy.decoder_layers):
                 hook = self._on_layer(i, state)
                 stack.callback(layer.register_forward_hook(hook, with_kwargs=True).remove)
-            for moe in model.anatomy.layers if self.plan.frozen else self.plan.layers:
-                hook = self._on_experts(moe)
-                handle = moe.experts.register_forward_pre_hook(hook, with_kwargs=True)
-                stack.callback(handle.remove)
+            stack.enter_context(listening(self._heard(), self._hear))
+            if self.plan.frozen:
+                for moe in model.anatomy.layers:
+                    stack.enter_context(answering(moe, self._clean_answer(moe)))
             clean = model.hf(input_ids=self.ids, use_cache=False).logits[0]  # (tokens, vocab)
             self.busy = state.idle = True
             return then(clean) if then is not None else None
 
-    def _on_experts(self, moe: MoELayer):
-        def hook(module: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:  # noqa: ARG001
-            given = [*args, *kwargs.values()][:3]
-            if not self.busy:
-                self.seen[moe.index] = ExpertsSeen(*given)
-            elif self.plan.frozen and self.passing is not None:
-                clean = self.seen[moe.index]
-                return (given[0], clean.index[self.passing], clean.weight[self.passing]), {}
-            return None
+    def _heard(self) -> list[MoELayer]:
+        """The layers whose clean answers the walk needs."""
+        return list(self.plan.model.anatomy.layers) if self.plan.frozen else self.plan.layers
 
-        return hook
+    def _hear(self, moe: MoELayer, given: ExpertsSeen) -> None:
+        if not self.busy:
+            self.seen[moe.index] = given
+
+    def _clean_answer(self, moe: MoELayer):
+        def answer(*_: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+            if not self.busy or self.passing is None:
+                return None
+            clean = self.seen[moe.index]
+            return clean.index[self.passing], clean.weight[self.passing]
+
+        return answer
 
     def _on_layer(self, i: int, state: RowState):
         def hook(layer: Any, args: tuple, kwargs: dict, output: Any) -> None:
@@ -104,11 +107,12 @@ class Wavefront:
             self.busy = True
             if isinstance(output, tuple):
                 self.tuple_tail = output[1:]
-            if self.rows is None and i in self.selected:  # the pass-through row sets out
-                self.rows = self._hidden(args, kwargs)[0, self.at][:, None]
-            if self.rows is not None:
-                before = self.rows[:, 0]  # (positions, steps, ...)
-                self.rows = self._through(i, state, layer, args, kwargs, self.rows, self.at)
+            if self.held is None and i in self.selected:  # the pass-through row sets out
+                self._set_out(self._hidden(args, kwargs)[0, self.at])
+            if self.held is not None:
+                before = self.held[:, 0].clone()  # (positions, steps, ...)
+                rows = self.held[:, : self.born]
+                self._through(i, state, layer, args, kwargs, rows, self.at, into=rows)
                 if i in self.selected:
                     self._give_birth(i, state, layer, args, kwargs, before)
             state.clean.clear()
@@ -116,31 +120,36 @@ class Wavefront:
 
         return hook
 
+    def _set_out(self, first: torch.Tensor) -> None:
+        """Room for all rows, the pass-through row in its place; `first` is `"positions steps ..."`."""
+        p, *rest = first.shape
+        self.held = first.new_empty(p, 1 + self.plan.rows, *rest)
+        self.held[:, 0] = first
+        self.born = 1
+
     def _give_birth(
         self, i: int, state: RowState, layer: Any, args: tuple, kwargs: dict, before: torch.Tensor
     ) -> None:
         """New rows part from the pass-through row, so that they share its rounding so far."""
-        assert self.rows is not None
-        seen, after = self.seen[i], self.rows[:, 0]  # (positions, steps, ...)
-        scale = self.plan.residual_scale[i]
-        moe, at, intervention = self.selected[i], self.positions, self.plan.intervention
+        assert self.held is not None
+        after = self.held[:, 0]  # (positions, steps, ...)
+        scale, at = self.plan.residual_scale[i], self.positions
+        routing = routing_at(self.selected[i], self.seen[i], at, self.plan.document(self.ids))
+        edits = self.plan.intervention.edits(routing)
         if scale is not None:
-            birth = births_by_delta(moe, intervention, seen, at, after[:, 0], scale)
+            hidden = births_by_delta(self.plan, routing, edits, after[:, 0], scale)
         else:
 
             def run_layer(rows: torch.Tensor) -> torch.Tensor:
-                one = self._through(i, state, layer, args, kwargs, rows[:, :, None], at[:, None])
-                return one.squeeze(2)
+                one = rows[:, :, None]
+                return self._through(i, state, layer, args, kwargs, one, at[:, None])[:, :, 0]
 
-            birth = births_by_rerun(moe, intervention, seen, at, before[:, 0], run_layer)
-        born = birth.hidden[:, :, None]  # (positions, rows, 1, ...)
-        if self.at.shape[1] > 1:  # the tokens after the edit are still clean here
-            later = after[:, None, 1:].expand(-1, born.shape[1], *[-1] * (after.dim() - 1))
-            born = torch.cat([born, later], 2)
-        self.rows = torch.cat([self.rows, born], 1)
-        if not self.keep_births:
-            birth.hidden = birth.hidden[:0]  # the rows hold it now
-        self.births.append(birth)
+            hidden = births_by_rerun(routing, edits, before[:, 0], run_layer)
+        new = slice(self.born, self.born + hidden.shape[1])
+        self.held[:, new, 0] = hidden
+        self.held[:, new, 1:] = after[:, None, 1:]  # the tokens after the edit are still clean here
+        self.born = new.stop
+        self.births.append(Birth(i, hidden if self.keep_births else hidden[:0], routing, edits))
 
     def _hidden(self, args: tuple, kwargs: dict) -> torch.Tensor:
         where, name = hidden_path(args, kwargs)
@@ -155,16 +164,18 @@ class Wavefront:
         kwargs: dict,
         rows: torch.Tensor,  # (positions, rows, steps, ...)
         at: torch.Tensor,  # (positions, steps)
+        into: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Carry rows through decoder layer i, some positions at a time."""
+        """Carry rows through decoder layer i, some at a time; `into` may be the rows themselves."""
         n, steps = rows.shape[1:3]
-        step = max(1, self._rows_at_once(i) // (n * steps))
+        out = torch.empty_like(rows) if into is None else into
         dims, at_hidden = self.plan.layout[i], hidden_path(args, kwargs)
-        out = torch.empty_like(rows)
-        for a in range(0, len(at), step):
-            here = at[a : a + step]
-            flat = here[:, None].expand(-1, n, -1).flatten()  # (positions * rows * steps,)
-            chunk = rows[a : a + step].flatten(0, 2)[None]
+        moe = next((each for each in self.plan.model.anatomy.layers if each.index == i), None)
+        most = max(1, self.plan.budget.rows_through(self.plan.model, moe) // steps)
+        for part, some in _blocks(len(at), n, most):
+            here, count = at[part], len(range(*some.indices(n)))
+            flat = here[:, None].expand(-1, count, -1).flatten()  # (positions * rows * steps,)
+            chunk = rows[part, some].flatten(0, 2)[None]
 
             def place(path: Any, tensor: torch.Tensor) -> torch.Tensor:
                 if path == at_hidden:
@@ -177,46 +188,31 @@ class Wavefront:
                 return tensor.index_select(moving[0], flat) if len(moving) == 1 else tensor  # noqa: B023
 
             row_args, row_kwargs = map_tensors(place, (args, kwargs))
-            state.at, state.rows, self.passing = here, n, flat
+            state.at, state.rows, self.passing = here, count, flat
             try:
-                result = layer(
-                    *row_args, **row_kwargs
-                )  # as called, so that other hooks see rows too
+                # As called, so that other hooks see rows too.
+                result = layer(*row_args, **row_kwargs)
             finally:
                 state.at = self.passing = None
             result = result[0] if isinstance(result, tuple) else result
-            out[a : a + step] = result[0].reshape(len(here), *rows.shape[1:])
+            out[part, some] = result[0].reshape(len(here), count, *rows.shape[2:])
         return out
-
-    def _rows_at_once(self, i: int) -> int:
-        model = self.plan.model
-        moe = next((layer for layer in model.anatomy.layers if layer.index == i), None)
-        return _LAYER_ROWS if moe is None else rows_at_once(model, moe)
 
     def _outcomes(self, clean: torch.Tensor) -> Outcomes:
         """Effects of each row against the pass-through row of its position."""
-        assert self.rows is not None
-        (n, steps), vocab = self.rows.shape[1:3], clean.shape[-1]
+        assert self.held is not None
         empty = torch.cat([birth.edits.empty for birth in self.births], 1)  # (positions, rows)
-        step = max(1, _LOGITS // (vocab * n * steps))
-        parts = []
-        for a in range(0, len(self.positions), step):
-            part = slice(a, a + step)
-            block = self.rows[part].flatten(0, 2)  # (positions * rows * steps, ...)
-            logits = tail_logits(self.plan.model, block, self.ids[0, 0], self.tuple_tail)
-            logits = logits.view(-1, n, steps, vocab)
-            alone, edited, at = logits[:, 0], logits[:, 1:], self.positions[part]
-            self.drift = max(self.drift, drift(clean[at], alone[:, 0], self.ids[0, at + 1]))
-            if bool(empty[part].any()):  # an edit of nothing is the pass-through row itself
-                edited = torch.where(empty[part][..., None, None], alone[:, None], edited)
-            parts.append(measure_steps(alone, edited, self.ids[0], at, *self.plan.measured))
-        return Outcomes.joined(parts, 0)
+        found, self.drift = row_outcomes(
+            self.plan, clean, self.held, empty, self.ids, self.positions, self.tuple_tail
+        )
+        return found
 
 
-def rows_at_once(model: Model, moe: MoELayer) -> int:
-    """How many rows go through a MoE layer together."""
-    if model.experts_implementation != "batched_mm":
-        return _LAYER_ROWS
-    # batched_mm copies the weights of every (row, slot), so few rows go at once.
-    size = sum(p.numel() * p.element_size() for p in moe.experts.parameters()) // moe.num_experts
-    return max(8, min(_LAYER_ROWS, _GATHER_BYTES // max(1, size * moe.top_k)))
+def _blocks(positions: int, rows: int, most: int) -> Iterator[tuple[slice, slice]]:
+    """Blocks of at most `most` rows: whole positions, or parts of one where not even one fits."""
+    if rows <= most:
+        step = max(1, most // max(1, rows))
+        yield from ((slice(a, a + step), slice(0, rows)) for a in range(0, positions, step))
+        return
+    for a in range(positions):
+        yield from ((slice(a, a + 1), slice(b, b + most)) for b in range(0, rows, most))

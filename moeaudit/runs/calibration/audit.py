@@ -145,7 +145,7 @@ def measure_calibration(
     Args:
         model: a loaded model.
         in_domain, shifted: documents (a Corpus, strings, a folder ...); none may be in both.
-        interventions: operators that make another model, such as `Experts({layer: [experts]})`, plain
+        interventions: operators that make another model, such as `Without({layer: [experts]})`, plain
             {layer: [experts]} mappings, or other loaded models that read the same tokens. A mapping
             gives them names.
         fit: documents for temperatures and learnt routing groups; if None, a third of
@@ -215,7 +215,7 @@ def measure_calibration(
 
 def _named(interventions: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:
     """Interventions by name; plain mappings of layers to experts become operators."""
-    from moeaudit.causal.operators.without import Experts
+    from moeaudit.causal.operators.without import Without
 
     pairs = (
         list(interventions.items())
@@ -224,7 +224,7 @@ def _named(interventions: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:
     )
     named: dict[str, Any] = {}
     for name, what in pairs:
-        made = Experts(what) if isinstance(what, Mapping) else what
+        made = Without(what) if isinstance(what, Mapping) else what
         label = str(name if name is not None else getattr(made, "name", type(made).__name__))
         if label in named or label == CLEAN:
             raise InputError(

@@ -13,6 +13,8 @@ from jaxtyping import Float
 
 from moeaudit.calibration.recalibrate.temperature.grid import TEMPERATURES, TemperatureGrid
 from moeaudit.calibration.routing.groups import cancellation, gate_entropy, router_vectors
+from moeaudit.causal.operators.without import Without
+from moeaudit.causal.walk.forwards import applied
 from moeaudit.errors import InputError, ModelError
 from moeaudit.frames import Frame
 from moeaudit.observe.clean_pass import clean_pass
@@ -55,7 +57,7 @@ def read(
     """Run `model`, as it is or with an intervention applied, over tokenised documents.
 
     `intervention` is None, another loaded Model that reads the same tokens (pruned, tied, edited
-    on disk), or an operator that can be applied to every forward, such as `Experts`.
+    on disk), or an operator that can be applied to every forward, such as `Without`.
     """
     reader, inside = _applied(model, intervention)
     frames, grids, seen = [], [], []
@@ -103,13 +105,13 @@ def _applied(model: Model, intervention: Any) -> tuple[Model, AbstractContextMan
                 "compared token by token."
             )
         return intervention, nullcontext()
-    if not hasattr(intervention, "applied"):
+    if not isinstance(intervention, Without):
         raise InputError(
             f"{getattr(intervention, 'name', type(intervention).__name__)!r} edits single positions and "
             "is no model of its own. Calibration under intervention needs a set of experts, "
-            "Experts({layer: [experts]}), or another loaded model."
+            "Without({layer: [experts]}), or another loaded model."
         )
-    return model, intervention.applied(model)
+    return model, applied(intervention, model)
 
 
 def _grid(logits: torch.Tensor, target: torch.Tensor) -> TemperatureGrid:

@@ -197,7 +197,7 @@ def check_effects(defects: Defects, effects: Any) -> None:
         if getattr(defects, name) and not (whole or name in said):
             raise InputError(
                 f"The defect {name} acts where effects are made, so contrast cannot switch it on. "
-                "Make effects that have it with moeaudit.ablate(model, docs, Sequence(Zero())), or "
+                "Make effects that have it with moeaudit.ablate(model, docs, Everywhere(Zero())), or "
                 f"say that yours do in effects.attrs['defects'] = [{name!r}]."
             )
 

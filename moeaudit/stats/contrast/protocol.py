@@ -18,7 +18,7 @@ class Defects:
     """Known defects of the code released with arXiv 2606.10703, each a switch, all off.
 
     The first two change which tokens are tested and act in `contrast`. The others act where tables
-    are made: `defective_metrics` makes the metrics, `ablate(model, docs, Sequence(Zero()))` the effects.
+    are made: `defective_metrics` makes the metrics, `ablate(model, docs, Everywhere(Zero()))` the effects.
     `contrast` accepts such a switch only with a table that has the defect and says so.
     """
 

@@ -75,9 +75,9 @@ def operators(architecture):
         (ma.Coalitions(), {"members": 0b110}),
         (ma.MeanOutput(held), {}),
         (ma.Reroute(), {}),
-        (ma.Sequence(ma.Zero(), by="rank"), {}),
-        (ma.Sequence(ma.Zero()), {}),
-        (ma.Experts({1: [0, 5]}, rule="zero"), {"rank": -1}),
+        (ma.Everywhere(ma.Zero(), by="rank"), {}),
+        (ma.Everywhere(ma.Zero()), {}),
+        (ma.Without({1: [0, 5]}, rule="zero"), {"rank": -1}),
     ]
     shared = [] if architecture == "olmoe" else [(ma.SharedExpert(), {"rank": -1})]
     return everywhere + shared
@@ -215,7 +215,7 @@ def test_rows_that_are_not_there_are_named():
     for operator, row, message in (
         (ma.Zero(), {"rank": 3}, "no row with rank 3"),
         (ma.Zero(), {"position": TOKENS}, "Position 12 does not exist"),
-        (ma.Sequence(ma.Zero()), {"position": TOKENS}, "Position 12 does not exist"),
+        (ma.Everywhere(ma.Zero()), {"position": TOKENS}, "Position 12 does not exist"),
         (ma.Zero(), {"entered": 3}, "has no column 'entered'"),
         (ma.Swap("all"), {}, "Say which, by a value of entered"),
     ):

@@ -43,10 +43,10 @@ def operators(model):
         ma.Resample(held_out, seed=3),
         ma.Coalitions(),
         ma.Reroute(),
-        ma.Sequence(ma.Zero()),
-        ma.Sequence(ma.Coalitions((2,)), by="rank"),
-        ma.Experts({1: [0, 2, 4, 6], 2: [1, 3, 5]}),
-        ma.Experts({1: [0, 2, 4, 6], 2: [1, 3, 5]}, rule="zero"),
+        ma.Everywhere(ma.Zero()),
+        ma.Everywhere(ma.Coalitions((2,)), by="rank"),
+        ma.Without({1: [0, 2, 4, 6], 2: [1, 3, 5]}),
+        ma.Without({1: [0, 2, 4, 6], 2: [1, 3, 5]}, rule="zero"),
     ]
     return everywhere + ([] if model.name.startswith("Olmoe") else [ma.SharedExpert()])
 
@@ -66,7 +66,7 @@ def test_every_operator_is_recomputed_in_every_engine(architecture):
 
 def test_a_table_without_a_name_is_not_taken_for_removals():
     model, docs = tiny_moe.load("olmoe"), [tiny_moe.ids(9)]
-    for operator in (ma.Reroute(), ma.Experts({1: [0]}, rule="zero")):
+    for operator in (ma.Reroute(), ma.Without({1: [0]}, rule="zero")):
         read = pd.DataFrame(ma.ablate(model, docs, operator))
         with pytest.raises(InputError, match="another operator than Zero.*operator="):
             verify(read, model, docs=docs)

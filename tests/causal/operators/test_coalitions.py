@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from made import tiny_moe
+from made import budgets, tiny_moe
 
 import moeaudit as ma
 from moeaudit.errors import InputError
@@ -84,12 +84,10 @@ def test_random_orders_telescope_and_agree_with_all_sets(every_set):
 
 
 def test_orders_are_nested_differ_by_token_and_do_not_depend_on_batching(monkeypatch):
-    import moeaudit.causal.walk.plan as plan
-
     model = tiny_moe.load("olmoe")
     operator = ma.Permutations(3, seed=5)
     whole = ma.ablate(model, DOCUMENTS[:1], operator)
-    monkeypatch.setattr(plan, "_ROW_BYTES", 1)
+    budgets.use(monkeypatch, residuals=1)
     pieces = ma.ablate(model, DOCUMENTS[:1], operator)
     assert (whole.members.to_numpy() == pieces.members.to_numpy()).all()
     other = ma.ablate(model, DOCUMENTS[:1], ma.Permutations(3, seed=6))

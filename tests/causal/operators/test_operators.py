@@ -113,4 +113,4 @@ def test_what_is_no_operator_is_refused(untyped, given):
     with pytest.raises(InputError, match=r"no operator. Give one such as Zero\(\)"):
         ma.ablate(tiny_moe.load("olmoe"), [tiny_moe.ids(6)], given)
     with pytest.raises(InputError, match="no operator"):
-        ma.Sequence(given)
+        ma.Everywhere(given)

@@ -203,7 +203,7 @@ def plain_pruned(model, operator):
 
 def pruned(model, **options):
     low, high = model.anatomy.indices[-2:]
-    return ma.Experts({low: [0, 3], high: [1, 4, 6]}, **options)
+    return ma.Without({low: [0, 3], high: [1, 4, 6]}, **options)
 
 
 # name -> (the operator, what a plain forward of one of its rows gives)
@@ -253,9 +253,9 @@ OPERATORS = {
     "shared expert": (lambda *_: ma.SharedExpert(), lambda m, r, o: plain_shared(m, r, 0.0)),
     "shared gate open": (lambda *_: ma.SharedGate(), lambda m, r, o: plain_shared(m, r, 1.0)),
     "shared gate half": (lambda *_: ma.SharedGate(0.5), lambda m, r, o: plain_shared(m, r, 0.5)),
-    "sequence of zero": (lambda *_: ma.Sequence(ma.Zero()), plain_sequence),
-    "sequence of reroute": (lambda *_: ma.Sequence(ma.Reroute()), plain_sequence),
-    "sequence of skip": (lambda *_: ma.Sequence(ma.Skip(), by="rank"), plain_sequence),
+    "sequence of zero": (lambda *_: ma.Everywhere(ma.Zero()), plain_sequence),
+    "sequence of reroute": (lambda *_: ma.Everywhere(ma.Reroute()), plain_sequence),
+    "sequence of skip": (lambda *_: ma.Everywhere(ma.Skip(), by="rank"), plain_sequence),
     "experts absent": (lambda m, _: pruned(m), lambda m, r, o: plain_pruned(m, o)),
     "experts absent, kept": (
         lambda m, _: pruned(m, scores="kept"),

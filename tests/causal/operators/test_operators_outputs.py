@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from made import tiny_moe
+from made import budgets, tiny_moe
 
 import moeaudit as ma
 from moeaudit.causal import Resample, expert_outputs
@@ -32,13 +32,11 @@ def test_means_are_over_all_tokens_that_chose_the_expert():
 
 
 def test_resampling_does_not_depend_on_how_positions_are_batched(monkeypatch):
-    import moeaudit.causal.walk.plan as plan
-
     model, ids = tiny_moe.load("olmoe"), tiny_moe.ids(12)
     held_out = expert_outputs(model, [tiny_moe.ids(40, seed=7 + s) for s in range(4)])
     whole = ma.ablate(model, [ids], Resample(held_out))
     other = ma.ablate(model, [ids], Resample(held_out, seed=1))
-    monkeypatch.setattr(plan, "_ROW_BYTES", 1)
+    budgets.use(monkeypatch, residuals=1)
     pieces = ma.ablate(model, [ids], Resample(held_out))
     np.testing.assert_allclose(whole.delta_nll, pieces.delta_nll, atol=1e-5)
     assert (whole.delta_nll - other.delta_nll).abs().max() > 1e-3

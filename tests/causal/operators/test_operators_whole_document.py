@@ -4,10 +4,9 @@ import jaxtyping
 import numpy as np
 import pytest
 import torch
-from made import tiny_moe
+from made import budgets, tiny_moe
 
 import moeaudit as ma
-from moeaudit.causal.walk import plan as plans
 from moeaudit.errors import InputError
 from moeaudit.models.router import without_experts
 
@@ -26,7 +25,7 @@ def test_at_the_first_position_a_sequence_is_the_single_edit():
     for operator in (ma.Zero(), ma.Swap("all"), ma.SharedExpert(), ma.Reroute()):
         single = ma.ablate(model, [ids], operator)
         by = "rank" if operator == ma.SharedExpert() else "expert"
-        whole = ma.ablate(model, [ids], ma.Sequence(operator, by=by))
+        whole = ma.ablate(model, [ids], ma.Everywhere(operator, by=by))
         for column in KEYS:
             assert (single[column] == whole[column]).all()
         first = single.position == 0
@@ -40,7 +39,7 @@ def test_in_the_last_layer_earlier_edits_do_not_matter():
     last = model.anatomy.indices[-1:]
     for operator, by in ((ma.Zero(), "expert"), (ma.Zero(), "rank"), (ma.Coalitions(), "rank")):
         single = ma.ablate(model, [ids], operator, layers=last)
-        whole = ma.ablate(model, [ids], ma.Sequence(operator, by=by), layers=last)
+        whole = ma.ablate(model, [ids], ma.Everywhere(operator, by=by), layers=last)
         np.testing.assert_allclose(single.delta_nll, whole.delta_nll, atol=5e-6)
 
 
@@ -48,7 +47,7 @@ def test_a_sequence_of_rerouting_in_one_layer_is_that_layer_without_the_expert()
     model, ids = tiny_moe.load("olmoe"), tiny_moe.ids(12)
     apart = []
     for scores in ("kept", "remaining"):
-        rows = ma.ablate(model, [ids], ma.Sequence(ma.Reroute(scores)), layers=[1])
+        rows = ma.ablate(model, [ids], ma.Everywhere(ma.Reroute(scores)), layers=[1])
         for expert in rows.expert.unique().tolist():
             mine = rows[rows.expert == expert]
             change = nll(model, ids, {1: [expert]}, scores) - nll(model, ids)
@@ -62,9 +61,9 @@ def test_a_sequence_of_rerouting_in_one_layer_is_that_layer_without_the_expert()
 
 def test_blocks_of_positions_give_the_same_sequence(monkeypatch):
     model, ids = tiny_moe.load("deepseek_v2"), tiny_moe.ids(9)
-    operators = (ma.Sequence(ma.Zero()), ma.Experts({1: [0, 5], 2: [1]}))
+    operators = (ma.Everywhere(ma.Zero()), ma.Without({1: [0, 5], 2: [1]}))
     whole = [ma.ablate(model, [ids], operator) for operator in operators]
-    monkeypatch.setattr(plans, "_ROW_BYTES", 1)
+    budgets.use(monkeypatch, residuals=1)
     for before, operator in zip(whole, operators):
         pieces = ma.ablate(model, [ids], operator)
         np.testing.assert_allclose(before.delta_nll, pieces.delta_nll, atol=1e-6)
@@ -82,7 +81,7 @@ def test_experts_gone_from_all_layers_are_a_checkpoint_without_them():
     )
     model, ids = ma.load(whole), tiny_moe.ids(20)
     gone = dict.fromkeys(model.anatomy.indices, [1, 4, 6])
-    effects = ma.ablate(model, [ids], ma.Experts(gone))
+    effects = ma.ablate(model, [ids], ma.Without(gone))
     deleted = nll(ma.load(small), ids) - nll(model, ids)
     np.testing.assert_allclose(effects.delta_nll, deleted, atol=1e-5)
     assert len(effects) == 19 and (effects[["layer", "rank", "expert"]] == -1).all(axis=None)
@@ -95,12 +94,12 @@ def test_an_expert_that_no_token_chose_can_go_without_effect():
     idle = set(range(8)) - set(active.expert) - set(_chosen(model, last, 1))
     assert idle
     for expert in idle:
-        kept = ma.ablate(model, [ids], ma.Experts({1: [expert]}, scores="kept"))
-        zero = ma.ablate(model, [ids], ma.Experts({1: [expert]}, rule="zero"))
+        kept = ma.ablate(model, [ids], ma.Without({1: [expert]}, scores="kept"))
+        zero = ma.ablate(model, [ids], ma.Without({1: [expert]}, rule="zero"))
         assert (kept.delta_nll == 0).all() and (zero.delta_nll == 0).all()
         assert (kept.weight == 0).all()
         # Out of the softmax it makes the others' weights larger: OLMoE does not normalise them.
-        assert ma.ablate(model, [ids], ma.Experts({1: [expert]})).delta_nll.abs().max() > 1e-5
+        assert ma.ablate(model, [ids], ma.Without({1: [expert]})).delta_nll.abs().max() > 1e-5
 
 
 def _chosen(model, ids, layer):
@@ -113,7 +112,7 @@ def test_the_weight_of_a_set_is_what_the_gates_gave_it():
     model, ids = tiny_moe.load("olmoe"), tiny_moe.ids(9)
     zero = ma.ablate(model, [ids], ma.Zero())
     gone = {0: [1, 2], 2: [5]}
-    effects = ma.ablate(model, [ids], ma.Experts(gone, rule="zero"))
+    effects = ma.ablate(model, [ids], ma.Without(gone, rule="zero"))
     mine = zero[
         (zero.layer.eq(0) & zero.expert.isin([1, 2])) | (zero.layer.eq(2) & zero.expert.eq(5))
     ]
@@ -128,9 +127,9 @@ def test_what_comes_later_does_not_matter():
         ma.SharedExpert(),
         ma.SharedGate(0.3),
         ma.Custom(lambda routing: (routing.index, routing.weight / 2)),
-        ma.Sequence(ma.Zero()),
-        ma.Sequence(ma.Skip(), by="rank"),
-        ma.Experts({0: [1], 2: [3, 4]}),
+        ma.Everywhere(ma.Zero()),
+        ma.Everywhere(ma.Skip(), by="rank"),
+        ma.Without({0: [1], 2: [3, 4]}),
     ]
     for operator in operators:
         whole = ma.ablate(model, [ids], operator)
@@ -149,33 +148,33 @@ def untyped(monkeypatch):
 def test_edits_of_a_document_that_cannot_be_made_are_refused(untyped):
     model, ids = tiny_moe.load("deepseek_v2"), tiny_moe.ids(5)
     with pytest.raises(InputError, match="by='rank'"):
-        ma.Sequence(ma.Skip())
+        ma.Everywhere(ma.Skip())
     with pytest.raises(InputError, match="by='rank'"):
-        ma.Sequence(ma.Coalitions())
+        ma.Everywhere(ma.Coalitions())
     with pytest.raises(InputError, match="no edit of a single position"):
-        ma.Sequence(ma.Sequence(ma.Zero()))
+        ma.Everywhere(ma.Everywhere(ma.Zero()))
     with pytest.raises(InputError, match="'expert' or 'rank'"):
-        ma.Sequence(ma.Zero(), by="token")
+        ma.Everywhere(ma.Zero(), by="token")
     with pytest.raises(InputError, match="names no expert"):
-        ma.Experts({1: []})
+        ma.Without({1: []})
     with pytest.raises(InputError, match="mapping from decoder layers"):
-        ma.Experts([1, 2])
+        ma.Without([1, 2])
     with pytest.raises(InputError, match="Layer 0 is a dense layer .* are \\[1, 2\\]"):
-        ma.ablate(model, [ids], ma.Experts({0: [1]}))
+        ma.ablate(model, [ids], ma.Without({0: [1]}))
     with pytest.raises(InputError, match="Layer 9 does not exist"):
-        ma.ablate(model, [ids], ma.Experts({9: [1]}))
+        ma.ablate(model, [ids], ma.Without({9: [1]}))
     with pytest.raises(InputError, match="expert 8 does not exist in layer 1"):
-        ma.ablate(model, [ids], ma.Experts({1: [8]}, rule="zero"))
+        ma.ablate(model, [ids], ma.Without({1: [8]}, rule="zero"))
     with pytest.raises(InputError, match="At most 5 can go"):
-        ma.ablate(model, [ids], ma.Experts({1: range(6)}))
+        ma.ablate(model, [ids], ma.Without({1: range(6)}))
     with pytest.raises(InputError, match="Leave `layers` out"):
-        ma.ablate(model, [ids], ma.Experts({1: [0]}), layers=[2])
+        ma.ablate(model, [ids], ma.Without({1: [0]}), layers=[2])
     with pytest.raises(InputError, match="rule 'absent' or 'zero'"):
-        ma.Experts({1: [0]}, rule="gone")
+        ma.Without({1: [0]}, rule="gone")
     unknown = without_experts(model, {1: [0]}, scores="all")
     with pytest.raises(InputError, match="'remaining' .* or 'kept'"), unknown:
         pass
-    for whole in (ma.Sequence(ma.Zero()), ma.Experts({1: [0]})):
+    for whole in (ma.Everywhere(ma.Zero()), ma.Without({1: [0]})):
         with pytest.raises(InputError, match="Give it to ablate"):
             whole.edits(_routing(model.anatomy[1]))
 

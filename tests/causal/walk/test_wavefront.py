@@ -4,17 +4,21 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from made import architectures, tiny_moe
+from made import architectures, budgets, tiny_moe
 
 from moeaudit.causal import Edits, Routing, Zero, plan_for
-from moeaudit.causal.walk.forwards import FullForwards
+from moeaudit.causal.operators.base import BaseOperator
+from moeaudit.causal.walk.copies import walk_position
 from moeaudit.causal.walk.wavefront import Wavefront
 
-ENGINES = {"wavefront": Wavefront, "full forwards": FullForwards}
+ENGINES = {
+    "wavefront": lambda *given: Wavefront(*given).run(),
+    "full forwards": walk_position,
+}
 
 
 @dataclass(frozen=True)
-class Nothing:
+class Nothing(BaseOperator):
     """A pass-through: weights change by zero."""
 
     name: str = "nothing"
@@ -28,7 +32,7 @@ class Nothing:
 
 
 @dataclass(frozen=True)
-class SwapInactive:
+class SwapInactive(BaseOperator):
     """Give the first-ranked expert's weight to an expert that is not active."""
 
     name: str = "swap"
@@ -48,7 +52,7 @@ def run(engine, model, intervention, tokens=17, positions=None, layers=None):
     ids = torch.as_tensor(tiny_moe.ids(tokens))[None]
     plan = plan_for(model, model.anatomy.select(layers), intervention)
     at = torch.arange(tokens - 1) if positions is None else positions
-    return ENGINES[engine](plan, ids, at).run()
+    return ENGINES[engine](plan, ids, at)
 
 
 @pytest.mark.parametrize("architecture", tiny_moe.ARCHITECTURES)
@@ -106,14 +110,9 @@ def test_some_layers_give_the_same_rows_as_all_layers():
 
 
 def test_small_pieces_give_the_same_rows(monkeypatch):
-    import moeaudit.causal.attention.rows as attend_rows
-    import moeaudit.causal.walk.wavefront as wavefront
-
     model = tiny_moe.load("olmoe")
     whole = run("wavefront", model, Zero())
-    monkeypatch.setattr(wavefront, "_LAYER_ROWS", 5)
-    monkeypatch.setattr(wavefront, "_LOGITS", 1)
-    monkeypatch.setattr(attend_rows, "_SCORES", 1)
+    budgets.use(monkeypatch, layer_rows=5, logits=1, scores=1)
     pieces = run("wavefront", model, Zero())
     torch.testing.assert_close(
         whole.outcomes.delta_nll, pieces.outcomes.delta_nll, atol=1e-5, rtol=0
@@ -134,10 +133,10 @@ def test_the_model_is_left_as_it_was():
 
 
 def test_an_error_in_the_middle_leaves_the_model_as_it_was(monkeypatch):
-    import moeaudit.causal.walk.wavefront as wavefront
+    import moeaudit.causal.walk.head as head
 
     model = tiny_moe.load("olmoe")
-    monkeypatch.setattr(wavefront, "measure_steps", lambda *_: 1 / 0)
+    monkeypatch.setattr(head, "measure_steps", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run("wavefront", model, Zero())
     assert model.hf.config._attn_implementation in ("sdpa", "eager")

@@ -22,7 +22,9 @@ from moeaudit.errors import InputError, ModelError
 from moeaudit.models import Model
 from moeaudit.models.modes import evaluating
 
-from ...operators.routing import Intervention, Zero
+from ...operators.draws import document_key
+from ...operators.routing import Operator
+from ...operators.weights import Zero
 from ..edits import Answers, edits_of, frozen_above, recording
 from ..row import Edit, Row
 
@@ -110,7 +112,7 @@ class Engine(ABC):
         layer: int,
         expert: int | None = None,
         *,
-        operator: Intervention | None = None,
+        operator: Operator | None = None,
         rank: int | None = None,
         about: Mapping[str, Any] | None = None,
         frozen: bool = False,
@@ -140,9 +142,10 @@ class Engine(ABC):
             )
         if rank is None or rank >= 0:  # other rows are about a shared expert, a set, all layers
             self._require_expert(layer, expert)
-        row = Row(layer, position, rank, expert, about or {}, strict=False)
-        edits = edits_of(operator or Zero(), self.model.anatomy, row)
         tokens = torch.from_numpy(ids)[None].to(self.model.device)
+        key = document_key(tokens)
+        row = Row(layer, position, rank, expert, about or {}, strict=False, document=key)
+        edits = edits_of(operator or Zero(), self.model.anatomy, row)
         with torch.no_grad(), evaluating(self.model.hf):
             clean = self._clean_logits(tokens)
             if frozen:

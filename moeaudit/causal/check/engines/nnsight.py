@@ -21,7 +21,7 @@ from ..row import Edit, Row, edited_slots, with_vector
 from .base import Engine, structural_twin
 
 if TYPE_CHECKING:
-    from ..handover import Handover
+    from ...operators.routing import Operator
 
 
 class NNsightEngine(Engine):
@@ -73,10 +73,8 @@ def edit_in_trace(wrapped: Any, anatomy: Anatomy, layer: int, edit: Edit) -> Non
         experts.output = with_vector(experts.output, change)
 
 
-def apply_in_trace(
-    operator: Handover, model: Any, layer: int, position: int, rank: int, about: dict[str, Any]
-) -> None:
-    """What `Handover.apply_in_trace` does."""
+def apply_in_trace(operator: Operator, model: Any, row: Row) -> None:
+    """Make one row of an operator inside an open trace of `model`."""
     hf = getattr(model, "_module", None)
     if not hasattr(model, "trace") or hf is None:
         raise InputError(
@@ -90,7 +88,7 @@ def apply_in_trace(
             "inside one. Call moeaudit.load(nn) once before `with nn.trace(...)`."
         )
     apart = replace(anatomy, layers=tuple(_apart(moe) for moe in anatomy.layers))
-    edits = edits_of(operator, apart, Row(layer, position, rank, None, about))  # type: ignore[arg-type]
+    edits = edits_of(operator, apart, row)
     for index in sorted(edits):
         edit_in_trace(model, anatomy, index, edits[index])
 

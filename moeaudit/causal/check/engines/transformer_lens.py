@@ -20,7 +20,7 @@ from ..row import Change, Edit, Row, edited_weights, with_vector
 from .base import Engine, structural_twin
 
 if TYPE_CHECKING:
-    from ..handover import Handover
+    from ...operators.routing import Operator
 
 Hooks = list[tuple[str, Callable[..., Any]]]
 
@@ -138,15 +138,13 @@ def _as_the_bridge_holds(weights: Tensor, moe: MoELayer) -> Tensor:
     return weights
 
 
-def handed_over(
-    operator: Handover, model: Any, layer: int, position: int, rank: int, about: dict[str, Any]
-) -> Hooks:
-    """What `Handover.as_transformer_lens_hooks` does."""
+def handed_over(operator: Operator, model: Any, row: Row) -> Hooks:
+    """Hooks that make one row of an operator in a bridge."""
     anatomy = _anatomy(model)
     reason = why_not(anatomy.architecture)
     if reason is not None:
         raise ModelError(reason)
-    edits = edits_of(operator, anatomy, Row(layer, position, rank, None, about))  # type: ignore[arg-type]
+    edits = edits_of(operator, anatomy, row)
     return [hook for index, edit in edits.items() for hook in bridge_hooks(anatomy[index], edit)]
 
 

@@ -1,0 +1,206 @@
+"""Walks on copies of a document, by the operator's scope: one position, every position, the whole model."""
+
+from __future__ import annotations
+
+import torch
+
+from moeaudit.errors import InputError
+from moeaudit.models.forward import ExpertsSeen, clean_pass
+
+from ..operators.everywhere import Everywhere
+from ..operators.routing import Edits, Routing, edited_answer
+from ..operators.without import Without
+from ..outcomes.compare import Outcomes, compare, drift, measure, measure_steps
+from .births import routing_at
+from .forwards import Answer, Edit, at_position, frozen, run
+from .plan import Walked, WalkPlan, walked
+
+
+@torch.no_grad()
+def walk_position(plan: WalkPlan, ids: torch.Tensor, positions: torch.Tensor) -> Walked:
+    """One copy of the document for each counterfactual, edited at its position."""
+    everywhere = list(plan.model.anatomy.layers) if plan.frozen else plan.layers
+    clean, seen = clean_pass(plan.model, everywhere, ids)
+    answers: list[tuple[Routing, Edits]] = []
+    for moe in plan.layers:
+        routing = routing_at(moe, seen[moe.index], positions, plan.document(ids))
+        answers.append((routing, plan.intervention.edits(routing)))
+    parts, moved = [], 0.0
+    for routing, edits in answers:
+        part, away = _positions(plan, ids, clean, seen, routing, edits)
+        parts.append(part)
+        moved = max(moved, away)
+    return walked(plan, positions, answers, Outcomes.joined(parts, 1), moved)
+
+
+def _positions(
+    plan: WalkPlan,
+    ids: torch.Tensor,
+    clean: torch.Tensor,
+    seen: dict[int, ExpertsSeen],
+    routing: Routing,
+    edits: Edits,
+) -> tuple[Outcomes, float]:
+    """Outcomes of one layer's rows, a batch of copies at a time, and the largest drift."""
+    p, rows, changes = edits.expert.shape
+    (tokens, vocab), device = clean.shape, ids.device
+    targets, empty = ids[0, 1:], edits.empty.flatten()
+    which = torch.arange(p, device=device).repeat_interleave(rows)  # (positions * rows,)
+    at, steps = routing.positions[which], plan.steps(tokens, int(routing.positions.min()))
+    ahead = (routing.positions[:, None] + torch.arange(steps, device=device)).clamp(max=tokens - 1)
+    before = seen[routing.layer.index]
+    # Slots in the model's own order here: the answer is edited, not replaced.
+    index, weight = edited_answer(
+        before.index[at],
+        before.weight[at],
+        edits.expert.reshape(-1, changes),
+        edits.change.reshape(-1, changes),
+    )
+    vector = None if edits.vector is None else edits.vector.flatten(0, 1)
+    base = {i: frozen(given) for i, given in seen.items()} if plan.frozen else {}
+    parts, moved = [], 0.0
+    batch = plan.budget.copies(tokens, vocab)
+    for a in range(0, p * rows, batch):
+        part = slice(a, a + batch)
+        copies: list[dict[int, Edit]] = [base]
+        for row in range(*part.indices(p * rows)):
+            mine = at_position(
+                before if plan.frozen else None,
+                int(at[row]),
+                index[row],
+                weight[row],
+                None if vector is None else vector[row],
+            )
+            copies.append({**base, routing.layer.index: mine})
+        logits = run(plan.model, ids, copies)
+        places = ahead[which[part]]  # (copies, steps)
+        moved = max(moved, drift(clean[:-1], logits[0, :-1], targets))
+        # An edit of nothing is the copy without an edit itself.
+        copy = torch.arange(1, len(logits), device=device).masked_fill(empty[part], 0)
+        edited = logits[copy[:, None], places][:, None]
+        alone, here = logits[0, places], at[part]
+        parts.append(measure_steps(alone, edited, ids[0], here, *plan.measured))
+    return Outcomes.joined(parts, 0).reshaped(p, rows), moved
+
+
+@torch.no_grad()
+def walk_document(plan: WalkPlan, ids: torch.Tensor, positions: torch.Tensor) -> Walked:
+    """One copy of the document for each layer and distinct edit, made at every position."""
+    operator = plan.intervention
+    assert isinstance(operator, Everywhere)
+    _require_plain(plan)
+    clean, seen = clean_pass(plan.model, plan.layers, ids)
+    everywhere = torch.arange(ids.shape[1], device=ids.device)
+    answers, parts, moved = [], [], 0.0
+    for layer in plan.layers:
+        routing = routing_at(layer, seen[layer.index], everywhere, plan.document(ids))
+        edits = operator.operator.edits(routing)
+        keys = operator.copies(routing, edits)
+        part, away = _everywhere(
+            plan, ids, clean, seen[layer.index], routing, edits, keys, positions
+        )
+        parts.append(part)
+        moved = max(moved, away)
+        answers.append((_at(routing, positions), _edits_at(edits, positions)))
+    return walked(plan, positions, answers, Outcomes.joined(parts, 1), moved)
+
+
+def _everywhere(
+    plan: WalkPlan,
+    ids: torch.Tensor,
+    clean: torch.Tensor,
+    given: ExpertsSeen,
+    routing: Routing,
+    edits: Edits,
+    keys: torch.Tensor,  # (tokens, rows), which copy a row belongs to
+    positions: torch.Tensor,
+) -> tuple[Outcomes, float]:
+    """Outcomes of one layer's rows at `positions`, a batch of copies at a time."""
+    tokens, vocab = clean.shape
+    wanted, count = keys[positions], int(keys.max()) + 1
+    batch = plan.budget.whole_copies(tokens, vocab)
+    parts, places, moved = [], [], 0.0
+    for a in range(0, count, batch):
+        p, row = ((wanted >= a) & (wanted < a + batch)).nonzero(as_tuple=True)
+        if len(p) == 0:
+            continue
+        copies: list[dict[int, Edit]] = [
+            {routing.layer.index: _answer(given, edits, keys, key)}
+            for key in (None, *range(a, min(a + batch, count)))
+        ]
+        logits = run(plan.model, ids, copies)
+        alone, at = logits[0], positions[p]
+        edited = logits[1 + wanted[p, row] - a, at][:, None]  # (pairs, 1, vocab)
+        targets = ids[0, at + 1]
+        parts.append(measure(alone[at], edited, targets, plan.extra, plan.budget.compared))
+        places.append(p * wanted.shape[1] + row)
+        away = compare(clean[at], alone[at][:, None].clone(), targets).delta_nll
+        moved = max(moved, float(away.abs().max()))
+    order = torch.cat(places).argsort()
+    return Outcomes.joined(parts, 0).taken(order).reshaped(*wanted.shape), moved
+
+
+def _answer(given: ExpertsSeen, edits: Edits, keys: torch.Tensor, key: int | None) -> Edit:
+    """One copy's answer at every position; `key` None for the copy that is not edited."""
+    mine = torch.zeros_like(keys, dtype=torch.bool) if key is None else keys == key
+    row, here = mine.to(torch.int8).argmax(1), mine.any(1)[:, None]  # at most one a position
+    each = torch.arange(len(row), device=row.device)
+    change = torch.where(here, edits.change[each, row], 0.0)
+    index, weight = edited_answer(given.index, given.weight, edits.expert[each, row], change)
+    vector = None if edits.vector is None else torch.where(here, edits.vector[each, row], 0.0)
+    return lambda *_: Answer(index, weight, vector)
+
+
+@torch.no_grad()
+def walk_model(plan: WalkPlan, ids: torch.Tensor, positions: torch.Tensor) -> Walked:
+    """One forward of the document with the edit in every layer that it names."""
+    operator = plan.intervention
+    assert isinstance(operator, Without)
+    _require_plain(plan)
+    layers = operator.layers(plan.model.anatomy, [layer.index for layer in plan.layers])
+    clean, seen = clean_pass(plan.model, layers, ids)
+
+    def edit(layer):
+        return lambda hidden, index, weight: Answer(*operator.answer(layer, hidden, index, weight))
+
+    edited = run(plan.model, ids, [{layer.index: edit(layer) for layer in layers}])[0]
+    removed = torch.zeros(ids.shape[1], device=ids.device)
+    for layer in layers:
+        given = seen[layer.index]
+        removed = removed + (operator.among(layer, given.index) * given.weight).sum(-1)
+    none = torch.full((len(positions), 1), -1, device=ids.device)
+    return Walked(
+        positions=positions,
+        layer=torch.tensor([-1]),
+        rank=none,
+        expert=none,
+        weight=removed[positions][:, None],
+        outcomes=measure(
+            clean[positions], edited[positions][:, None], ids[0, positions + 1], plan.extra
+        ),
+    )
+
+
+def _require_plain(plan: WalkPlan) -> None:
+    """Raise InputError for options of the walk that full forwards of a document do not have."""
+    if plan.frozen or plan.horizon != 0:
+        raise InputError(
+            f"{plan.intervention.name!r} runs whole edited documents: later tokens see the edit in any case, and "
+            "later layers route by themselves. Leave horizon and frozen routing out."
+        )
+
+
+def _at(routing: Routing, positions: torch.Tensor) -> Routing:
+    index, weight, hidden = (x[positions] for x in (routing.index, routing.weight, routing.hidden))
+    return Routing(routing.layer, index, weight, hidden, positions, routing.document)
+
+
+def _edits_at(edits: Edits, positions: torch.Tensor) -> Edits:
+    subject = edits.subject
+    return Edits(
+        edits.rank[positions],
+        edits.expert[positions],
+        edits.change[positions],
+        about={name: column[positions] for name, column in edits.about.items()},
+        subject=None if subject is None else (subject[0][positions], subject[1][positions]),
+    )
