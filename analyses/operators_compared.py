@@ -28,7 +28,7 @@ from moeaudit.report.figures.profiles import profiles
 from moeaudit.report.pages.sheet import Sheet
 from moeaudit.report.pages.tables import Column, rows_of, table
 from moeaudit.report.words.numbers import fixed, percent
-from moeaudit.stats.sizes.bootstrap import document_weights, percentile_limits
+from moeaudit.stats.clustered import Clustered
 
 MODELS = ("tiny-olmoe", "tiny-qwen2-moe", "tiny-deepseek-v2")
 KEYS = ["document", "position", "layer", "rank", "expert"]
@@ -72,16 +72,7 @@ def compared(name: str, documents: int, tokens: int, held_out: int, seed: int) -
 
 def by_layer(frame: Frame, labels: list[str], seed: int) -> Frame:
     """Mean harm of each operator in each layer, with limits."""
-    rows = []
-    for (model, layer), part in frame.groupby(["model", "layer"], sort=True):
-        count = part.groupby("document").size().to_numpy(float)
-        weights = document_weights(len(count), 2000, seed)
-        for label in labels:
-            total = part.groupby("document")[label].sum().to_numpy(float)
-            low, high = percentile_limits((weights @ total) / (weights @ count))
-            rows.append((model, layer, label, total.sum() / count.sum(), low, high, len(count)))
-    names = ["model", "layer", "series", "value", "low", "high", "documents"]
-    return pd.DataFrame(rows, columns=names).sort_values(["model", "layer"], kind="stable")
+    return Clustered(["model", "layer"], labels, "percentile", seed=seed).long(frame)
 
 
 def rank_correlation(a: Any, b: Any) -> float:

@@ -22,6 +22,7 @@ from moeaudit.errors import MoeAuditError
 from moeaudit.frames import Frame
 from moeaudit.report.figures.profiles import profiles
 from moeaudit.report.pages.sheet import Sheet
+from moeaudit.stats.clustered import Clustered, ratio_draws
 from moeaudit.stats.sizes.bootstrap import document_weights, percentile_limits
 
 MODELS = ("tiny-olmoe", "tiny-qwen2-moe", "tiny-deepseek-v2")
@@ -49,18 +50,11 @@ def decomposed(name: str, documents: int, tokens: int, horizon: int, seed: int) 
 
 def by_layer(frame: Frame, columns: dict[str, str], size: bool, seed: int) -> Frame:
     """Mean of each column over a layer's removals, with limits; `size` takes absolute values."""
-    rows = []
-    for (model, layer), part in frame.groupby(["model", "layer"], sort=True):
-        values = part[list(columns.values())]
-        sums = (values.abs() if size else values).groupby(part["document"]).agg(["sum", "count"])
-        weights = document_weights(len(sums), 2000, seed)
-        for series, column in columns.items():
-            total, count = (sums[column][kind].to_numpy(float) for kind in ("sum", "count"))
-            low, high = percentile_limits((weights @ total) / (weights @ count))
-            mean = total.sum() / count.sum()
-            rows.append((model, layer, series, mean, low, high, len(sums), int(count.sum())))
-    names = ["model", "layer", "series", "value", "low", "high", "documents", "removals"]
-    return pd.DataFrame(rows, columns=names)
+    values = frame[list(columns.values())]
+    values = (values.abs() if size else values).set_axis(list(columns), axis=1)
+    table = pd.concat([frame[["model", "layer", "document"]], values], axis=1)
+    means = Clustered(["model", "layer"], list(columns), "percentile", seed=seed).long(table)
+    return means.rename(columns={"rows": "removals"})
 
 
 def shares(frame: Frame, seed: int) -> Frame:
@@ -75,7 +69,7 @@ def shares(frame: Frame, seed: int) -> Frame:
         squares = (part[["delta_nll", "routing_nll"]] ** 2).groupby(part["document"]).sum()
         weights = document_weights(len(squares), 2000, seed)
         whole, routing = (squares[c].to_numpy() for c in ("delta_nll", "routing_nll"))
-        low, high = percentile_limits(1 - (weights @ routing) / (weights @ whole))
+        low, high = percentile_limits(1 - ratio_draws(routing, whole, weights))
         rows.append((model, 1 - routing.sum() / whole.sum(), low, high, len(squares)))
     return pd.DataFrame(rows, columns=["model", "direct_share", "low", "high", "documents"])
 

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import TypeVar
+
+T = TypeVar("T")
+
 
 class MoeAuditError(Exception):
     """Base class; the command line prints its message as one paragraph and exits with status 2."""
@@ -21,3 +27,24 @@ class ContractError(ModelError):
 
 class RunError(MoeAuditError):
     """A run folder cannot be used: it holds another run, or is damaged."""
+
+
+def one_of(
+    value: T, choices: Iterable[object], what: str, *, error: type[MoeAuditError] = InputError
+) -> T:
+    """`value`, if it is one of `choices`; the one way to refuse a wrong choice.
+
+    `what` names the thing in words ("outcome", "effect size") or is the argument ("per="). The
+    message says what was given and all that could have been, and guesses at a slip of the pen.
+
+    Raises InputError (or `error`) for anything else.
+    """
+    known = list(choices)
+    if value in known:
+        return value
+    names = [name for name in known if isinstance(name, str)]
+    near = get_close_matches(value, names, n=1) if isinstance(value, str) else []
+    meant = f" Did you mean {near[0]}?" if near else ""
+    listed = ", ".join(map(str, known))
+    named = what if what.endswith("=") else f"{what} "
+    raise error(f"Unknown {named}{value!r}. Choose one of {listed}.{meant}")

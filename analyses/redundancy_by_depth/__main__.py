@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 import moeaudit as ma
+from moeaudit.stats.clustered import safe_ratio_draws
 from moeaudit.stats.sizes.bootstrap import document_weights, percentile_limits
 from moeaudit.text.for_model import tokens_for
 
@@ -42,12 +43,11 @@ def mean_limits(
     """
     over = np.ones_like(value) if over is None else over
     names, place = np.unique(document, return_inverse=True)
-    sums = np.stack([np.bincount(place, weights=x) for x in (value, over)])
-    drawn = document_weights(len(names), N_BOOT, seed) @ sums.T
-    low, high = percentile_limits(drawn[:, 1])
-    if low <= 0 <= high:
+    sums = [np.bincount(place, weights=x) for x in (value, over)]
+    draws = safe_ratio_draws(*sums, document_weights(len(names), N_BOOT, seed))
+    if draws is None:
         return float("nan"), float("nan"), float("nan")
-    return float(sums[0].sum() / sums[1].sum()), *percentile_limits(drawn[:, 0] / drawn[:, 1])
+    return float(sums[0].sum() / sums[1].sum()), *percentile_limits(draws)
 
 
 def effective_number(shares: np.ndarray) -> np.ndarray:

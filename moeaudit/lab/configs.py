@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from moeaudit.errors import InputError
+from moeaudit.errors import InputError, one_of
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -91,11 +91,7 @@ ARCHITECTURES: dict[str, Callable[[int], PretrainedConfig]] = {
 
 def architecture(name: str, vocabulary: int) -> PretrainedConfig:
     """The configuration of a bundled model; raises `InputError` for a name not known."""
-    if name not in ARCHITECTURES:
-        raise InputError(
-            f"There is no architecture {name!r} to train. Choose one of: {', '.join(ARCHITECTURES)}."
-        )
-    return ARCHITECTURES[name](vocabulary)
+    return ARCHITECTURES[one_of(name, ARCHITECTURES, "architecture")](vocabulary)
 
 
 OF_THE_DECAY = ("steps", "decay_steps", "long", "late_balance")

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from moeaudit.errors import InputError
+from moeaudit.errors import InputError, one_of
 from moeaudit.models import Model, MoELayer
 from moeaudit.seeds import generator
 
@@ -22,9 +22,7 @@ Scores = Mapping[tuple[int, int], float]
 def depth_layers(model: Model, depth: str) -> list[MoELayer]:
     """The MoE layers of a third of the model's depth; thirds of the MoE layers in order."""
     layers = list(model.anatomy.layers)
-    if depth not in DEPTHS:
-        raise InputError(f"layers = {depth!r} is unknown; use one of {', '.join(DEPTHS)}.")
-    if depth == "all":
+    if one_of(depth, DEPTHS, "layers=") == "all":
         return layers
     if len(layers) < 3:
         raise InputError(

@@ -15,7 +15,7 @@ import torch
 
 from moeaudit.causal.census import ablate
 from moeaudit.causal.operators.weights import Zero
-from moeaudit.errors import InputError
+from moeaudit.errors import InputError, one_of
 from moeaudit.models import Model, MoELayer
 from moeaudit.text import TokenizedCorpus
 
@@ -42,10 +42,12 @@ def check_criteria(criteria: Sequence[str] | str | None) -> list[str]:
     if criteria is None:
         return list(DEFAULT)
     wanted = [criteria] if isinstance(criteria, str) else list(criteria)
-    unknown = [name for name in wanted if name not in KNOWN]
-    if unknown or not wanted:
-        what = f"Unknown criterion {unknown[0]!r}." if unknown else "No criterion was named."
-        raise InputError(f"{what} Known are {', '.join(KNOWN)}; leave `criteria` out for all.")
+    for name in wanted:
+        one_of(name, KNOWN, "criterion")
+    if not wanted:
+        raise InputError(
+            f"No criterion was named. Name some of {', '.join(KNOWN)}, or leave `criteria` out for all."
+        )
     return list(dict.fromkeys(wanted))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from moeaudit.errors import InputError
+from moeaudit.errors import InputError, one_of
 from moeaudit.models import Model
 from moeaudit.text import Corpus, TokenizedCorpus, documents
 from moeaudit.text.for_model import tokens_for
@@ -90,7 +90,7 @@ def prune_curve(
             "prune_curve(moeaudit.load(...), docs)."
         )
     names, shares = check_criteria(criteria), check_keep(model, keep)
-    scopes, depths = _known(scope, SCOPES, "scope"), _known(layers, DEPTHS, "layers")
+    scopes, depths = _known(scope, SCOPES, "scope="), _known(layers, DEPTHS, "layers=")
     if RANDOM in names and draws < 2:
         raise InputError(
             f"draws = {draws} random models have no spread to compare a criterion with; ask for 20 or "
@@ -144,12 +144,9 @@ class _Passes:
 
 def _known(value: str | Sequence[str], known: Sequence[str], name: str) -> list[str]:
     values = [value] if isinstance(value, str) else list(value)
-    wrong = [v for v in values if v not in known]
-    if wrong or not values:
-        raise InputError(
-            f"{name} = {value!r}: expected one of {', '.join(map(repr, known))}, or several of them."
-        )
-    return list(dict.fromkeys(values))
+    if not values:
+        raise InputError(f"{name}{value!r} is empty. Choose one or several of {', '.join(known)}.")
+    return [one_of(v, known, name) for v in dict.fromkeys(values)]
 
 
 def _plan(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from moeaudit.errors import InputError
+from moeaudit.errors import one_of
 
 from .tables import RANDOM
 
@@ -27,8 +27,7 @@ def curve_figure(table: Any, outcome: str, *, model: str, level: float) -> go.Fi
     """A panel for each scope (row) and depth (column). Raises InputError for an unknown outcome."""
     from plotly.subplots import make_subplots
 
-    if outcome not in _OUTCOMES:
-        raise InputError(f"outcome = {outcome!r}: use one of {', '.join(_OUTCOMES)}.")
+    one_of(outcome, _OUTCOMES, "outcome")
     scopes, depths = list(table["scope"].unique()), list(table["depth"].unique())
     shares = sorted(table["keep"].unique().tolist(), reverse=True)
     names = [name for name in table["criterion"].unique() if name != RANDOM]

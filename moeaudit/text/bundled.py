@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from moeaudit.errors import InputError
+from moeaudit.errors import InputError, one_of
 
 from .document import Corpus, Document
 from .making.split import SPLITS
@@ -29,11 +29,7 @@ def corpus(
     exist, listing those that do.
     """
     if name == "bundled":
-        if split not in BUNDLED_SPLITS:
-            raise InputError(
-                f"The bundled corpus has no split {split!r}. Its splits are: "
-                f"{', '.join(BUNDLED_SPLITS)}."
-            )
+        one_of(split, BUNDLED_SPLITS, "split of the bundled corpus")
         documents = [document for part, document in _bundled() if part == split]
     else:
         documents = _rebuilt(Path(name), split, domains)

@@ -168,7 +168,7 @@ def test_distributions_bring_their_own_scores():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"by": "x"}, "by is"),
+        ({"by": "x"}, "by='x'.*group"),
         ({"bins": 0}, "bins"),
         ({"draws": 3}, "draws"),
         ({"level": 1.0}, "lev"),

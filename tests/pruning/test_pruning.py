@@ -201,7 +201,7 @@ def test_unknown_names_list_the_known_ones() -> None:
     with pytest.raises(InputError, match="taylor") as refused:
         ma.prune_curve(tiny(), texts(0, 2), ["taylor"], 0.5, calibration=texts(50, 2))
     assert all(name in str(refused.value) for name in KNOWN)
-    with pytest.raises(InputError, match="'layer', 'global'"):
+    with pytest.raises(InputError, match="scope='row'.*layer, global"):
         ma.prune_curve(tiny(), texts(0, 2), ["reap"], 0.5, calibration=texts(50, 2), scope="row")
     with pytest.raises(InputError, match="draws = 1"):
         ma.prune_curve(tiny(), texts(0, 2), ["random"], 0.5, calibration=texts(50, 2), draws=1)

@@ -9,6 +9,7 @@ from made.census import QUICK, census
 
 from moeaudit.errors import InputError
 from moeaudit.stats import Defects, contrast, defective_metrics, get_protocol
+from moeaudit.store.question import Question
 
 EXPERTS, TOP_K = 8, 3
 LENGTHS = (12, 5, 9, 12, 3, 7)
@@ -155,23 +156,30 @@ def test_the_published_protocol_runs_with_each_defect_of_the_metrics(routed):
                 contrast(effects, table, protocol=recipe, **QUICK)
 
 
-def test_whole_sequence_effects_are_known_by_their_operator():
+class Asked(pd.DataFrame):
+    """Effects that know their question, as `ablate` returns them."""
+
+    _metadata = ["question", "intervention"]
+
+
+def asked(effects, scope, name="zero"):
+    table = Asked(effects)
+    object.__setattr__(table, "question", Question(name, {"operator": "zero"}, scope))
+    object.__setattr__(table, "intervention", name)
+    return table
+
+
+@pytest.mark.parametrize("scope", ["document", "model"])
+def test_whole_sequence_effects_are_known_by_their_question(scope):
     effects, metrics = census()
     on = get_protocol("moeaudit").with_(defects=Defects(whole_sequence_ablated=True))
-    with pytest.raises(InputError, match="Sequence"):
+    with pytest.raises(InputError, match="Everywhere"):
         contrast(effects, metrics, protocol=on, **QUICK)
-
-    class Effects(pd.DataFrame):
-        _metadata = ["intervention"]
-
-    whole = Effects(effects)
-    object.__setattr__(whole, "intervention", "sequence of zero by expert")
-    table = contrast(whole, metrics, protocol=on, **QUICK)
+    table = contrast(asked(effects, scope), metrics, protocol=on, **QUICK)
     assert table.attrs["defects"] == ["whole_sequence_ablated"]
-    single = Effects(effects)
-    object.__setattr__(single, "intervention", "zero")
-    with pytest.raises(InputError, match="Sequence"):
-        contrast(single, metrics, protocol=on, **QUICK)
+    # A name decides nothing: an operator of one token may be called what it likes.
+    with pytest.raises(InputError, match="Everywhere"):
+        contrast(asked(effects, "position", "sequence odds"), metrics, protocol=on, **QUICK)
     # With the switch off the numbers are those of the table that is given.
     np.testing.assert_array_equal(
         contrast(effects, metrics, **QUICK).d_z.to_numpy(float), table.d_z.to_numpy(float)

@@ -12,7 +12,7 @@ from moeaudit.errors import InputError
 from moeaudit.seeds import generator
 from moeaudit.stats import expert_harm
 from moeaudit.stats.contrast.controls import document_folds, heldout_score
-from moeaudit.stats.contrast.slots import layers_of
+from moeaudit.stats.contrast.slots import Census
 from moeaudit.stats.contrast.table import TEXT
 from moeaudit.stats.ranking import correlation
 from moeaudit.stats.ranking import power as ranking_power
@@ -108,7 +108,7 @@ def test_harm_per_token_of_text_counts_how_often():
 
 def test_held_out_score_by_hand():
     effects, _ = census(documents=6, tokens=3, layers=(1,))
-    slots = next(layers_of(effects, effects.delta_nll.to_numpy()))
+    slots = Census(effects, "delta_nll").slots(1)
     folds = document_folds(6, 3, 0)
     score = heldout_score(slots, folds)
     for token, slot in ((0, 0), (7, 2), (17, 1)):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from moeaudit.errors import InputError
+from moeaudit.errors import InputError, one_of
 
 from ..predictions.predictions import Predictions
 from ..scores.scores import calibration_scores
@@ -143,9 +143,7 @@ def recalibrate(
     possible = [m for m in fit.possible if m in report.possible]
     wanted = list(possible if methods is None else dict.fromkeys([NONE, *methods]))
     for method in wanted:
-        if method not in METHODS:
-            raise InputError(f"Unknown method {method!r}. Choose among {', '.join(METHODS)}.")
-        if method not in possible:
+        if one_of(method, METHODS, "method") not in possible:
             raise InputError(
                 f"{method} ({METHODS[method]}) needs "
                 f"{'logits' if method == 'vector' else 'logits or a temperature grid'} in both "
@@ -224,9 +222,9 @@ def _with(p: Predictions, confidence: np.ndarray) -> Predictions:
 
 
 def _wanted(table: pd.DataFrame, scores: Sequence[str]) -> pd.DataFrame:
-    missing = set(scores) - set(table["score"])
-    if missing:
-        raise InputError(f"There is no score {', '.join(sorted(missing))}.")
+    known = list(dict.fromkeys(table["score"]))
+    for score in scores:
+        one_of(score, known, "score")
     return pd.DataFrame(table[table["score"].isin(list(scores))])
 
 

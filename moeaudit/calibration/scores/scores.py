@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from moeaudit.errors import InputError
+from moeaudit.errors import InputError, one_of
 
 from ..predictions.cells import check_bins
 from ..predictions.predictions import Predictions
@@ -120,8 +120,7 @@ def calibration_scores(
 
 
 def _check(by: str | None, bins: int, draws: int, level: float) -> None:
-    if by not in ("group", None):
-        raise InputError(f"by is {by!r}; it is 'group' or None.")
+    one_of(by, ("group", None), "by=")
     check_bins(bins)
     if draws < 20:
         raise InputError(f"draws is {draws}; fewer than 20 give no limits. 1,000 is the custom.")

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from moeaudit.errors import InputError
+from moeaudit.errors import InputError, one_of
 
 from ..predictions.predictions import LEAST_EFFECTIVE, effective
 from ..scores.intervals import mean_limits
@@ -108,8 +108,7 @@ def conformal_sets(
     """
     if not 0 < alpha < 1:
         raise InputError(f"alpha = {alpha} must lie strictly between 0 and 1: the share of misses.")
-    if score not in SCORES:
-        raise InputError(f"Unknown conformal score {score!r}. Choose one of {', '.join(SCORES)}.")
+    one_of(score, SCORES, "conformal score")
     if (fit_weight is None) != (weight is None):
         raise InputError(
             "Weighted conformal sets need dQ/dP of the labelled rows and of the new ones; only one "

@@ -34,6 +34,7 @@ class Cell:
     n_partial: int = 0
     reason: str | None = None
     position: np.ndarray | None = field(default=None, repr=False)
+    tested: bool = True  # False: no expert has a value of this metric, so it is in no family
 
     @property
     def difference(self) -> Float[np.ndarray, " tokens"]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from moeaudit.errors import InputError
+from moeaudit.errors import InputError, one_of
 
 OUTCOMES = {
     "delta_nll": "harm: signed change of the next token's negative log-likelihood, nats",
@@ -58,9 +58,7 @@ def finite(values: np.ndarray, name: str, rows: str = "rows") -> None:
 
 def outcome_values(effects: pd.DataFrame, outcome: str) -> np.ndarray:
     """The outcome column as float64, deriving |delta_nll|; refuses unknown names and non-numbers."""
-    if outcome not in OUTCOMES:
-        raise InputError(f"Unknown outcome {outcome!r}. Choose one of {', '.join(OUTCOMES)}.")
-    column = outcome.removeprefix("abs_")
+    column = outcome_column(outcome)
     values = effects[column].to_numpy(dtype=np.float64, na_value=np.nan)
     finite(values, f"The column {column} of the effects", "rows")
     return np.abs(values) if outcome.startswith("abs_") else values
@@ -68,9 +66,7 @@ def outcome_values(effects: pd.DataFrame, outcome: str) -> np.ndarray:
 
 def outcome_column(outcome: str) -> str:
     """The effects column an outcome is read from."""
-    if outcome not in OUTCOMES:
-        raise InputError(f"Unknown outcome {outcome!r}. Choose one of {', '.join(OUTCOMES)}.")
-    return outcome.removeprefix("abs_")
+    return one_of(outcome, OUTCOMES, "outcome").removeprefix("abs_")
 
 
 def positive(value: float | int, name: str) -> float:

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from moeaudit.errors import InputError
+from moeaudit.errors import InputError, one_of
 from moeaudit.seeds import generator
 
 from ..families.families import Family, check_family
 from ..sizes.effect_sizes import SIZES
 from .cells import Cell, pair
-from .checks import as_frame, outcome_column, outcome_values
 from .controls import CONTROLS, check_controls, control_cell
-from .crossfit import scores_of
+from .crossfit import Scores, scores_of
+from .frames import KEYS as KEYS
 from .protocol import Defects, Protocol, choose_layers, choose_metrics, choose_tokens, get_protocol
-from .slots import Slots, documents_of, layers_of
-from .table import cells_table
+from .row import reduced
+from .slots import Census, Slots
+from .table import table_of, weights_for
 
 QUESTION = "within-token contrast"
-KEYS = ["document", "position", "layer", "rank", "expert"]
 
 
 def contrast(
@@ -36,6 +37,7 @@ def contrast(
     seed: int = 0,
     sizes: Sequence[str] = ("d_z",),
     family: Family | None = None,
+    reasons: Mapping[str, str] | None = None,
     **settings: Any,
 ) -> pd.DataFrame:
     """Contrast the highest- with the lowest-metric active expert of every token, layer by layer.
@@ -44,7 +46,9 @@ def contrast(
     ----------
     effects
         A census: document, position, layer, rank, expert and the outcome's column (`delta_nll` in
-        nats, `kl` in nats, or `flip`), one row per active expert.
+        nats, `kl` in nats, or `flip`), one row per active expert. A DataFrame, or shards with
+        `frames(columns)` (each document whole in one), which are read one at a time: held are a few
+        bytes a row (`slots.Census`) and the arrays of one layer.
     metrics
         Expert metrics from other documents: layer, expert, metric, value. Or a callable
         `measure(documents) -> such a table`, which cross-fits: documents are dealt into `n_folds`
@@ -63,6 +67,9 @@ def contrast(
         Effect sizes beside d_z, from `effect_sizes.SIZES`, each with `_low` and `_high`.
     family
         The declared family, cells (metric, layer); refused unless it is what is tested here.
+    reasons
+        Why a metric has no values, by its name. A metric that no expert has a value of (or that only
+        this names) has a row per layer with null numbers and this reason, and is in no family.
     settings
         Changes to the protocol, such as `sesoi=0.05`, `n_boot=10_000`, `interval="bca"`.
 
@@ -83,17 +90,19 @@ def contrast(
         For missing columns, non-finite effects, unknown names, experts that no metric describes.
     """
     recipe = get_protocol(protocol).with_(**settings)
-    sizes = tuple(dict.fromkeys(("d_z", *sizes)))
-    unknown = [s for s in sizes if s not in SIZES]
-    if unknown:
-        raise InputError(f"Unknown effect size {unknown[0]!r}. Choose among {', '.join(SIZES)}.")
-    cells, n_documents = contrast_cells(
-        effects, metrics, recipe, outcome=outcome, controls=controls, layers=layers, seed=seed
-    )
+    sizes = tuple(one_of(s, SIZES, "effect size") for s in dict.fromkeys(("d_z", *sizes)))
+    asked = asked_of(
+        effects, metrics, recipe, outcome=outcome, controls=controls, layers=layers, seed=seed,
+        reasons=reasons,
+    )  # fmt: skip
     if family is not None:
-        check_family(family, [(c.metric, c.layer) for c in cells if c.role == "metric"])
+        tested = [n for n in asked.names if n not in asked.absent]
+        check_family(family, [(n, y) for n in tested for y in asked.layers])
         recipe = recipe.with_(alpha=family.alpha)
-    result = cells_table(cells, n_documents, recipe, seed=seed, sizes=sizes)
+    weights = weights_for(asked.n_documents, recipe, seed)
+    cells = [reduced(c, asked.n_documents, recipe, weights, sizes) for c in asked.cells()]
+    cells.sort(key=asked.place)
+    result = table_of(cells, recipe, seed=seed)
     if "heldout_causal" in controls:
         mine = result["metric"] == "heldout_causal"
         oracle = dict(zip(result["layer"][mine], result["d_z"][mine]))
@@ -117,37 +126,93 @@ def contrast_cells(
     controls: Sequence[str],
     layers: Sequence[int] | None,
     seed: int,
+    reasons: Mapping[str, str] | None = None,
 ) -> tuple[list[Cell], int]:
     """The cells of `contrast` (metrics first, then controls, layers rising) and the documents."""
+    asked = asked_of(
+        effects, metrics, recipe, outcome=outcome, controls=controls, layers=layers, seed=seed,
+        reasons=reasons,
+    )  # fmt: skip
+    return sorted(asked.cells(), key=asked.place), asked.n_documents
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Everything that makes the cells of a contrast; `cells` makes them, one layer at a time."""
+
+    census: Census
+    scores: Scores
+    recipe: Protocol
+    names: list[str]
+    controls: tuple[str, ...]
+    layers: list[int]
+    seed: int
+    absent: dict[str, str]
+
+    @property
+    def n_documents(self) -> int:
+        return len(self.census.documents)
+
+    def place(self, cell: Any) -> tuple[bool, int, int]:
+        """Where a cell stands in a table: metrics, then controls; in the order asked; layers rising."""
+        order = [*self.names, *self.controls]
+        return cell.role == "control", order.index(cell.metric), cell.layer
+
+    def cells(self) -> Iterator[Cell]:
+        """The cells of each layer in turn; the layer's arrays go when the next is asked for."""
+        draw_seed = self.seed if self.recipe.seed is None else self.recipe.seed
+        for layer in self.layers:
+            slots = self.census.slots(layer)
+            _overlap(slots, self.scores.described(layer))
+            for name in self.names:
+                cell = pair(slots, self.scores.of(slots, name), name, "metric")
+                if name in self.absent:
+                    cell = replace(cell, reason=self.absent[name], tested=False)
+                yield _sampled(cell, slots, self.recipe, draw_seed, name)
+            for name in self.controls:
+                cell = control_cell(slots, name, seed=self.seed, n_folds=self.recipe.n_folds)
+                yield _sampled(cell, slots, self.recipe, draw_seed, name)
+
+
+def asked_of(
+    effects: Any,
+    metrics: Any,
+    recipe: Protocol,
+    *,
+    outcome: str,
+    controls: Sequence[str],
+    layers: Sequence[int] | None,
+    seed: int,
+    reasons: Mapping[str, str] | None,
+) -> Asked:
+    """Read the effects and the metrics, and settle what is compared with what."""
     controls = check_controls(tuple(controls))
     check_effects(recipe.defects, effects)
-    table = as_frame(effects, [*KEYS, outcome_column(outcome)], "The effects table")
-    values = outcome_values(table, outcome)
+    census = Census(effects, outcome, layers)
     scores = scores_of(
         metrics,
-        documents_of(table),
+        census.documents,
         recipe.n_folds,
         seed,
         lambda given: check_metrics(recipe.defects, given),
     )
-    names = choose_metrics(recipe, scores.names)
-    found = sorted(int(x) for x in table["layer"].unique())
-    chosen = choose_layers(recipe, found) if layers is None else layers
-    draw_seed = seed if recipe.seed is None else recipe.seed
-    cells: list[Cell] = []
-    n_documents = 0
-    for slots in layers_of(table, values, chosen):
-        n_documents = slots.n_documents
-        _overlap(slots, scores.described(slots.layer))
-        for name in names:
-            cell = pair(slots, scores.of(slots, name), name, "metric")
-            cells.append(_sampled(cell, slots, recipe, draw_seed, name))
-        for name in controls:
-            cell = control_cell(slots, name, seed=seed, n_folds=recipe.n_folds)
-            cells.append(_sampled(cell, slots, recipe, draw_seed, name))
-    order = [*names, *controls]
-    cells.sort(key=lambda c: (c.role == "control", order.index(c.metric), c.layer))
-    return cells, n_documents
+    names, absent = absent_metrics(recipe, scores.names, scores.known, reasons)
+    chosen = choose_layers(recipe, census.layers) if layers is None else census.layers
+    return Asked(census, scores, recipe, names, controls, chosen, seed, absent)
+
+
+def absent_metrics(
+    recipe: Protocol, names: list[str], known: set[str], reasons: Mapping[str, str] | None
+) -> tuple[list[str], dict[str, str]]:
+    """The metrics a protocol tests, and of these the ones without any value, with the reason why.
+
+    `names` are those of the metrics table, `known` those with a value for some expert.
+    """
+    said = dict(reasons or {})
+    chosen = choose_metrics(recipe, list(dict.fromkeys([*names, *said])))
+    none = "the metrics table has no value of it for any expert"
+    absent = {n: said.get(n, none).rstrip(". ") for n in chosen if n not in known}
+    return chosen, {n: f"not estimable, because {why}" for n, why in absent.items()}
 
 
 def _sampled(cell: Cell, slots: Slots, recipe: Protocol, seed: int, name: str) -> Cell:
@@ -175,6 +240,7 @@ def _sampled(cell: Cell, slots: Slots, recipe: Protocol, seed: int, name: str) -
         n_unscored=cell.n_unscored,
         n_partial=cell.n_partial,
         reason=cell.reason,
+        tested=cell.tested,
     )
 
 
@@ -189,9 +255,9 @@ def _overlap(slots: Slots, described: np.ndarray) -> None:
 
 
 def check_effects(defects: Defects, effects: Any) -> None:
-    """Effects of a switch that acts where they are made must have been made so: those of an operator
-    on the whole sequence, or of a table that says so in `attrs["defects"]`."""
-    whole = str(getattr(effects, "intervention", "")).lower().startswith("sequence")
+    """Effects of a switch that acts where they are made must have been made so: those of a question
+    about whole documents, or of a table that says so in `attrs["defects"]`."""
+    whole = getattr(getattr(effects, "question", None), "scope", "position") != "position"
     said = (getattr(effects, "attrs", None) or {}).get("defects", ())
     for name in Defects.IN_EFFECTS:
         if getattr(defects, name) and not (whole or name in said):

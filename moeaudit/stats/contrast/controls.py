@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from moeaudit.errors import InputError
+from moeaudit.errors import InputError, one_of
 from moeaudit.seeds import generator
 
 from .cells import Cell, pair
@@ -19,12 +19,8 @@ CONTROLS = {
 
 def check_controls(controls: tuple[str, ...]) -> tuple[str, ...]:
     """Refuse unknown controls, and a table without any."""
-    unknown = sorted(set(controls) - set(CONTROLS))
-    if unknown:
-        raise InputError(
-            f"Unknown control{'s' * (len(unknown) > 1)} {', '.join(unknown)}. "
-            f"The controls are {', '.join(CONTROLS)}."
-        )
+    for name in controls:
+        one_of(name, CONTROLS, "control")
     if not controls:
         raise InputError(
             "No control was asked for. A contrast cannot be read without one: keep at least "

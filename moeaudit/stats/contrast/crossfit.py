@@ -33,6 +33,11 @@ class Scores:
     fold: Int[np.ndarray, " documents"]
     names: list[str]
 
+    @property
+    def known(self) -> set[str]:
+        """Names of the metrics that have a value for some expert."""
+        return {str(name) for t in self.tables for name in t.loc[t["value"].notna(), "metric"]}
+
     def of(self, slots: Slots, name: str) -> Float[np.ndarray, "tokens top_k"]:
         """The metric of each slot's expert, NaN where it has none."""
         score = np.full(slots.expert.shape, np.nan)

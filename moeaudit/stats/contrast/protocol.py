@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
-from moeaudit.errors import InputError
+from moeaudit.errors import InputError, one_of
 
 from ..families.maxt import STATISTICS
 from ..sizes.effect_sizes import INTERVALS
@@ -87,12 +87,12 @@ class Protocol:
             value = getattr(self, name)
             if value is not None and (value != int(value) or value < least):
                 raise InputError(f"{name} is {value}; it must be a whole number from {least} on.")
-        _one_of(self.test, TESTS, "test")
-        _one_of(self.decision, DECISIONS, "decision")
-        _one_of(self.statistic, tuple(STATISTICS), "statistic")
-        _one_of(self.interval, tuple(INTERVALS), "interval")
+        one_of(self.test, TESTS, "test")
+        one_of(self.decision, DECISIONS, "decision")
+        one_of(self.statistic, STATISTICS, "statistic")
+        one_of(self.interval, INTERVALS, "interval")
         if self.equivalence is not None:
-            _one_of(self.equivalence, DECISIONS[1:], "equivalence correction")
+            one_of(self.equivalence, DECISIONS[1:], "equivalence correction")
 
     def with_(self, **changes: object) -> Protocol:
         """A copy with some settings changed; unknown names are refused."""
@@ -108,11 +108,6 @@ class Protocol:
 LEAST = {"n_boot": 20, "n_flips": 19, "n_folds": 2, "n_layers": 1, "positions": 2}
 TESTS = ("sign_flip", "cluster_t", "paired_t", "paired_t_and_wilcoxon")
 DECISIONS = ("maxt", "bonferroni", "holm", "hochberg", "bh", "by")
-
-
-def _one_of(value: str, allowed: tuple[str, ...], what: str) -> None:
-    if value not in allowed:
-        raise InputError(f"Unknown {what} {value!r}. Choose one of {', '.join(allowed)}.")
 
 
 # The published metric, and the names under which a metrics table may carry it.
@@ -146,9 +141,7 @@ def get_protocol(protocol: str | Protocol) -> Protocol:
     """A protocol by name, or as given."""
     if isinstance(protocol, Protocol):
         return protocol
-    if protocol not in PROTOCOLS:
-        raise InputError(f"Unknown protocol {protocol!r}. Choose one of {', '.join(PROTOCOLS)}.")
-    return PROTOCOLS[protocol]
+    return PROTOCOLS[one_of(protocol, PROTOCOLS, "protocol")]
 
 
 def choose_metrics(protocol: Protocol, available: list[str]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from moeaudit.errors import InputError
+from moeaudit.errors import InputError, one_of
 
 from ..families.families import Family
 from .checks import OUTCOMES
@@ -43,9 +43,8 @@ class Spec:
             values = getattr(self, name)
             if not values or len(set(values)) != len(values):
                 raise InputError(f"A spec needs {name}, each once; it was given {values!r}.")
-        unknown = sorted(set(self.outcomes) - set(OUTCOMES))
-        if unknown:
-            raise InputError(f"Unknown outcome {unknown[0]!r}. Choose among {', '.join(OUTCOMES)}.")
+        for outcome in self.outcomes:
+            one_of(outcome, OUTCOMES, "outcome")
 
     @property
     def family(self) -> Family:

@@ -14,16 +14,12 @@ from ..families import families
 from ..families.maxt import MaxT, max_t
 from ..sizes import equivalence, power
 from ..sizes.bootstrap import document_weights
-from ..sizes.effect_sizes import Pairs, interval_of
 from ..sizes.limits import adjusted_tost
-from ..sizes.moments import COUNT
-from ..sizes.paired import cluster_t, design_effect, paired_t, signed_rank_sums, wilcoxon
+from ..sizes.moments import jackknife
 from .cells import Cell
 from .protocol import Protocol
+from .row import COUNTS, Reduced, reduced
 
-COUNTS = ["n", "n_documents", "n_dropped", "n_tied", "n_all_tied", "n_unscored", "n_partial"]
-# Measured in docs/methods/validity.md: what holds from 25 documents on is not claimed below.
-FEW_DOCUMENTS, FEW_TOKENS, FEW_FOR_POWER = 25, 500, 50
 WHOLE = [
     *(*COUNTS, "layer", "n_experts", "family_size"),
     *("n_to_decide", "n_documents_to_decide", "n_experts_to_decide"),
@@ -44,111 +40,48 @@ def cells_table(
     Numbers that cannot be given are null (pd.NA), and `reason` says why; columns are pandas'
     nullable Float64 and Int64, so that a table never holds NaN.
     """
-    reduced = [Pairs(c.document, c.high, c.low, n_documents) for c in cells]
+    weights = weights_for(n_documents, protocol, seed)
+    return table_of(
+        [reduced(c, n_documents, protocol, weights, sizes) for c in cells], protocol, seed=seed
+    )
+
+
+def weights_for(n_documents: int, protocol: Protocol, seed: int) -> np.ndarray | None:
+    """Bootstrap weights (n_boot, documents), shared by all cells; None if the interval needs none."""
     resampled = protocol.interval in ("percentile", "bca") and n_documents >= 2
-    weights = document_weights(n_documents, protocol.n_boot, seed) if resampled else None
-    rows = [_row(c, m, protocol, weights, sizes) for c, m in zip(cells, reduced)]
-    table = pd.DataFrame(rows)
+    return document_weights(n_documents, protocol.n_boot, seed) if resampled else None
+
+
+def table_of(cells: list[Reduced], protocol: Protocol, *, seed: int = 0) -> pd.DataFrame:
+    """The table of cells that are already reduced, in their order."""
+    table = pd.DataFrame([cell.row for cell in cells])
     if table.empty:
         raise InputError("There are no cells, so there is nothing to test.")
     for members in _families(cells):
-        _correct(table, members, [reduced[i] for i in members], protocol, seed)
+        _correct(table, members, [cells[i] for i in members], protocol, seed)
+    absent = [i for i, cell in enumerate(cells) if not cell.tested]
+    table.loc[absent, "verdict"] = equivalence.NOT_ESTIMABLE
     if protocol.equivalence is None:  # the protocol makes no such claims
         table = table.drop(columns="p_equivalence")
     return finish(table)
 
 
-def _families(cells: list[Cell]) -> list[list[int]]:
+def _families(cells: list[Reduced]) -> list[list[int]]:
     names = ["metric" if c.role == "metric" else f"control {c.metric}" for c in cells]
-    return [[i for i, n in enumerate(names) if n == name] for name in dict.fromkeys(names)]
-
-
-def _row(
-    cell: Cell,
-    pairs: Pairs,
-    protocol: Protocol,
-    weights: np.ndarray | None,
-    sizes: tuple[str, ...],
-) -> dict[str, Any]:
-    m, difference = pairs.moments, cell.difference
-    row: dict[str, Any] = {
-        "metric": cell.metric,
-        "role": cell.role,
-        "layer": cell.layer,
-        "n": m.n,
-        "n_documents": m.n_documents,
-        "n_dropped": cell.n_dropped,
-        "n_tied": cell.n_tied,
-        "n_all_tied": cell.n_all_tied,
-        "n_unscored": cell.n_unscored,
-        "n_partial": cell.n_partial,
-    }
-    by_token, signed, by_document = paired_t(difference), wilcoxon(difference), cluster_t(m)
-    reason = cell.reason or by_token.reason or by_document.reason
-    row["mean_difference"] = float(pairs.values("mean_difference")[0]) if m.n else np.nan
-    for size in sizes:
-        row |= _size(size, pairs, protocol, weights, estimable=reason is None)
-    row["d_z_se"] = pairs.se("d_z") if reason is None else np.nan
-    limits = [row[f"{size}_{side}"] for size in sizes for side in ("low", "high")]
-    if reason is None and not np.isfinite([row["d_z_se"], *limits]).all():
-        reason = "too few documents or tokens: leaving one document out leaves no spread"
-        row["d_z_se"] = np.nan
-    row["design_effect"] = design_effect(m) if reason is None else np.nan
-    row |= {"p_t": by_token.p, "p_wilcoxon": signed.p, "p_cluster": by_document.p}
-    row["reason"] = reason
-    row["caution"] = caution(m.sums[:, COUNT]) if reason is None else None
-    return row
-
-
-def caution(tokens: np.ndarray) -> str | None:
-    """What to say of a cell with so many tokens in each document, if anything.
-
-    Documents count as (sum of tokens)^2 / (sum of squared tokens): as many as there are if they are
-    of one size, towards 1 where one document holds almost every token (Kish 1965).
-    """
-    d, worth = int((tokens > 0).sum()), float(tokens.sum() ** 2 / max((tokens**2).sum(), 1e-300))
-    if d < FEW_DOCUMENTS:
-        return (
-            f"only {d} documents: with fewer than {FEW_DOCUMENTS}, intervals may be too short and "
-            "skewed effects claimed too often"
-        )
-    if worth < FEW_DOCUMENTS / 2:
-        return (
-            f"tokens are so unevenly spread that {d} documents count as {worth:.1f}: intervals may "
-            "be too short and skewed effects claimed too often"
-        )
-    if tokens.sum() < FEW_TOKENS:
-        return (
-            f"only {int(tokens.sum())} tokens: with heavy tails the deviation that d_z divides by is "
-            "hardly known, and the interval of a large effect may be too short"
-        )
-    if d < FEW_FOR_POWER:
-        return (
-            f"fewer than {FEW_FOR_POWER} documents: where documents are skewed, power may be up to 7 "
-            "points lower than the columns of power, mde and n to decide assume"
-        )
-    return None
-
-
-def _size(
-    name: str, pairs: Pairs, protocol: Protocol, weights: np.ndarray | None, *, estimable: bool
-) -> dict[str, float]:
-    low, high = np.nan, np.nan
-    if estimable:
-        low, high = interval_of(pairs, name, protocol.interval, protocol.level, weights)
-    out = {name: float(pairs.values(name)[0]) if pairs.moments.n > 1 else np.nan}
-    return out | {f"{name}_low": low, f"{name}_high": high}
+    tested = [i for i, c in enumerate(cells) if c.tested]
+    return [
+        [i for i in tested if names[i] == name] for name in dict.fromkeys(names[i] for i in tested)
+    ]
 
 
 def _correct(
-    table: pd.DataFrame, members: list[int], reduced: list[Pairs], protocol: Protocol, seed: int
+    table: pd.DataFrame, members: list[int], cells: list[Reduced], protocol: Protocol, seed: int
 ) -> None:
     """Fill the columns that need the whole family: corrections, equivalence, power, verdicts."""
     part = table.loc[members]
     usable = part["reason"].isna().to_numpy()
-    flipped = _flip([p.moments.difference_sums for p in reduced], usable, protocol, seed)
-    ranks = [signed_rank_sums(p.high - p.low, p.document, p.n_documents) for p in reduced]
-    ranked = _flip(ranks, usable, protocol, seed)
+    flipped = _flip([c.moments.difference_sums for c in cells], usable, protocol, seed)
+    ranked = _flip([c.rank_sums for c in cells], usable, protocol, seed)
     base = {
         "sign_flip": flipped.p_flip,
         "cluster_t": part["p_cluster"].to_numpy(float),
@@ -164,7 +97,7 @@ def _correct(
         columns[name] = np.where(usable & np.isnan(values), 1.0, values)
     columns["family_size"] = len(members)
     columns["sesoi"] = protocol.sesoi
-    columns |= _absence(part, reduced, usable, protocol, flipped)
+    columns |= _absence(part, cells, usable, protocol, flipped)
     decision = columns[f"p_{protocol.decision}"]
     columns["verdict"] = [
         equivalence.verdict(*x, protocol.alpha)
@@ -187,7 +120,7 @@ def _flip(sums: list[np.ndarray], usable: np.ndarray, protocol: Protocol, seed: 
 
 def _absence(
     part: pd.DataFrame,
-    reduced: list[Pairs],
+    cells: list[Reduced],
     usable: np.ndarray,
     protocol: Protocol,
     flipped: MaxT,
@@ -196,12 +129,12 @@ def _absence(
     empty = np.full(len(part), np.nan)
     names = ("p_tost", "alpha_cell", "power_at_sesoi", "mde", "n_documents_to_decide")
     out = {name: empty.copy() for name in (*names, "n_to_decide")}
-    for i, (pairs, ok) in enumerate(zip(reduced, usable)):
-        m, se = pairs.moments, float(part["d_z_se"].iloc[i])
+    for i, (cell, ok) in enumerate(zip(cells, usable)):
+        m, se = cell.moments, float(part["d_z_se"].iloc[i])
         if not ok or not se > 0:
             continue
         estimate, dof = float(part["d_z"].iloc[i]), float(m.n_documents - 1)
-        out["p_tost"][i] = adjusted_tost(estimate, pairs.jackknife("d_z"), protocol.sesoi)
+        out["p_tost"][i] = adjusted_tost(estimate, jackknife(m, "d_z"), protocol.sesoi)
         # At no effect d_z varies as the mean does, and only that spread belongs in a plan.
         by_token = protocol.test.startswith("paired")
         null_se = np.sqrt((1.0 if by_token else float(part["design_effect"].iloc[i])) / m.n)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from statsmodels.stats.multitest import multipletests
 
-from moeaudit.errors import InputError
+from moeaudit.errors import InputError, one_of
 
 # Our names for statsmodels' methods. Error controlled: family-wise for the first three (Hochberg
 # under positive dependence), false discovery rate for the last two (BH under positive dependence).
@@ -70,8 +70,7 @@ def adjust(p: Float[np.ndarray, " cells"], method: str) -> Float[np.ndarray, " c
 
     `method`: bonferroni, holm, hochberg (family-wise error), bh, by (false discovery rate).
     """
-    if method not in METHODS:
-        raise InputError(f"Unknown correction {method!r}. Choose one of {', '.join(METHODS)}.")
+    one_of(method, METHODS, "correction")
     if len(p) == 0:
         return p
     missing = np.isnan(p)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from moeaudit.errors import InputError
+from moeaudit.errors import InputError, one_of
 from moeaudit.seeds import generator
 
 from ..contrast.checks import finite
@@ -102,8 +102,7 @@ def max_t(
     statistic
         One of `STATISTICS`.
     """
-    if statistic not in STATISTICS:
-        raise InputError(f"Unknown statistic {statistic!r}. Choose one of {', '.join(STATISTICS)}.")
+    one_of(statistic, STATISTICS, "statistic")
     finite(sums, "The document sums", "sums")
     norm = np.sqrt((sums**2).sum(axis=0))
     usable = norm > 0

@@ -17,7 +17,8 @@ from ..contrast.cells import Cell
 from ..contrast.contrast import contrast_cells
 from ..contrast.controls import CONTROLS
 from ..contrast.protocol import Protocol, get_protocol
-from ..contrast.table import caution, finish
+from ..contrast.row import caution
+from ..contrast.table import finish
 from ..sizes import equivalence, power
 from ..sizes.bootstrap import bca_limits, document_weights, leave_one_out, percentile_limits
 from ..sizes.effect_sizes import Pairs
@@ -73,13 +74,18 @@ def pool_cells(
     rows, sums = [], []
     for (role, name), members in groups.items():
         row, by_document = _row(members, n_documents, recipe, seed)
+        if not members[0].tested:
+            row["reason"] = members[0].reason
         rows.append({"metric": name, "role": role} | row)
         sums.append(by_document)
     table = pd.DataFrame(rows)
+    tested = [members[0].tested for members in groups.values()]
     family = ["" if role == "metric" else name for role, name in groups]
-    for name in dict.fromkeys(family):
+    family = [name if ok else None for name, ok in zip(family, tested)]
+    for name in dict.fromkeys(name for name in family if name is not None):
         members = np.flatnonzero([f == name for f in family])
         _correct(table, members, [sums[i] for i in members], recipe, seed)
+    table.loc[[not ok for ok in tested], "verdict"] = equivalence.NOT_ESTIMABLE
     if recipe.equivalence is None:
         table = table.drop(columns="p_equivalence")
     return finish(table)

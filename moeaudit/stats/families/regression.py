@@ -18,11 +18,10 @@ from statsmodels.regression.mixed_linear_model import MixedLM
 from moeaudit.seeds import generator
 
 from ..contrast.cells import metric_score
-from ..contrast.checks import as_frame, metrics_table, outcome_column, outcome_values
-from ..contrast.contrast import KEYS
+from ..contrast.checks import metrics_table
 from ..contrast.controls import CONTROLS, check_controls, document_folds, heldout_score
 from ..contrast.protocol import Protocol, choose_metrics, get_protocol
-from ..contrast.slots import Slots, layers_of
+from ..contrast.slots import Census, Slots
 from ..contrast.table import finish
 from ..sizes import power
 from . import families
@@ -71,11 +70,10 @@ def regression(
     """
     recipe = get_protocol(protocol).with_(**settings)
     controls = check_controls(tuple(controls))
-    table = as_frame(effects, [*KEYS, outcome_column(outcome)], "The effects table")
-    values = outcome_values(table, outcome)
+    census = Census(effects, outcome, layers)
     scores = metrics_table(metrics)
     names = choose_metrics(recipe, list(dict.fromkeys(scores["metric"].astype(str))))
-    every = list(layers_of(table, values, layers))
+    every = [census.slots(layer) for layer in census.layers]
     rows = []
     for role, name, score in _scores(every, scores, names, controls, recipe, seed):
         for model in models:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from moeaudit.errors import InputError
+from moeaudit.errors import InputError, one_of
 
 from ..contrast.checks import finite
 from ..sizes.bootstrap import bca_limits, document_weights, percentile_limits
@@ -34,10 +34,8 @@ def association(
     `interval`: percentile, bca, jackknife (of documents), or "token" (analytic, items independent:
     Bonett & Wright 2000 for rho, Fieller, Hartley & Pearson 1957 for tau).
     """
-    if name not in ("spearman", "kendall"):
-        raise InputError(f"Unknown association {name!r}. Choose spearman or kendall.")
-    if interval not in ("percentile", "bca", "jackknife", "token"):
-        raise InputError(f"The interval {interval!r} is not given for a rank correlation.")
+    one_of(name, ("spearman", "kendall"), "association")
+    one_of(interval, ("percentile", "bca", "jackknife", "token"), "interval of a rank correlation")
     finite(x, "x", "items")
     finite(y, "y", "items")
     if not len(x) == len(y) == len(x if document is None else document):

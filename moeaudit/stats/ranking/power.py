@@ -11,11 +11,12 @@ import math
 import numpy as np
 from scipy import stats
 
+from ..least import DOCUMENTS_FOR_HARM
 from ..sizes.power import power_tost
 from .attenuation import Attenuation
 
 FIELLER = 1.06  # variance of Fisher's z of Spearman's rho, times n - 3 (Fieller & Pearson 1961)
-LEAST_DOCUMENTS, MOST_DOCUMENTS = 4, 10_000_000
+MOST_DOCUMENTS = 10_000_000
 PLAN = ("power_at_sesoi", "mde", "n_experts_to_decide", "n_documents_to_decide")
 
 
@@ -99,7 +100,7 @@ def plan(
             and power_tost(sesoi, room, float(documents - 1), alpha_equivalence) >= power
         )
 
-    low, high = LEAST_DOCUMENTS - 1, LEAST_DOCUMENTS
+    low, high = DOCUMENTS_FOR_HARM - 1, DOCUMENTS_FOR_HARM
     while not decides(high):
         if high > MOST_DOCUMENTS:
             return out, f"more than {MOST_DOCUMENTS:,} documents would be needed"

@@ -6,31 +6,24 @@ the reliability of the harm (two halves of the documents) and its noise ceiling 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from moeaudit.errors import InputError
+from moeaudit.errors import InputError, one_of
 from moeaudit.seeds import generator
 
-from ..contrast.checks import (
-    as_frame,
-    finite,
-    metrics_table,
-    outcome_column,
-    outcome_values,
-    positive,
-)
-from ..contrast.contrast import KEYS
+from ..contrast.checks import metrics_table, positive
+from ..contrast.contrast import absent_metrics
 from ..contrast.controls import CONTROLS, check_controls
-from ..contrast.protocol import Protocol, choose_metrics, get_protocol
-from ..contrast.slots import layers_of
+from ..contrast.protocol import Protocol, get_protocol
+from ..least import DOCUMENTS_FOR_HARM
 from ..sizes.bootstrap import document_weights
 from .attenuation import Attenuation, of_half
 from .correlation import kendall_limits, kendall_rows, spearman_limits, spearman_rows
-from .harm import Harm, harm_of, reliability
+from .harm import Harm, HarmSums, reliability
 from .table import ranking_table
 
 MIN_EXPERTS = 4
@@ -50,14 +43,16 @@ def expert_harm(
     layers: Sequence[int] | None = None,
     sesoi: float | int = SESOI,
     seed: int = 0,
+    reasons: Mapping[str, str] | None = None,
     **settings: Any,
 ) -> pd.DataFrame:
     """Rank correlation, across the experts of a layer, of each metric with expected harm.
 
     Parameters
     ----------
-    effects, metrics, outcome, protocol, controls, layers, settings
-        As for `contrast`; the control gate_weight also needs the effects' `weight`.
+    effects, metrics, outcome, protocol, controls, layers, reasons, settings
+        As for `contrast`; the control gate_weight also needs the effects' `weight`. Shards are
+        added up as they come: held is a sum for each document, layer and expert.
     per
         "active_token": mean outcome where the expert is active (nats per removal); "token": the
         same summed over where it is active, per token of text (what dropping it everywhere would
@@ -87,34 +82,29 @@ def expert_harm(
     """
     recipe = get_protocol(protocol).with_(**settings)
     controls = check_controls(tuple(controls))
-    if per not in ("active_token", "token"):
-        raise InputError(f"Unknown per={per!r}. Choose active_token or token.")
+    one_of(per, ("active_token", "token"), "per=")
     positive(sesoi, "SESOI")
-    weight = ["weight"] if "gate_weight" in controls else []
-    table = as_frame(effects, [*KEYS, outcome_column(outcome), *weight], "The effects table")
+    gate = "gate_weight" in controls
+    sums = HarmSums(effects, outcome, layers, weight=gate)
+    if sums.n_documents < DOCUMENTS_FOR_HARM:
+        raise InputError(
+            f"The effects hold {sums.n_documents} document(s); harm per expert needs at "
+            f"least {DOCUMENTS_FOR_HARM}, so that each half of the documents has two."
+        )
     scores = metrics_table(metrics)
-    names = choose_metrics(recipe, list(dict.fromkeys(scores["metric"].astype(str))))
-    values = outcome_values(table, outcome)
-    gate = table["weight"].to_numpy(np.float64, na_value=np.nan) if weight else None
-    if gate is not None:
-        finite(gate, "The column weight of the effects")
+    named = scores["metric"].astype(str)
+    names, absent = absent_metrics(
+        recipe, list(dict.fromkeys(named)), set(named[scores["value"].notna()]), reasons
+    )
+    weights = document_weights(sums.n_documents, recipe.n_boot, seed)
     rows: list[dict[str, Any]] = []
     null: list[np.ndarray] = []
-    weights: np.ndarray | None = None
-    gates = layers_of(table, gate, layers) if gate is not None else None
-    for slots in layers_of(table, values, layers):
-        if weights is None:
-            if slots.n_documents < 4:
-                raise InputError(
-                    f"The effects hold {slots.n_documents} document(s); harm per expert needs at "
-                    "least 4, so that each half of the documents has two."
-                )
-            weights = document_weights(slots.n_documents, recipe.n_boot, seed)
-        harm = harm_of(slots, per)
-        mean_gate = harm_of(next(gates), "active_token") if gates is not None else None
-        known = scores.loc[scores["layer"] == slots.layer]
+    for layer in sums.layers:
+        harm = sums.harm(layer, per)
+        mean_gate = sums.harm(layer, "active_token", "weight") if gate else None
+        known = scores.loc[scores["layer"] == layer]
         questions = list(_questions(harm, known, names, controls, mean_gate, seed))
-        shuffles = generator(seed, "experts", slots.layer).permuted(
+        shuffles = generator(seed, "experts", layer).permuted(
             np.tile(np.arange(len(harm.expert)), (recipe.n_flips, 1)), axis=1
         )
         whole = reliability(harm, seed)
@@ -122,10 +112,12 @@ def expert_harm(
             # The held-out score is set against the harm in the other half of the documents.
             noise = Attenuation(of_half(whole) if name == "heldout_causal" else whole)
             row, draws = _row(target, score, weights, shuffles, noise, recipe)
-            row |= {"metric": name, "role": role, "layer": slots.layer}
+            row |= {"metric": name, "role": role, "layer": layer}
+            if name in absent and role == "metric":
+                row["reason"] = absent[name]
             rows.append(row)
             null.append(draws)
-    return ranking_table(rows, null, outcome, per, sesoi, recipe, [*names, *controls])
+    return ranking_table(rows, null, outcome, per, sesoi, recipe, [*names, *controls], absent)
 
 
 def _questions(

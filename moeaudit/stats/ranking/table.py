@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -38,12 +39,17 @@ def ranking_table(
     sesoi: float,
     recipe: Protocol,
     order: list[str],
+    absent: Collection[str] = (),
 ) -> pd.DataFrame:
-    """Rows in the order of `order` and of layers; metrics form one family, each control its own."""
+    """Rows in the order of `order` and of layers; metrics form one family, each control its own.
+
+    The metrics in `absent` have no value for any expert: they have rows and are in no family.
+    """
     table = pd.DataFrame(rows)
     family = np.where(table["role"] == "metric", "metric", table["metric"])
-    for name in dict.fromkeys(family):
-        members = np.flatnonzero(family == name)
+    tested = ~((table["role"] == "metric") & table["metric"].isin(list(absent))).to_numpy()
+    for name in dict.fromkeys(family[tested]):
+        members = np.flatnonzero((family == name) & tested)
         part = table.loc[members]
         p = part["p"].to_numpy(float)
         columns: dict[str, Any] = {f"p_{m}": families.adjust(p, m) for m in families.METHODS}
@@ -67,6 +73,7 @@ def ranking_table(
         ]
         for column, values in columns.items():
             table.loc[members, column] = values
+    table.loc[~tested, "verdict"] = equivalence.NOT_ESTIMABLE
     table["sesoi"], table["outcome"], table["per"], table["question"] = (
         sesoi,
         outcome,

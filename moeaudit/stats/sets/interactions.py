@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from moeaudit.causal.effects import EffectsFolder
 from moeaudit.errors import InputError
 
+from ..clustered import safe_ratio_draws
 from ..sizes.bootstrap import document_weights, percentile_limits
 from .removed import SetEffects, by_layer, removed_sets
 
 
-def interactions(effects: pd.DataFrame | EffectsFolder, outcome: str = "delta_nll") -> pd.DataFrame:
+def interactions(effects: Any, outcome: str = "delta_nll") -> pd.DataFrame:
     r"""Interaction of every pair of active experts, token by token.
 
     $I_{ij} = v(\{i, j\}) - v(\{i\}) - v(\{j\})$, where $v(S)$ is the effect of removing the set S (the
@@ -61,7 +62,7 @@ def interactions(effects: pd.DataFrame | EffectsFolder, outcome: str = "delta_nl
 
 
 def redundancy(
-    effects: pd.DataFrame | EffectsFolder,
+    effects: Any,
     outcome: str = "delta_nll",
     *,
     n_boot: int = 1999,
@@ -125,19 +126,13 @@ def _ratio(
 ) -> dict[str, float | int | bool]:
     place = np.searchsorted(documents, sets.tokens.document.to_numpy())
     count = np.bincount(place, minlength=len(documents))
-    sums = np.stack(
-        [np.bincount(place, weights=x, minlength=len(documents)) for x in (joint, summed)]
-    )
-    drawn = weights @ sums.T  # (n_boot, 2)
-    tokens = weights @ count
-    low, high = percentile_limits(drawn[:, 1] / np.maximum(tokens, 1), level)
-    estimable = bool(low > 0 or high < 0)
+    sums = [np.bincount(place, weights=x, minlength=len(documents)) for x in (joint, summed)]
+    draws = safe_ratio_draws(*sums, weights, level, count.astype(np.float64))
     nan = float("nan")
     index, limits = nan, (nan, nan)
-    if estimable:
+    if draws is not None:
         index = 1 - float(joint.sum() / summed.sum())
-        whole = drawn[:, 1] != 0  # a draw may hold none of the documents with tokens here
-        limits = percentile_limits(1 - drawn[whole, 0] / drawn[whole, 1], level)
+        limits = percentile_limits(1 - draws, level)
     return {
         "tokens": len(joint),
         "documents": int((count > 0).sum()),
@@ -146,6 +141,6 @@ def _ratio(
         "redundancy": index,
         "low": limits[0],
         "high": limits[1],
-        "estimable": estimable,
+        "estimable": draws is not None,
         "sum_not_positive": int((summed <= 0).sum()),
     }

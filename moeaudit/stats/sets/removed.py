@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from moeaudit.causal.effects import EffectsFolder
 from moeaudit.errors import InputError
 
 TOKEN = ["document", "position", "layer"]
@@ -49,15 +50,32 @@ class SetEffects:
             )
 
 
-def removed_sets(
-    effects: pd.DataFrame | EffectsFolder, outcome: str, further: tuple[str, ...] = ()
-) -> pd.DataFrame:
-    """The columns needed of a table of coalitions, as a plain frame.
+def removed_sets(effects: Any, outcome: str, also: str | None = None) -> pd.DataFrame:
+    """The columns needed of a table of coalitions, as a plain frame, and the column `also` if it is there.
+
+    `effects` is a frame, or a folder of effects (`frames()` or `read()`), which is read once: shard by
+    shard, keeping the columns needed.
 
     Raises InputError for a table without the column `members` or without the outcome.
     """
+    frames = [_needed(frame, outcome, also) for frame in _frames(effects)]
+    if not frames:
+        raise InputError("The effects have no shard that is finished, so there is nothing to read.")
+    return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
+
+
+def _frames(effects: Any) -> Iterator[pd.DataFrame]:
+    if isinstance(effects, pd.DataFrame):
+        yield pd.DataFrame(effects)
+    elif hasattr(effects, "frames"):
+        yield from effects.frames()
+    else:
+        yield pd.DataFrame(effects.read())
+
+
+def _needed(have: pd.DataFrame, outcome: str, also: str | None) -> pd.DataFrame:
+    further = [also] if also in have else []
     wanted = [*TOKEN, "rank", "expert", "weight", "members", *further]
-    have = pd.DataFrame(effects.read() if isinstance(effects, EffectsFolder) else effects)
     missing = [name for name in [*wanted, outcome] if name not in have]
     if "members" in missing:
         raise InputError(

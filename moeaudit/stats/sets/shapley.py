@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from moeaudit.causal.effects import EffectsFolder
 from moeaudit.errors import InputError
 
 from .removed import TOKEN, SetEffects, by_layer, removed_sets, set_size
 
 
-def shapley(effects: pd.DataFrame | EffectsFolder, outcome: str = "delta_nll") -> pd.DataFrame:
+def shapley(effects: Any, outcome: str = "delta_nll") -> pd.DataFrame:
     r"""Share out a layer's joint effect over its active experts, token by token.
 
     $$\phi_i = \sum_{S \subseteq N \setminus i} \frac{|S|!\,(k - |S| - 1)!}{k!}\,[v(S \cup i) - v(S)]$$
@@ -36,11 +36,8 @@ def shapley(effects: pd.DataFrame | EffectsFolder, outcome: str = "delta_nll") -
 
     Raises InputError for a table that lacks sets.
     """
-    sampled = "permutation" in (
-        effects.read().columns if isinstance(effects, EffectsFolder) else effects.columns
-    )
-    frame = removed_sets(effects, outcome, ("permutation",) if sampled else ())
-    make = _sampled if sampled else _exact
+    frame = removed_sets(effects, outcome, also="permutation")
+    make = _sampled if "permutation" in frame else _exact
     parts = [make(part, outcome) for _, part in frame.groupby("layer", sort=True)]
     return pd.concat(parts).sort_values([*TOKEN, "rank"], ignore_index=True)
 

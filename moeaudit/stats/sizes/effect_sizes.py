@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float, Int
 
-from moeaudit.errors import InputError
+from moeaudit.errors import InputError, one_of
 
 from ..contrast.checks import finite
 from . import dominance, moments
@@ -90,7 +90,7 @@ class Pairs:
     def jackknife(self, name: str) -> np.ndarray:
         """The effect size with each document left out."""
         if name in moments.MOMENT_STATISTICS:
-            return moments.MOMENT_STATISTICS[name](moments.leave_one_out(self.moments))
+            return moments.jackknife(self.moments, name)
         return self.values(name, leave_one_out(self.present))
 
     def se(self, name: str, how: str = "jackknife") -> float:
@@ -156,10 +156,8 @@ def effect_size(
 
     Raises InputError for an unknown name, unequal lengths, NaN or infinite values.
     """
-    if name not in SIZES:
-        raise InputError(f"Unknown effect size {name!r}. Choose one of {', '.join(SIZES)}.")
-    if interval not in INTERVALS:
-        raise InputError(f"Unknown interval {interval!r}. Choose one of {', '.join(INTERVALS)}.")
+    one_of(name, SIZES, "effect size")
+    one_of(interval, INTERVALS, "interval")
     document = np.arange(len(high)) if document is None else document
     if not len(high) == len(low) == len(document):
         raise InputError(

@@ -159,6 +159,11 @@ MOMENT_STATISTICS: dict[str, Callable[[Weighted], np.ndarray]] = {
 }
 
 
+def jackknife(m: Moments, statistic: str) -> Float[np.ndarray, " documents"]:
+    """A statistic of `MOMENT_STATISTICS` with each document that holds tokens left out."""
+    return MOMENT_STATISTICS[statistic](leave_one_out(m))
+
+
 def influence(m: Moments, statistic: str) -> Float[np.ndarray, " documents"]:
     """Derivative of a statistic with respect to each document's weight, at weight one.
 

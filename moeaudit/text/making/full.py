@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt16
 
-from moeaudit.errors import InputError
+from moeaudit.errors import InputError, one_of
 
 from ..document import Document
 from .slices import TRAINING_DOMAINS
@@ -48,8 +48,7 @@ def documents_of(corpus: Path | str, domain: str, split: str) -> Iterator[Docume
             f"{corpus} holds no domain {domain!r}; it holds: {', '.join(available(corpus)) or '-'}. "
             f"Make the corpus with `python -m moeaudit.text.making.build --out {corpus}`."
         )
-    if split not in SPLITS:
-        raise InputError(f"There is no split {split!r}; the splits are {', '.join(SPLITS)}.")
+    one_of(split, SPLITS, "split")
     with gzip.open(path, "rt", encoding="utf-8") as file:
         for line in file:
             record = json.loads(line)

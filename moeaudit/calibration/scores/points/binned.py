@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from moeaudit.errors import InputError
+from moeaudit.errors import one_of
 
 from ...predictions.cells import Cells, check_bins, mass_bins, width_bins
 from ...predictions.predictions import Predictions
@@ -62,17 +62,14 @@ def norms(cells: Cells) -> dict[str, BinnedNorm]:
 def bin_of(p: Predictions, bins: int, binning: Binning) -> Int[np.ndarray, " n"]:
     """The bin of each prediction."""
     check_bins(bins)
-    if binning == "width":
+    if one_of(binning, ("width", "mass"), "binning") == "width":
         return width_bins(p.confidence, bins)
-    if binning == "mass":
-        return mass_bins(p.confidence, p.weights, bins)
-    raise InputError(f"Unknown binning {binning!r}; choose width or mass.")
+    return mass_bins(p.confidence, p.weights, bins)
 
 
 def ece(p: Predictions, bins: int = 15, binning: Binning = "width", order: Order = "l1") -> float:
     """The plug-in expected calibration error of all predictions. It is biased upward by noise."""
-    if order not in ("l1", "l2", "max"):
-        raise InputError(f"Unknown order {order!r}; choose l1, l2 or max.")
+    one_of(order, ("l1", "l2", "max"), "order")
     place = bin_of(p, bins, binning)
     w = p.weights / p.weights.sum()
     mass = np.bincount(place, w, minlength=bins)

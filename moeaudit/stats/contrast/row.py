@@ -1,0 +1,126 @@
+"""One cell's own numbers: sizes, intervals, tests. What its family adds is the table's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from ..least import FEW_DOCUMENTS, FEW_FOR_POWER, FEW_TOKENS
+from ..sizes.effect_sizes import Pairs, interval_of
+from ..sizes.moments import COUNT, Moments
+from ..sizes.paired import cluster_t, design_effect, paired_t, signed_rank_sums, wilcoxon
+from .cells import Cell
+from .protocol import Protocol
+
+COUNTS = ["n", "n_documents", "n_dropped", "n_tied", "n_all_tied", "n_unscored", "n_partial"]
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """A cell without its tokens: its row, and its sums by document that the family's tests need.
+
+    `rank_sums` are sums of signed ranks. `tested` is False for a metric that no expert has a value
+    of: it has a row, and belongs to no family.
+    """
+
+    metric: str
+    role: str
+    layer: int | None
+    row: dict[str, Any]
+    moments: Moments
+    rank_sums: Float[np.ndarray, " documents"]
+    tested: bool = True
+
+
+def reduced(
+    cell: Cell,
+    n_documents: int,
+    protocol: Protocol,
+    weights: Float[np.ndarray, "n_boot documents"] | None,
+    sizes: tuple[str, ...],
+) -> Reduced:
+    """Everything that needs the cell's tokens, computed; after this they can go."""
+    pairs = Pairs(cell.document, cell.high, cell.low, n_documents)
+    row = _row(cell, pairs, protocol, weights, sizes)
+    ranks = signed_rank_sums(cell.difference, cell.document, n_documents)
+    return Reduced(cell.metric, cell.role, cell.layer, row, pairs.moments, ranks, cell.tested)
+
+
+def _row(
+    cell: Cell,
+    pairs: Pairs,
+    protocol: Protocol,
+    weights: np.ndarray | None,
+    sizes: tuple[str, ...],
+) -> dict[str, Any]:
+    m, difference = pairs.moments, cell.difference
+    row: dict[str, Any] = {
+        "metric": cell.metric,
+        "role": cell.role,
+        "layer": cell.layer,
+        "n": m.n,
+        "n_documents": m.n_documents,
+        "n_dropped": cell.n_dropped,
+        "n_tied": cell.n_tied,
+        "n_all_tied": cell.n_all_tied,
+        "n_unscored": cell.n_unscored,
+        "n_partial": cell.n_partial,
+    }
+    by_token, signed, by_document = paired_t(difference), wilcoxon(difference), cluster_t(m)
+    reason = cell.reason or by_token.reason or by_document.reason
+    row["mean_difference"] = float(pairs.values("mean_difference")[0]) if m.n else np.nan
+    for size in sizes:
+        row |= _size(size, pairs, protocol, weights, estimable=reason is None)
+    row["d_z_se"] = pairs.se("d_z") if reason is None else np.nan
+    limits = [row[f"{size}_{side}"] for size in sizes for side in ("low", "high")]
+    if reason is None and not np.isfinite([row["d_z_se"], *limits]).all():
+        reason = "too few documents or tokens: leaving one document out leaves no spread"
+        row["d_z_se"] = np.nan
+    row["design_effect"] = design_effect(m) if reason is None else np.nan
+    row |= {"p_t": by_token.p, "p_wilcoxon": signed.p, "p_cluster": by_document.p}
+    row["reason"] = reason
+    row["caution"] = caution(m.sums[:, COUNT]) if reason is None else None
+    return row
+
+
+def caution(tokens: np.ndarray) -> str | None:
+    """What to say of a cell with so many tokens in each document, if anything.
+
+    Documents count as (sum of tokens)^2 / (sum of squared tokens): as many as there are if they are
+    of one size, towards 1 where one document holds almost every token (Kish 1965).
+    """
+    d, worth = int((tokens > 0).sum()), float(tokens.sum() ** 2 / max((tokens**2).sum(), 1e-300))
+    if d < FEW_DOCUMENTS:
+        return (
+            f"only {d} documents: with fewer than {FEW_DOCUMENTS}, intervals may be too short and "
+            "skewed effects claimed too often"
+        )
+    if worth < FEW_DOCUMENTS / 2:
+        return (
+            f"tokens are so unevenly spread that {d} documents count as {worth:.1f}: intervals may "
+            "be too short and skewed effects claimed too often"
+        )
+    if tokens.sum() < FEW_TOKENS:
+        return (
+            f"only {int(tokens.sum())} tokens: with heavy tails the deviation that d_z divides by is "
+            "hardly known, and the interval of a large effect may be too short"
+        )
+    if d < FEW_FOR_POWER:
+        return (
+            f"fewer than {FEW_FOR_POWER} documents: where documents are skewed, power may be up to 7 "
+            "points lower than the columns of power, mde and n to decide assume"
+        )
+    return None
+
+
+def _size(
+    name: str, pairs: Pairs, protocol: Protocol, weights: np.ndarray | None, *, estimable: bool
+) -> dict[str, float]:
+    low, high = np.nan, np.nan
+    if estimable:
+        low, high = interval_of(pairs, name, protocol.interval, protocol.level, weights)
+    out = {name: float(pairs.values(name)[0]) if pairs.moments.n > 1 else np.nan}
+    return out | {f"{name}_low": low, f"{name}_high": high}
