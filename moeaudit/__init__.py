@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .causal import shapley as shapley
     from .causal import verify as verify
     from .causal import without_experts as without_experts
+    from .causal.folder import effects as effects
     from .front import Run as Run
     from .front import audit as audit
     from .front import calibration_audit as calibration_audit
@@ -94,6 +95,7 @@ _ROOM_OF = {
     "Zero": "causal",
     "ablate": "causal",
     "decompose": "causal",
+    "effects": "causal.folder",
     "expert_outputs": "causal",
     "without_experts": "causal",
     "export_pruned": "pruning",

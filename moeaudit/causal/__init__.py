@@ -12,7 +12,7 @@ from .check.handover import as_transformer_lens_hooks as as_transformer_lens_hoo
 from .check.verify import Verification as Verification
 from .check.verify import verify as verify
 from .effects import Effects as Effects
-from .effects import EffectsFolder as EffectsFolder
+from .folder import EffectsFolder as EffectsFolder
 from .mediation import decompose as decompose
 from .operators import Coalitions as Coalitions
 from .operators import Custom as Custom

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from moeaudit.errors import RunError
+from moeaudit.store.question import Question
+from moeaudit.store.shard import KEY
+
+from .facts import Facts, NoFacts, joined
 
 if TYPE_CHECKING:
     from moeaudit.text import Chunk, TokenizedCorpus
@@ -33,22 +33,23 @@ COLUMNS = {
 
 
 class Effects(pd.DataFrame):
-    """A DataFrame of effects that remembers which texts it was measured on.
+    """A DataFrame of effects that knows its question and which texts it was measured on.
 
     One row for each (document, position, layer, rank): `rank` 0 is the active expert with the
     largest weight; `position` t is the edited token and outcomes are read on the prediction of
     token t + 1; `delta_nll` and `kl` are in nats; `flip` says that the top prediction changed.
-    `texts` is the tokenised corpus, `intervention` the operator's name and `operator` itself,
-    `notes` what was left out, `drift` how far rows without an edit end from the clean forward, nats.
+
+    `question` is what was asked, `engine` what computed it, `notes` what was left out, `drift` how far
+    rows without an edit end from the clean forward, nats; they stay with a selection, a copy, a
+    merge, a pickle, a file (`to_parquet`, and back with `moeaudit.effects`) and with tables of the
+    same question joined by `pd.concat`. Where tables of different questions were joined they are
+    gone, and reading them says so (InputError). `texts` is the tokenised corpus and `operator` the
+    operator itself, or None where they did not come along, as after reading from a file.
     """
 
-    _metadata = ["texts", "intervention", "engine", "notes", "operator", "drift"]
-    texts: TokenizedCorpus | None
-    intervention: str
-    engine: str
-    notes: list[str]
-    operator: Operator | None
-    drift: float | None
+    _metadata = ["texts", "operator"]
+    texts: TokenizedCorpus | None = None
+    operator: Operator | None = None
 
     @property
     def _constructor(self) -> type[Effects]:
@@ -57,21 +58,78 @@ class Effects(pd.DataFrame):
     @staticmethod
     def of(
         frame: pd.DataFrame,
-        texts: TokenizedCorpus | None,
-        intervention: str,
-        engine: str,
-        notes: list[str],
-        *,
+        facts: Facts,
+        texts: TokenizedCorpus | None = None,
         operator: Operator | None = None,
-        drift: float | None = None,
     ) -> Effects:
         """Wrap a frame that has the columns of COLUMNS."""
         effects = Effects(frame)
-        # Plain attribute writes on a frame are taken for columns; these are metadata.
-        values = (texts, intervention, engine, notes, operator, drift)
-        for name, value in zip(Effects._metadata, values):
-            object.__setattr__(effects, name, value)
+        effects.attrs = dict(frame.attrs) | {KEY: facts.to_dict()}
+        effects.texts, effects.operator = texts, operator
         return effects
+
+    @property
+    def facts(self) -> Facts:
+        """Everything that is known about how the table was measured. Raises InputError if nothing is."""
+        said = self.attrs.get(KEY)
+        if said is None:
+            raise NoFacts(
+                "This table of effects does not say what was asked: it was made from columns alone. Keep the table "
+                "that ablate() returned, or open its folder or file with moeaudit.effects(...)."
+            )
+        return Facts.from_dict(said)
+
+    @property
+    def question(self) -> Question:
+        """What was asked. Raises InputError where it is not known."""
+        return self.facts.question
+
+    @property
+    def engine(self) -> str:
+        """Which engine computed the rows. Raises InputError where it is not known."""
+        return self.facts.engine
+
+    @property
+    def drift(self) -> float | None:
+        """What rounding does to a row, nats. Raises InputError where nothing is known."""
+        return self.facts.drift
+
+    @property
+    def notes(self) -> list[str]:
+        """What was left out, cut or slower. Raises InputError where nothing is known."""
+        return list(self.facts.notes)
+
+    def __finalize__(self, other: Any, method: str | None = None, **kwargs: Any) -> Effects:  # pyright: ignore
+        """pandas' own hook for what goes along with a table; joins are its only hard case."""
+        super().__finalize__(other, method=method, **kwargs)
+        if isinstance(other, (pd.DataFrame, pd.Series)):
+            return self
+        # pandas 3 hands over `input_objs`, pandas 2 `objs` of a concat or both sides of a merge.
+        parts = getattr(other, "input_objs", None) or getattr(other, "objs", None)
+        if parts is None and hasattr(other, "left"):
+            parts = [other.left, other.right]
+        if parts is not None:
+            _join(self, list(parts), rows=method == "concat")
+        return self
+
+
+def _join(whole: Effects, parts: list[Any], *, rows: bool) -> None:
+    """Give a table that was joined from `parts` what they have in common."""
+    told = [part for part in parts if part.attrs.get(KEY)]
+    if not told:
+        return
+    said: list[Mapping[str, Any] | None] = [part.attrs[KEY] for part in told]
+    stacked = rows and len(whole) == sum(map(len, parts))
+    if stacked and any(len(part) and not part.attrs.get(KEY) for part in parts):
+        said.append(None)
+    whole.attrs = {**whole.attrs, KEY: said[0] if len(said) == 1 else joined(said)}
+    one = "mixed" not in whole.attrs[KEY]
+    texts = [part.texts for part in told if isinstance(part, Effects) and part.texts is not None]
+    operators = [part.operator for part in told if isinstance(part, Effects)]
+    same_texts = len(texts) == len(told) and whole.attrs[KEY].get("texts") is not None
+    whole.texts = texts[0] if one and same_texts else None
+    same_operator = len(operators) == len(told) and all(op is operators[0] for op in operators)
+    whole.operator = operators[0] if one and same_operator else None
 
 
 def walked_frame(chunk: Chunk, walked: Walked) -> pd.DataFrame:
@@ -96,74 +154,3 @@ def walked_frame(chunk: Chunk, walked: Walked) -> pd.DataFrame:
     for name, values in (walked.outcomes.extra | walked.about).items():
         frame[name] = values.cpu().numpy().reshape(-1)
     return frame
-
-
-@dataclass(frozen=True)
-class EffectsFolder:
-    """Effects streamed to a folder of Parquet shards, for tables that do not fit in memory."""
-
-    folder: Path
-    rows: int
-    intervention: str
-    engine: str
-    notes: tuple[str, ...]
-    max_length: int | None = (
-        None  # how long texts were cut, so that the same pieces can be made again
-    )
-    drift: float | None = None
-
-    def read(self, columns: list[str] | None = None) -> pd.DataFrame:
-        """All shards as one frame."""
-        return pd.concat(list(self.shards(columns)), ignore_index=True)
-
-    def shards(self, columns: list[str] | None = None) -> Iterator[pd.DataFrame]:
-        """The shards in order, one frame at a time."""
-        for path in sorted(self.folder.glob("*.parquet")):
-            yield pd.read_parquet(path, columns=columns)
-
-    def __repr__(self) -> str:
-        return f"{self.rows:,} effects of {self.intervention} in {self.folder} ({self.engine})"
-
-
-class ShardWriter:
-    """Collects frames and writes a Parquet shard when enough rows have gathered."""
-
-    def __init__(self, folder: Path, shard_rows: int = 500_000) -> None:
-        if folder.exists() and any(folder.iterdir()):
-            raise RunError(
-                f"'{folder}' exists and is not empty. Effects are written to a new or empty folder, so that "
-                "no older table is mixed in; choose another folder or remove this one."
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.shard_rows = folder, shard_rows
-        self.held: list[pd.DataFrame] = []
-        self.rows = self.held_rows = self.shards = 0
-
-    def add(self, frame: pd.DataFrame) -> None:
-        self.held.append(frame)
-        self.held_rows += len(frame)
-        if self.held_rows >= self.shard_rows:
-            self.flush()
-
-    def flush(self) -> None:
-        if not self.held:
-            return
-        path = self.folder / f"part-{self.shards:05d}.parquet"
-        unfinished = path.with_suffix(".unfinished")
-        pd.concat(self.held, ignore_index=True).to_parquet(unfinished, index=False)
-        unfinished.rename(path)  # a shard is whole or absent
-        self.rows += self.held_rows
-        self.held, self.held_rows, self.shards = [], 0, self.shards + 1
-
-    def discard(self) -> None:
-        """Take back what was written: an unfinished table cannot be told from a small one."""
-        for path in (*self.folder.glob("part-*.parquet"), *self.folder.glob("part-*.unfinished")):
-            path.unlink()
-        if not any(self.folder.iterdir()):
-            self.folder.rmdir()
-
-    def finish(self, facts: dict[str, Any]) -> None:
-        """Write the last shard and, only then, the file that says the table is complete."""
-        self.flush()
-        facts = {"rows": self.rows, "shards": self.shards, **facts}
-        (self.folder / "complete.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
@@ -10,6 +11,7 @@ from moeaudit.models import Model
 
 from .census import ablate
 from .effects import Effects
+from .facts import Facts, joined
 
 if TYPE_CHECKING:
     from .operators.routing import Operator
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 def decompose(
     model: Model,
     docs: Any,
-    intervention: Operator | None = None,
+    operator: Operator | None = None,
     *,
     layers: list[int] | None = None,
     horizon: int | Literal["all"] = 0,
@@ -36,12 +38,13 @@ def decompose(
     tokens after the edit, which it can reach through attention only: `total_nll` = `delta_nll` (own
     token) + `spill_nll` (later tokens), and both are split into `..._direct` and `..._routing`.
     All in nats. `kl_direct` is the KL of the frozen walk; KL is not additive, so it has no rest.
+    The table's question is that of the first walk, with these outcomes besides.
 
     Raises InputError as `ablate` does.
     """
     options: dict[str, Any] = {"layers": layers, "horizon": horizon, "max_length": max_length}
-    live = ablate(model, docs, intervention, **options)
-    frozen = ablate(model, docs, intervention, frozen_routing=True, **options)
+    live = ablate(model, docs, operator, **options)
+    frozen = ablate(model, docs, operator, frozen_routing=True, **options)
     assert isinstance(live, Effects) and isinstance(frozen, Effects)
     keys = ["document", "position", "layer", "rank", "expert"]
     if not live[keys].equals(frozen[keys]):
@@ -58,8 +61,6 @@ def decompose(
             "total_nll": live["delta_nll"] + live["spill_nll"],
         }
     whole = pd.concat([pd.DataFrame(live), pd.DataFrame(parts)], axis=1)
-    drift = max(live.drift or 0.0, frozen.drift or 0.0)
-    return Effects.of(
-        whole, live.texts, live.intervention, live.engine, live.notes,
-        operator=live.operator, drift=drift,
-    )  # fmt: skip
+    question = replace(live.question, outcomes=(*live.question.outcomes, *parts))
+    both = [replace(found.facts, question=question).to_dict() for found in (live, frozen)]
+    return Effects.of(whole, Facts.from_dict(joined(both)), live.texts, live.operator)

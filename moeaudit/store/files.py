@@ -6,12 +6,13 @@ sees the old file, the new file or no file.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from moeaudit.errors import RunError
 
@@ -45,6 +46,12 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def write_table(path: Path, frame: Frame) -> None:
     """Write a table as Parquet atomically. The same frame gives the same bytes."""
     import pyarrow as pa
@@ -76,17 +83,37 @@ def read_table(path: Path, columns: list[str] | None = None) -> Frame:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder for one writer. The lock goes with the process, however it ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / LOCK
-    with path.open("a") as handle:
-        _lock(handle, folder)
+    """Hold the folder for one writer. The lock goes with the process, however it ends.
+
+    The lock file stays: were it removed, a process that waits at the old file and one that makes a
+    new file would both write. Only a folder that was made here and holds nothing else is taken
+    back after a failure. Raises RunError if another process, or another thread, holds the folder.
+    """
+    made = not folder.exists()
+    with _held(folder):
         for left_over in folder.rglob(f"{TEMPORARY}*"):
             left_over.unlink(missing_ok=True)
         try:
             yield
-        finally:
-            path.unlink(missing_ok=True)
+        except BaseException:
+            if made and [path.name for path in folder.iterdir()] == [LOCK]:
+                with suppress(OSError):  # Windows removes no open file
+                    (folder / LOCK).unlink()
+                    folder.rmdir()
+            raise
+
+
+def _held(folder: Path) -> IO[str]:
+    """The locked lock file that is in the folder now: one removed meanwhile would lock nothing."""
+    path = folder / LOCK
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError), ExitStack() as stack:
+            handle = stack.enter_context(path.open("a"))
+            _lock(handle, folder)
+            if os.path.samestat(os.fstat(handle.fileno()), path.stat()):
+                stack.pop_all()  # stays open, and so locked, until the caller closes it
+                return handle
 
 
 def _lock(handle: Any, folder: Path) -> None:
@@ -98,6 +125,5 @@ def _lock(handle: Any, folder: Path) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         raise RunError(
-            f"Another process is writing to {folder}. Wait for it to end, or choose another "
-            "folder with --out."
+            f"Another process is writing to {folder}. Wait for it to end, or choose another folder."
         ) from None

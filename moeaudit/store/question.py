@@ -25,16 +25,21 @@ class Question:
     """
 
     name: str
-    operator: Mapping[str, Any] = field(hash=False)
+    operator: Mapping[str, Any] = field(hash=False)  # its name is hashed
     scope: Scope = "position"
     frozen_routing: bool = False
     horizon: int | Literal["all"] = 0
     outcomes: tuple[str, ...] = OUTCOMES
 
+    def __post_init__(self) -> None:
+        # As a file gives it back, so that a question read from disk equals the one that was asked.
+        object.__setattr__(self, "operator", plain(self.operator))
+        object.__setattr__(self, "outcomes", tuple(self.outcomes))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; tuples become lists."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return json.loads(json.dumps(values, default=_plain))
+        return json.loads(json.dumps(values))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Question:
@@ -57,6 +62,11 @@ class Question:
             ahead = "all tokens" if self.horizon == "all" else f"{self.horizon} tokens"
             words.append(f"{ahead} ahead")
         return ", ".join(words)
+
+
+def plain(values: Any) -> Any:
+    """Values as JSON gives them back: tuples as lists, mappings as dicts."""
+    return json.loads(json.dumps(values, default=_plain))
 
 
 def _plain(value: Any) -> Any:

@@ -1,74 +1,162 @@
-"""Tables too large for memory, written one group of documents at a time.
+"""Tables too large for memory, written one group of documents at a time, and read the same way.
 
 A shard counts as finished only once the manifest names it, and the manifest is written after the
-shard. So a run that was killed anywhere loses at most the shard it was working on.
+shard. So a process that was killed anywhere loses at most the shard it was working on, and the
+same call goes on from there. The manifest also says what the whole table is of (`about`), and
+what each file must hold (SHA-256).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from moeaudit.errors import RunError
 
-from .files import read_table, write_json, write_table
+from .files import file_sha256, read_table, replacing, write_json
+from .shard import ShardWriter, facts_of, shard_columns, shard_frames
 
 if TYPE_CHECKING:
     from moeaudit.frames import Frame
 
+MANIFEST = "manifest.json"
+
 
 class Shards:
-    """The shards of one table: `folder/NNNNN.parquet` and `folder/manifest.json`."""
+    """The shards of one table: `folder/NNNNN.parquet` and `folder/manifest.json`.
 
-    def __init__(self, folder: Path) -> None:
+    With `about`, plain JSON values that say what the table is of, the folder is new or holds the
+    beginning of that very table; without it, the folder is taken as it is. `parts` is the number of
+    shards of the whole table, where it is known.
+
+    Raises RunError for a damaged manifest, and for a folder that is about something else, naming
+    each field that differs.
+    """
+
+    def __init__(
+        self, folder: Path, about: Mapping[str, Any] | None = None, parts: int | None = None
+    ) -> None:
         self.folder = folder
-        self.manifest: dict[str, dict[str, int]] = {}
-        path = folder / "manifest.json"
+        self.manifest: dict[str, dict[str, Any]] = {}
+        self.about: dict[str, Any] = {}
+        self.parts = parts
+        self._sound: dict[str, tuple[int, int]] = {}
+        path = folder / MANIFEST
         if path.exists():
-            try:
-                self.manifest = json.loads(path.read_text(encoding="utf-8"))["shards"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise RunError(
-                    f"{path} is damaged ({error}). Delete the folder {folder} and run the same "
-                    "audit command again: it recomputes this table."
-                ) from error
+            self._load(path)
+        if about is not None:
+            asked = json.loads(json.dumps(about, allow_nan=False))
+            if self.manifest:
+                self._require(asked, parts)
+            self.about, self.parts = asked, parts
+
+    def _load(self, path: Path) -> None:
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            self.manifest = {
+                name: {key: entry[key] for key in ("rows", "bytes", "sha256")}
+                for name, entry in found["shards"].items()
+            }
+            self.about, self.parts = dict(found["about"]), found["parts"]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RunError(
+                f"{path} is damaged ({error}). Delete the folder {self.folder} and run the same "
+                "command again: it recomputes this table."
+            ) from error
+
+    def _require(self, asked: dict[str, Any], parts: int | None) -> None:
+        there, here = _flat(self.about | {"parts": self.parts}), _flat(asked | {"parts": parts})
+        keys = dict.fromkeys([*there, *here])
+        different = [key for key in keys if there.get(key) != here.get(key)]
+        if different:
+            what = "; ".join(
+                f"{key} is {there.get(key)!r} there and {here.get(key)!r} here" for key in different
+            )
+            raise RunError(
+                f"{self.folder} holds the answer to another question: {what}. Nothing was written. "
+                "Ask the same question to resume it, or choose another folder."
+            )
 
     def has(self, number: int) -> bool:
-        """Whether shard `number` is finished and its file is still what was written."""
+        """Whether shard `number` is finished and its file still holds what was written."""
         return self._holds(_name(number))
 
     def _holds(self, name: str) -> bool:
-        entry = self.manifest.get(name)
-        path = self.folder / name
-        return entry is not None and path.is_file() and path.stat().st_size == entry["bytes"]
+        entry, path = self.manifest.get(name), self.folder / name
+        if entry is None or not path.is_file():
+            return False
+        stat = path.stat()
+        if stat.st_size != entry["bytes"]:
+            return False
+        seen = (stat.st_size, stat.st_mtime_ns)
+        if self._sound.get(name) != seen:  # hashed once, as long as nobody touches it
+            if file_sha256(path) != entry["sha256"]:
+                return False
+            self._sound[name] = seen
+        return True
 
     def write(self, number: int, frame: Frame) -> None:
-        """Write shard `number`, then say so in the manifest."""
+        """Write shard `number`, then say so in the manifest.
+
+        What `frame.attrs["moeaudit"]` says of the frame goes into the file's own metadata.
+        """
+        with self.writing(number) as shard:
+            shard.add(frame)
+
+    @contextmanager
+    def writing(self, number: int) -> Iterator[ShardWriter]:
+        """A shard that takes its frames one by one, in bounded memory: `shard.add(frame)`.
+
+        If the block is left by an exception, nothing of the shard is kept.
+        """
         path = self.folder / _name(number)
-        write_table(path, frame)
-        entry = {"rows": len(frame), "bytes": path.stat().st_size}
+        with replacing(path) as temporary:
+            with ShardWriter(temporary) as shard:
+                yield shard
+            entry = {
+                "rows": shard.rows,
+                "bytes": temporary.stat().st_size,
+                "sha256": file_sha256(temporary),
+            }
         self.manifest = dict(sorted({**self.manifest, _name(number): entry}.items()))
-        write_json(self.folder / "manifest.json", {"shards": self.manifest})
+        said = {"about": self.about, "parts": self.parts, "shards": self.manifest}
+        write_json(self.folder / MANIFEST, said)
 
     @property
     def whole(self) -> bool:
-        """Whether there are shards and each is as the manifest says."""
-        return bool(self.manifest) and all(self._holds(name) for name in self.manifest)
+        """Whether all shards are there and each is as the manifest says."""
+        known = self.parts is None or len(self.manifest) == self.parts
+        return bool(self.manifest) and known and all(self._holds(name) for name in self.manifest)
 
     @property
     def rows(self) -> int:
         """Rows in all finished shards."""
         return sum(entry["rows"] for entry in self.manifest.values())
 
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns, of all shards together, without reading a row."""
+        return list(dict.fromkeys(name for path in self._paths() for name in shard_columns(path)))
+
+    @property
+    def facts(self) -> list[dict[str, Any]]:
+        """What each finished shard says of itself, in order; {} for one that says nothing."""
+        return [facts_of(path) for path in self._paths()]
+
     def frames(self, columns: list[str] | None = None) -> Iterator[Frame]:
-        """The finished shards in order, one at a time."""
-        for name in self.manifest:
-            yield read_table(self.folder / name, columns)
+        """The finished shards in order, a frame at a time; one of many rows comes in several.
+
+        Raises RunError for a shard that is not what was written, and for columns that are nowhere.
+        """
+        self._require_columns(columns)
+        for path in self._paths():
+            yield from shard_frames(path, columns)
 
     def read(self, columns: list[str] | None = None) -> Frame:
-        """The whole table. Raises RunError if there is no shard."""
+        """The whole table. Raises RunError if there is no shard, or as `frames` does."""
         import pandas as pd
 
         frames = list(self.frames(columns))
@@ -78,6 +166,36 @@ class Shards:
                 "complete the run."
             )
         return pd.concat(frames, ignore_index=True)
+
+    def _paths(self) -> Iterator[Path]:
+        for name in self.manifest:
+            if not (self.folder / name).is_file():
+                read_table(self.folder / name)  # says that it is missing, and what to do
+            if not self._holds(name):
+                raise RunError(
+                    f"{self.folder / name} is damaged: its content is not what was written (SHA-256 of "
+                    "the manifest). Delete it and run the same command again, which recomputes this "
+                    "shard only."
+                )
+            yield self.folder / name
+
+    def _require_columns(self, columns: list[str] | None) -> None:
+        if columns is None or not self.manifest:
+            return
+        there = self.columns
+        if missing := [name for name in columns if name not in there]:
+            raise RunError(
+                f"The table in {self.folder} has no column {', '.join(missing)}; it has {', '.join(there)}."
+            )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by dotted name, so that a difference is named as closely as it can be."""
+    out: dict[str, Any] = {}
+    for key, value in values.items():
+        nested = isinstance(value, Mapping) and value
+        out |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return out
 
 
 def _name(number: int) -> str:

@@ -47,7 +47,7 @@ def test_rank_zero_is_the_largest_weight(effects):
 
 def test_metadata_survives_a_selection(effects):
     some = effects[effects.layer == 2].sample(4, random_state=0)
-    assert some.intervention == "zero" and some.texts is effects.texts
+    assert some.question.name == "zero" and some.texts is effects.texts
     assert "wavefront" in some.engine
 
 
@@ -73,9 +73,15 @@ def test_streaming_to_parquet_gives_the_same_table(model, effects, tmp_path):
     seen = []
     stored = ma.ablate(model, docs, out=tmp_path / "effects", progress=seen.append)
     assert stored.rows == len(effects) == sum(seen)
-    pd.testing.assert_frame_equal(stored.read(), pd.DataFrame(effects))
+    pd.testing.assert_frame_equal(pd.DataFrame(stored.read()), pd.DataFrame(effects))
+    again = ma.ablate(model, docs, out=tmp_path / "effects")  # the same call opens what is there
+    assert again.rows == stored.rows == sum(seen)
+    with pytest.raises(RunError, match="another question.*texts is"):
+        ma.ablate(model, docs[:1], out=tmp_path / "effects")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").touch()
     with pytest.raises(RunError, match="not empty"):
-        ma.ablate(model, docs, out=tmp_path / "effects")
+        ma.ablate(model, docs, out=tmp_path / "other")
 
 
 def test_blocks_of_positions_keep_the_order(model, effects, monkeypatch):

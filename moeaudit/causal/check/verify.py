@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,17 +11,18 @@ import torch
 
 from moeaudit.errors import InputError
 from moeaudit.models import Model
+from moeaudit.store.question import plain
+from moeaudit.store.shard import KEY
 from moeaudit.text import Chunk, TokenizedCorpus
 from moeaudit.text.for_model import tokens_for
 
-from ..effects import COLUMNS, EffectsFolder
+from ..effects import COLUMNS
+from ..facts import Facts
+from ..folder import EffectsFolder
+from ..operators import from_dict
 from ..operators.routing import Operator
-from ..operators.weights import Zero
 from .engines import CannotExpress, Engine, Outcome, engine_class
 from .verification import TOLERANCE, Verification
-
-# How `ablate` marks the name of the intervention when later layers kept the clean routing.
-_FROZEN = ", routing frozen"
 
 
 def verify(
@@ -32,6 +34,7 @@ def verify(
     docs: Any = None,
     max_length: int | None = None,
     operator: Operator | None = None,
+    frozen_routing: bool | None = None,
 ) -> Verification:
     """Recompute `n` random effects by one full forward each, in an engine of its own.
 
@@ -48,16 +51,20 @@ def verify(
         seed: decides which rows.
         docs: the documents, cut as they were then. Needed only if the table does not carry them,
             as after reading it from disk.
-        operator: the intervention the effects are of. Needed only if the table does not carry it
-            (as after reading it from disk) and it is not `Zero`.
+        operator: the operator the effects are of. Needed only if the table does not carry it and
+            cannot restore it (`Custom`, or outputs of held-out documents, after reading from disk),
+            or if it does not know its question at all.
+        frozen_routing: whether later layers kept the clean routing. Needed only for a table that
+            does not know its question; False then, if it is not given.
 
     Returns:
         A `Verification`; with `skipped` set if the engine cannot edit this model, or cannot express
         this operator there.
 
     Raises:
-        InputError: no rows, no documents, no operator, an unknown engine, or rows that do not
-            belong to these documents, this model and this operator.
+        InputError: no rows, no documents, no operator, an unknown engine, a table that joins several
+            questions, an operator or routing that the table's question is not of, or rows that do
+            not belong to these documents, this model and this operator.
     """
     kind = engine_class(engine)
     if n < 1 or len_of(effects) == 0:
@@ -65,8 +72,10 @@ def verify(
             f"There is nothing to verify: {n} of {len_of(effects)} effects were asked for. Pass a "
             "table with rows and an n of at least 1."
         )
-    operator = _operator(effects, operator)
-    texts = _texts(effects, model, docs, max_length)
+    facts = _facts(effects)
+    operator = _operator(effects, facts, operator)
+    frozen = _frozen(facts, frozen_routing)
+    texts = _texts(effects, facts, model, docs, max_length)
     rows = _sample(effects, n, seed)
     reason = kind.supports(model)
     if reason is not None:
@@ -74,7 +83,7 @@ def verify(
     # Neighbouring cells of one document share its clean forward.
     rows = rows.sort_values(["document", "position", "layer", "expert"], ignore_index=True)
     try:
-        found = _recomputed(kind(model), operator, texts, rows, frozen=_frozen(effects))
+        found = _recomputed(kind(model), operator, texts, rows, frozen=frozen)
     except CannotExpress as refusal:
         return _skipped(engine, rows, str(refusal))
     rows = rows.assign(
@@ -125,38 +134,60 @@ def _recomputed(
     return found
 
 
-def _operator(effects: pd.DataFrame | EffectsFolder, given: Operator | None) -> Operator:
-    """The intervention itself: given, carried by the table, or `Zero` where the name says so."""
-    name = (getattr(effects, "intervention", None) or "").removesuffix(_FROZEN)
-    carried = getattr(effects, "operator", None)
-    operator = given if given is not None else carried
-    # Without a name the columns decide: only tables of other operators say who worked afterwards.
-    if operator is None and (name or ("another" if _resulted(effects) else "zero")) == "zero":
-        return Zero()
-    if operator is None:
-        what = f"the intervention {name!r}" if name else "another operator than Zero()"
-        raise InputError(
-            f"These are effects of {what}, and the table does not carry the operator itself, "
-            "as after reading it from disk. Pass it: verify(effects, model, operator=...)."
-        )
-    if name and operator.name != name:
-        raise InputError(
-            f"These are effects of the intervention {name!r}, and operator={operator.name!r} was given. "
-            "Pass the operator that the effects were computed with."
-        )
-    return operator
-
-
-def _resulted(effects: pd.DataFrame | EffectsFolder) -> bool:
-    """Whether the table says which routing resulted, or is about no rank: one of `Zero` never does."""
+def _facts(effects: pd.DataFrame | EffectsFolder) -> Facts | None:
+    """What the table says of itself, also one that pandas read from a shard; None if nothing."""
     if isinstance(effects, EffectsFolder):
-        return False
-    return "after_expert_0" in effects or bool((effects["rank"] < 0).any())
+        return effects.facts
+    said = effects.attrs.get(KEY)
+    return None if said is None else Facts.from_dict(said)
 
 
-def _frozen(effects: pd.DataFrame | EffectsFolder) -> bool:
-    """Whether these effects are of a walk in which later layers kept the clean routing."""
-    return (getattr(effects, "intervention", None) or "").endswith(_FROZEN)
+def _operator(
+    effects: pd.DataFrame | EffectsFolder, facts: Facts | None, given: Operator | None
+) -> Operator:
+    """The operator itself: given, carried by the table, or restored from its question."""
+    if facts is None:
+        if given is None:
+            raise InputError(
+                "This table does not say which operator its effects are of: it was made from columns alone. Pass "
+                "verify(effects, model, operator=...), or the table or folder that ablate() returned."
+            )
+        return given
+    question = facts.question
+    if given is not None:
+        if plain(given.to_dict()) != question.operator:
+            raise InputError(
+                f"These are effects of the operator {question.name!r} ({_arguments(question.operator)}), and "
+                f"operator={given.name!r} ({_arguments(given.to_dict())}) was given. Pass the operator that the "
+                "effects were computed with."
+            )
+        return given
+    if (carried := getattr(effects, "operator", None)) is not None:
+        return carried
+    try:
+        restored: Any = from_dict(question.operator)
+    except InputError as refusal:
+        raise InputError(
+            f"These are effects of the operator {question.name!r}, which the table does not carry and its question "
+            f"cannot restore: {refusal} Pass it: verify(effects, model, operator=...)."
+        ) from refusal
+    return restored
+
+
+def _arguments(operator: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value!r}" for key, value in operator.items())
+
+
+def _frozen(facts: Facts | None, given: bool | None) -> bool:
+    """Whether later layers kept the clean routing: the question says so, or else the caller."""
+    if facts is None:
+        return bool(given)
+    if given is not None and given != facts.question.frozen_routing:
+        raise InputError(
+            f"frozen_routing={given} was given, and these are effects of {facts.question}, with frozen_routing="
+            f"{facts.question.frozen_routing}. Leave it out: the table knows."
+        )
+    return facts.question.frozen_routing
 
 
 def _skipped(engine: str, rows: pd.DataFrame, reason: str) -> Verification:
@@ -186,11 +217,15 @@ def _largest_difference(rows: pd.DataFrame, column: str) -> float:
 
 
 def _texts(
-    effects: pd.DataFrame | EffectsFolder, model: Model, docs: Any, max_length: int | None
+    effects: pd.DataFrame | EffectsFolder,
+    facts: Facts | None,
+    model: Model,
+    docs: Any,
+    max_length: int | None,
 ) -> TokenizedCorpus:
     carried = getattr(effects, "texts", None)
     if docs is not None:
-        cut = getattr(effects, "max_length", None) or getattr(carried, "max_length", None)
+        cut = None if facts is None else facts.max_length
         return tokens_for(model, docs, max_length or cut)
     if not isinstance(carried, TokenizedCorpus):
         raise InputError(
@@ -207,7 +242,7 @@ def _sample(effects: pd.DataFrame | EffectsFolder, n: int, seed: int) -> pd.Data
     if not isinstance(effects, EffectsFolder):
         return pd.DataFrame(effects.iloc[np.sort(places)]).reset_index(drop=True)
     parts, start = [], 0
-    for shard in effects.shards():
+    for shard in effects.frames():
         inside = np.sort(places[(places >= start) & (places < start + len(shard))])
         parts.append(shard.iloc[inside - start])
         start += len(shard)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -64,13 +66,13 @@ def test_every_operator_is_recomputed_in_every_engine(architecture):
                 assert found.n == 3 and found.agrees, (operator.name, engine, found)
 
 
-def test_a_table_without_a_name_is_not_taken_for_removals():
+def test_nothing_is_guessed_of_a_table_without_a_question():
     model, docs = tiny_moe.load("olmoe"), [tiny_moe.ids(9)]
-    for operator in (ma.Reroute(), ma.Without({1: [0]}, rule="zero")):
+    for operator in (ma.Zero(), ma.Reroute(), ma.Without({1: [0]}, rule="zero")):
         read = pd.DataFrame(ma.ablate(model, docs, operator))
-        with pytest.raises(InputError, match="another operator than Zero.*operator="):
+        with pytest.raises(InputError, match="does not say which operator.*operator="):
             verify(read, model, docs=docs)
-    assert verify(pd.DataFrame(ma.ablate(model, docs)), model, n=2, docs=docs).agrees
+        assert verify(read, model, n=2, docs=docs, operator=operator).agrees
 
 
 def test_the_operator_is_asked_for_and_checked():
@@ -83,6 +85,22 @@ def test_the_operator_is_asked_for_and_checked():
     again = ma.ablate(model, [tiny_moe.ids(9)], ma.Swap(2))
     with pytest.raises(InputError, match="was given"):
         verify(again, model, operator=ma.Renormalize())
+    with pytest.raises(InputError, match=r"expert 2\), and .*expert 3\) was given"):
+        verify(again, model, operator=ma.Swap(3))  # of one name or not: the arguments count
+    assert verify(again, model, operator=ma.Swap(2)).agrees
+
+
+def test_an_operator_of_the_same_name_and_other_arguments_is_refused():
+    model = tiny_moe.load("olmoe")
+    one, other = (
+        ma.MeanOutput(ma.expert_outputs(model, [tiny_moe.ids(40, s) for s in range(first, 14)]))
+        for first in (8, 9)
+    )
+    effects = ma.ablate(model, [tiny_moe.ids(9)], one)
+    assert one.name == other.name == effects.question.name
+    with pytest.raises(InputError, match="was given"):
+        verify(effects, model, operator=other)
+    assert verify(effects, model, n=2, operator=one).agrees
 
 
 def test_a_wrong_table_is_noticed(census):
@@ -117,9 +135,9 @@ def test_tables_read_back_need_the_documents(census):
     model = tiny_moe.load("olmoe")
     plain = pd.DataFrame(census["olmoe"])
     with pytest.raises(InputError, match="docs="):
-        verify(plain, model)
+        verify(plain, model, operator=ma.Zero())
     documents = [tiny_moe.ids(14, seed) for seed in range(3)]
-    assert verify(plain, model, docs=documents).agrees
+    assert verify(plain, model, docs=documents, operator=ma.Zero()).agrees
 
 
 def test_cut_documents_are_found_again():
@@ -138,19 +156,24 @@ def test_an_effects_folder_is_sampled_across_shards(tmp_path, census):
 
 
 def test_rows_of_other_documents_are_refused(census):
-    model = tiny_moe.load("olmoe")
+    model, zero = tiny_moe.load("olmoe"), ma.Zero()
     plain = pd.DataFrame(census["olmoe"])
     with pytest.raises(InputError, match="is not among the 1 documents"):
-        verify(plain[plain["document"] == 2], model, docs=[tiny_moe.ids(14)])
+        verify(plain[plain["document"] == 2], model, docs=[tiny_moe.ids(14)], operator=zero)
+    few = [tiny_moe.ids(5, seed) for seed in range(3)]
     with pytest.raises(InputError, match="positions 0 to 3 only"):
-        verify(plain[plain["position"] > 8], model, docs=[tiny_moe.ids(5, s) for s in range(3)])
+        verify(plain[plain["position"] > 8], model, docs=few, operator=zero)
+    others = [tiny_moe.ids(14, seed + 50) for seed in range(3)]
     with pytest.raises(InputError, match="not active"):
-        verify(plain, model, n=40, docs=[tiny_moe.ids(14, seed + 50) for seed in range(3)])
+        verify(plain, model, n=40, docs=others, operator=zero)
 
 
 def test_what_cannot_be_recomputed_is_refused(census):
     model = tiny_moe.load("olmoe")
-    effects = ma.Effects.of(pd.DataFrame(census["olmoe"]), census["olmoe"].texts, "mean", "", [])
+    facts = census["olmoe"].facts
+    mean = dataclasses.replace(facts.question, name="mean", operator={"operator": "Meant"})
+    of_mean = dataclasses.replace(facts, question=mean)
+    effects = ma.Effects.of(pd.DataFrame(census["olmoe"]), of_mean, census["olmoe"].texts)
     with pytest.raises(InputError, match="'mean'.*operator="):
         verify(effects, model)
     with pytest.raises(InputError, match="nothing to verify"):
@@ -202,5 +225,9 @@ def test_effects_with_frozen_routing_are_recomputed_as_such(engine):
     assert (free.delta_nll - frozen.delta_nll).abs().max() > 1e-3
     first = frozen[frozen.layer == 0]  # there the later layers have something to keep
     assert verify(first, model, n=6, engine=engine).agrees
-    first = ma.Effects.of(pd.DataFrame(first), frozen.texts, "zero", "", [])
-    assert not verify(first, model, n=6, engine=engine).agrees
+    plain, docs = pd.DataFrame(first), [tiny_moe.ids(9)]
+    options = {"n": 6, "engine": engine, "docs": docs, "operator": ma.Zero()}
+    assert verify(plain, model, frozen_routing=True, **options).agrees
+    assert not verify(plain, model, **options).agrees
+    with pytest.raises(InputError, match="frozen_routing=False was given.*routing frozen"):
+        verify(first, model, frozen_routing=False)

@@ -95,7 +95,7 @@ def test_custom_operators_that_write_out_known_ones_agree_with_them():
     zero, each = ma.Zero(), ma.Custom(remove_each, name="each", rows="active")
     a, b = (ma.ablate(model, [ids], operator) for operator in (zero, each))
     np.testing.assert_allclose(a.delta_nll, b.delta_nll, atol=1e-6)
-    assert (a["expert"] == b["expert"]).all() and b.intervention == "each"
+    assert (a["expert"] == b["expert"]).all() and b.question.name == "each"
     a, b = (ma.ablate(model, [ids], o) for o in (ma.Skip((1,)), ma.Custom(only_the_first)))
     np.testing.assert_allclose(a.delta_nll, b.delta_nll, atol=1e-6)
     assert (b["rank"] == -1).all() and (b["expert"] == -1).all()

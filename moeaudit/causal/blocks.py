@@ -1,0 +1,95 @@
+"""Effects as they are computed: some positions of a chunk at a time, so that memory stays bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from moeaudit.errors import ModelError
+
+from .effects import walked_frame
+from .facts import Facts, joined
+from .walk.engine import replay_for, walk
+
+if TYPE_CHECKING:
+    from moeaudit.text import Chunk
+
+    from .walk.plan import WalkPlan
+
+WHOLE = "full forwards of the edited texts, exact"  # an edit of every token leaves nothing to replay
+
+
+class Block(NamedTuple):
+    """Effects at some positions of a chunk, which engine computed them, and its drift in nats."""
+
+    frame: pd.DataFrame
+    engine: str
+    slower: bool  # than the wavefront, which this operator could have had
+    drift: float
+
+    def said(self, facts: Facts) -> Facts:
+        """The facts of these rows alone."""
+        notes = [*facts.notes, *([self.engine] if self.slower else [])]
+        return replace(
+            facts, engine=self.engine, drift=self.drift, notes=tuple(dict.fromkeys(notes))
+        )
+
+
+def together(said: list[Facts]) -> Facts:
+    """The facts of the table that these blocks make."""
+    return Facts.from_dict(joined([facts.to_dict() for facts in dict.fromkeys(said)]))
+
+
+def blocks(
+    plan: WalkPlan, chunks: Iterable[Chunk], progress: Callable[[int], None] | None
+) -> Iterator[Block]:
+    """Effects of some chunks, a block of positions at a time, so that memory stays bounded."""
+    for chunk in chunks:
+        for block in chunk_effects(plan, chunk):
+            yield block
+            if progress is not None:
+                progress(len(block.frame))
+
+
+def chunk_effects(plan: WalkPlan, chunk: Chunk) -> Iterator[Block]:
+    """Effects of one chunk, a block of positions at a time so that memory stays bounded."""
+    device = plan.model.device
+    ids = torch.as_tensor(chunk.ids, dtype=torch.long, device=device)[None]
+    targets = ids.shape[1] - 1  # the last token predicts nothing that we know
+    # Edits of a whole document run the document once, so they take all positions together.
+    whole = plan.intervention.scope != "position"
+    start = 0
+    while start < targets:
+        step = targets if whole else plan.positions_at_once(plan.steps(targets + 1, start))
+        positions = torch.arange(start, min(start + step, targets), device=device)
+        start += step
+        found = walk(plan, ids, positions)
+        frame = walked_frame(chunk, found)
+        _require_finite(plan, frame)
+        yield Block(frame, *_engine(plan), found.drift)
+
+
+def _engine(plan: WalkPlan) -> tuple[str, bool]:
+    """What computed the latest block, in words, and whether it is the slower of two."""
+    if plan.intervention.scope != "position":
+        return WHOLE, False
+    replay = replay_for(plan.model)
+    return str(replay), replay.engine != "wavefront"
+
+
+def _require_finite(plan: WalkPlan, frame: pd.DataFrame) -> None:
+    """An effect that is NaN or infinite comes from the model, and is not an effect."""
+    bad = ~np.isfinite(frame[["delta_nll", "kl"]].to_numpy()).all(1)
+    if bad.any():
+        row = frame[bad].iloc[0]
+        raise ModelError(
+            f"{plan.model.name}: {int(bad.sum())} effects are NaN or infinite, the first in document "
+            f"{row.document} at position {row.position}, layer {row.layer}, expert {row.expert}. Finite logits were "
+            "expected; the model overflows on this text. Load it with dtype='float32' or leave the "
+            "document out. Nothing was kept of it."
+        )
