@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
     from .walk.plan import WalkPlan
 
-WHOLE = "full forwards of the edited texts, exact"  # an edit of every token leaves nothing to replay
+WHOLE = (
+    "full forwards of the edited texts, exact"  # an edit of every token leaves nothing to replay
+)
 
 
 class Block(NamedTuple):

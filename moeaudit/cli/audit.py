@@ -117,17 +117,17 @@ def audit(
 
 def show(run: Run, screen: Console, page: Path) -> None:
     """The answer, the table of verdicts, the verification, and where the report is."""
+    from moeaudit.report.page import said_of
     from moeaudit.report.words.answer import answer
     from moeaudit.report.words.evidence import read
-    from moeaudit.report.words.operator import words_of
     from moeaudit.report.words.summary import overall
     from moeaudit.report.words.words import checks
 
     from .console import say
     from .verdicts import verdict_table
 
-    evidence, words = read(run.tests), words_of(run.question)
-    said = answer(evidence, overall(run.effects), run.spec.model, words)
+    evidence, words = read(run.tests), said_of(run)
+    said = answer(evidence, overall(run.shards), run.spec.model, words)
     say(screen, f"\n{said.headline}.", style="bold")
     for sentence in (*said.sentences, said.thin):
         say(screen, f"- {sentence}")

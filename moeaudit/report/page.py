@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from markupsafe import Markup
 
 from moeaudit.frames import Frame
@@ -31,10 +32,8 @@ from .words.answer import answer
 from .words.evidence import read
 from .words.numbers import significant
 from .words.operator import OperatorWords, words_of
-from .words.summary import cells as cell_table
-from .words.summary import depth as depth_table
-from .words.summary import overall, token_effects
-from .words.summary import spread as spread_table
+from .words.subject import SubjectCells
+from .words.summary import ByDomain, Cells, Means, Spread, TokenEffects, as_row, summaries
 from .words.verdicts import strip, symbols, verdicts
 
 if TYPE_CHECKING:
@@ -58,47 +57,47 @@ CONTENTS = [
 ]
 
 
-def figures(run: StoredRun) -> list[Figure]:
-    """The report's figures in order."""
-    evidence, said = read(run.tests), words_of(run.question)
-    effects = run.effects
+def figures(run: StoredRun, tables: Mapping[str, Frame] | None = None) -> list[Figure]:
+    """The report's figures in order. `tables` are those of `summarised`, where they are there."""
+    evidence, said = read(run.tests), said_of(run)
+    tables = tables or summarised(run, said)
     out: list[Figure] = []
     if said.scope != "model":  # an edit of the whole model has no place in it
-        cells = cell_table(*by_subject(effects, said, experts_of(run)))
-        out.append(maps(cells, said))
+        out.append(maps(tables["cells"], said))
         if not evidence.untested:
             out.append(contrasts(evidence.contrasts, said))
         if len(evidence.harm):
-            out.append(associations(evidence.harm, cells, run.experts, said))
-        out.append(depth(depth_table(effects), said))
-    return [*out, spread(spread_table(effects), said)]
+            out.append(associations(evidence.harm, tables["cells"], run.experts, said))
+        out.append(depth(tables["depth"], said))
+    return [*out, spread(tables["spread"], said)]
 
 
-def by_subject(
-    effects: Frame, said: OperatorWords, experts: dict[int, int]
-) -> tuple[Frame, dict[int, int]]:
-    """The effects with `expert` numbering what their rows are about, and how many of it a layer has."""
-    if said.subject == "expert":
-        return effects, experts
-    if said.subject == "rank":
-        number = effects["rank"].to_numpy("int64")
-    elif said.subject == "set":
-        members = effects["members"].to_numpy("int64")
-        number = np.array([int(m).bit_count() - 1 for m in range(int(members.max()) + 1)])[members]
-    else:
-        number = np.zeros(len(effects), "int64")
-    layers = (int(layer) for layer in effects["layer"].unique())
-    return effects.assign(expert=number), dict.fromkeys(layers, int(number.max()) + 1)
+def said_of(run: StoredRun) -> OperatorWords:
+    """The words for the run's operator; of one that is not known here the rows say what they are about."""
+    said = words_of(run.question)
+    first = next(run.shards.frames(["expert"]))
+    about_none = said.subject == "expert" and bool((first["expert"] < 0).any())
+    return replace(said, subject="layer") if about_none else said
+
+
+def summarised(run: StoredRun, said: OperatorWords) -> dict[str, Frame]:
+    """Every summary of the effects that the page needs, in one pass over the shards."""
+    experts = {int(layer): n for layer, n in run.record["model"]["num_experts"].items()}
+    by_expert = said.subject == "expert"
+    wanted = {
+        "all": Means(("all",)),
+        "cells": Cells(experts) if by_expert else SubjectCells(said.subject),
+        "depth": Means(("layer",)),
+        "spread": Spread(),
+        "domains": ByDomain(run.tokens),
+        "tokens": TokenEffects(),
+    }
+    return summaries(run.shards, wanted)
 
 
 def plotly_figures(run: StoredRun) -> dict[str, go.Figure]:
     """The interactive figures by name: maps, contrasts, associations, depth, spread."""
     return {f.key: f.plot for f in figures(run) if f.plot is not None}
-
-
-def experts_of(run: StoredRun) -> dict[int, int]:
-    """Number of experts by decoder layer."""
-    return {int(layer): n for layer, n in run.record["model"]["num_experts"].items()}
 
 
 def render(run: StoredRun) -> str:
@@ -116,13 +115,14 @@ def render(run: StoredRun) -> str:
     environment.filters["symbols"] = symbols
     style, script = _static("style.css"), _static("page.js")
     library, packed = _plotly()
-    drawn = figures(run)
+    evidence, said = read(run.tests), said_of(run)
+    tables = summarised(run, said)
+    drawn = figures(run, tables)
     keys = {f.key for f in drawn}
-    evidence, said = read(run.tests), words_of(run.question)
     untested = "; ".join(dict.fromkeys(evidence.untested.values()))
     if untested:
         keys.add("contrasts")
-    whole = overall(run.effects)
+    whole = as_row(tables["all"])
     honesty = _calibration(run)
     if honesty is not None:
         keys.add("calibration")
@@ -149,8 +149,8 @@ def render(run: StoredRun) -> str:
         standing=words.standing(run),
         plots={f.key: _json(f.plot) for f in drawn if f.plot is not None},
         calibration=honesty,
-        browser=browser(run.tokens, run.effects, token_effects(run.effects), said),
-        data=data_tables(run, said),
+        browser=browser(run.tokens, run.shards, tables["tokens"], said),
+        data=data_tables(run, tables["domains"], said),
         notes=run.record["notes"],
         how=words.method(run, said),
         limits=words.limits(run, said),

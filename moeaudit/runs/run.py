@@ -67,9 +67,14 @@ class StoredRun:
     def routing(self) -> Frame:
         return Shards(self.folder / "routing").read()
 
+    @property
+    def shards(self) -> Shards:
+        """The effects, a shard at a time (`.frames(columns)`), for more rows than memory holds."""
+        return Shards(self.folder / "effects")
+
     @cached_property
     def effects(self) -> Frame:
-        return Shards(self.folder / "effects").read()
+        return self.shards.read()
 
     @cached_property
     def experts(self) -> Frame:

@@ -165,11 +165,11 @@ class Session:
             "status": "running",
             "sessions": [],
             "stages": {},
-            "census": {},
             "notes": [],
         }
 
     def run(self, model: Model, material: Material, progress: Progress) -> dict[str, Any]:
+        from moeaudit.causal.folder import EffectsFolder
         from moeaudit.stats import get_protocol
 
         self.record["sessions"].append(session())
@@ -195,10 +195,9 @@ class Session:
             self._note([f"Routing metrics were not tested, because {untested}."])
         self._save()
         with self._stage("census", None):
-            stages.census(
-                model, self.operator, material, self.spec, self.folder, progress, self._said
-            )
-        effects = Shards(self.folder / "effects")
+            stages.census(model, self.operator, material, self.spec, self.folder, progress)
+        effects = EffectsFolder(Shards(self.folder / "effects"))
+        self._note(effects.notes)
         with self._stage("verification", None):
             self.record["verification"] = stages.verify_all(
                 model, self.operator, material, self.spec, effects, progress
@@ -214,8 +213,9 @@ class Session:
         stages.join_tokens(self.folder)
         tokens = read_table(self.folder / "tokens.parquet")
         self.record |= {
-            **self._engine(),
-            "summary": stages.summary(effects, tokens),
+            "engine": effects.engine,
+            "drift": effects.drift,
+            "summary": stages.summary(effects.shards, tokens),
             "status": "finished",
             "finished": now(),
         }
@@ -234,19 +234,6 @@ class Session:
             seconds = round(before["seconds"] + time.perf_counter() - since, 3)
             self.record["stages"][name] = {"seconds": seconds, "done": now()}
             self._save()
-
-    def _said(self, number: int, facts: dict[str, Any]) -> None:
-        """Keep what the engine said of a shard, before the shard is there: none is without it."""
-        self.record["census"][str(number)] = facts
-        self._note(facts["notes"])
-        self._save()
-
-    def _engine(self) -> dict[str, Any]:
-        """What computed the effects, and how far rows without an edit ended from the clean model."""
-        said = list(self.record["census"].values())
-        engines = dict.fromkeys(facts["engine"] for facts in said)
-        drifts = [facts["drift"] for facts in said if facts["drift"] is not None]
-        return {"engine": "; then ".join(engines), "drift": max(drifts, default=None)}
 
     def _note(self, notes: Iterable[str]) -> None:
         self.record["notes"] += [note for note in notes if note not in self.record["notes"]]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from moeaudit.frames import Column, Frame
@@ -21,6 +20,7 @@ from .progress import Progress
 from .spec import AuditSpec
 
 if TYPE_CHECKING:
+    from moeaudit.causal.folder import EffectsFolder
     from moeaudit.causal.operators import Operator
     from moeaudit.models import Model
     from moeaudit.text import TokenizedCorpus
@@ -73,13 +73,8 @@ def census(
     spec: AuditSpec,
     folder: Path,
     progress: Progress,
-    said: Callable[[int, dict[str, Any]], None],
 ) -> None:
-    """Tokens, routing and effects of the effect documents, shard by shard; finished ones are kept.
-
-    `said` is called before a shard is written with its number and with what the engine said of it:
-    "engine", "drift" (nats) and "notes".
-    """
+    """Tokens, routing and effects of the effect documents, shard by shard; finished ones are kept."""
     from moeaudit.causal import ablate
     from moeaudit.observe import capture_documents
 
@@ -110,8 +105,6 @@ def census(
             frozen_routing=spec.question.frozen_routing,
             progress=progress.advance,
         )
-        facts = {"engine": effects.engine, "drift": effects.drift, "notes": list(effects.notes)}
-        said(number, facts)
         stores["tokens"].write(number, tokens)
         stores["routing"].write(number, routing)
         stores["effects"].write(number, effects)
@@ -122,18 +115,23 @@ def verify_all(
     operator: Operator,
     material: Material,
     spec: AuditSpec,
-    effects: Shards,
+    effects: EffectsFolder,
     progress: Progress,
 ) -> list[dict[str, Any]]:
     """Recompute a few rows with each engine; one entry per engine, also for those that cannot."""
     from moeaudit.causal.check.verify import verify
 
-    rows = sampled(effects, spec.verify_rows, spec.seed)
     progress.stage("verification", spec.verify_rows * len(spec.verify_engines), "rows")
     out = []
     for engine in spec.verify_engines:
         found = verify(
-            _asked(rows, operator, spec), model, len(rows), engine=engine, docs=material.effect
+            effects,
+            model,
+            spec.verify_rows,
+            engine=engine,
+            seed=spec.seed,
+            docs=material.effect,
+            operator=operator,
         )
         ran = found.skipped is None
         out.append(
@@ -150,27 +148,6 @@ def verify_all(
         )
         progress.advance(spec.verify_rows)
     return out
-
-
-def sampled(effects: Shards, n: int, seed: int) -> Frame:
-    """`n` random rows of all shards, or all rows if there are fewer; one shard is held at a time."""
-    places = np.random.default_rng(seed).choice(
-        effects.rows, size=min(n, effects.rows), replace=False
-    )
-    places, parts, start = np.sort(places), [], 0
-    for frame in effects.frames():
-        inside = places[(places >= start) & (places < start + len(frame))]
-        parts.append(frame.iloc[inside - start])
-        start += len(frame)
-    return pd.concat([part for part in parts if len(part)], ignore_index=True)
-
-
-def _asked(rows: Frame, operator: Operator, spec: AuditSpec) -> Any:
-    """Rows read back from disk as effects that know their operator."""
-    from moeaudit.causal.effects import Effects
-
-    frozen = ", routing frozen" if spec.question.frozen_routing else ""
-    return Effects.of(rows, None, operator.name + frozen, "", [], operator=operator)
 
 
 def distinct_metrics(experts: Frame) -> tuple[Frame, list[str]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Int
@@ -11,7 +12,7 @@ from jaxtyping import Int
 from moeaudit.errors import InputError
 from moeaudit.models import MoELayer
 
-from .base import BaseOperator
+from .base import BaseOperator, from_dict
 from .routing import Edits, Operator, Routing, require_operator
 
 
@@ -58,6 +59,14 @@ class Everywhere(BaseOperator):
     @property
     def name(self) -> str:
         return f"sequence of {self.operator.name} by {self.by}"
+
+    def to_dict(self) -> dict[str, Any]:
+        # Not under its own name, which is where an operator's class stands.
+        return {"operator": "Everywhere", "inside": self.operator.to_dict(), "by": self.by}
+
+    @classmethod
+    def restored(cls, arguments: Mapping[str, Any], held_out: Any) -> BaseOperator:
+        return cls(from_dict(arguments["inside"], held_out=held_out), by=arguments["by"])
 
     def rows(self, layer: MoELayer) -> int:
         return self.operator.rows(layer)

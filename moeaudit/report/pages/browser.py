@@ -6,13 +6,19 @@ numbers stand in a table under each document.
 
 from __future__ import annotations
 
+from typing import Any
+
+import pandas as pd
 from markupsafe import Markup, escape
 
+from moeaudit.frames import Column as Series
 from moeaudit.frames import Frame
+from moeaudit.stats.contrast.frames import frames_of
 
 from ..figures import palette
 from ..words.numbers import Number, count, fixed, plural, significant
 from ..words.operator import OperatorWords
+from ..words.subject import NAMED
 from .tables import Column, folded, rows_of, table
 
 DOCUMENTS = 4
@@ -20,17 +26,28 @@ TOKENS = 160
 WORST = 12
 
 
-def browser(tokens: Frame, effects: Frame, per_token: Frame, said: OperatorWords) -> Markup:
-    """The first document of each of the first domains, at most `TOKENS` tokens of each."""
+def browser(tokens: Frame, effects: Any, per_token: Frame, said: OperatorWords) -> Markup:
+    """The first document of each of the first domains, at most `TOKENS` tokens of each.
+
+    `effects` is a table, or shards with `frames(columns)`.
+    """
     first = tokens.drop_duplicates("document").drop_duplicates("domain").head(DOCUMENTS)
     top = float(per_token["harm"].abs().quantile(0.98))
+    shown = _effects_of(effects, first["document"], said)
     parts = [_legend(top, said)]
     for document, domain in zip(first["document"], first["domain"].astype(str)):
         text = tokens[tokens["document"] == document].sort_values("position").head(TOKENS)
         rows = text.merge(per_token, on=["document", "position"])
-        worst = _worst(effects[effects["document"] == document])
+        worst = _worst(shown[shown["document"] == document])
         parts.append(_document(int(document), domain, rows, worst, top, said))
     return Markup("").join(parts)
+
+
+def _effects_of(effects: Any, documents: Series, said: OperatorWords) -> Frame:
+    columns = ["document", "position", "layer", "expert", "weight", "delta_nll", "flip"]
+    columns += [name for name in NAMED[said.subject] if name not in columns]
+    frames = frames_of(effects, columns, "The effects table")
+    return pd.concat([frame[frame["document"].isin(documents)] for frame in frames])
 
 
 def _worst(effects: Frame, n: int = 3) -> dict[int, list[dict]]:

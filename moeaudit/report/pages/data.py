@@ -11,7 +11,6 @@ from moeaudit.frames import Frame
 
 from ..words.numbers import count, estimate, fixed, percent
 from ..words.operator import OperatorWords
-from ..words.summary import by_domain
 from .tables import Column, folded, rows_of, table
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def _split(whole: dict[str, float], name: str, sign: bool) -> tuple[str, str]:
     return value, f"nats {rest}".strip()
 
 
-def data_tables(run: StoredRun, said: OperatorWords) -> Markup:
+def data_tables(run: StoredRun, by_domain: Frame, said: OperatorWords) -> Markup:
     """Documents by domain and role, and the mean effects by domain."""
     documents = run.documents
     grouped = documents.groupby(["domain", "role"], observed=True).agg(
@@ -68,10 +67,10 @@ def data_tables(run: StoredRun, said: OperatorWords) -> Markup:
         ),
     ]
     first = table(rows, columns, "Documents by domain and by what they were used for")
-    return first + folded("Mean effects by domain and layer", _domain_table(run, said))
+    return first + folded("Mean effects by domain and layer", _domain_table(by_domain, said))
 
 
-def _domain_table(run: StoredRun, said: OperatorWords) -> Markup:
+def _domain_table(frame: Frame, said: OperatorWords) -> Markup:
     columns = [
         Column("domain", lambda r: r["domain"], text=True),
         Column("layer", lambda r: said.place(r["layer"]).removeprefix("layer ")),
@@ -83,5 +82,4 @@ def _domain_table(run: StoredRun, said: OperatorWords) -> Markup:
         ),
         Column("mean KL (nats)", lambda r: estimate(r["kl"], r["kl_low"], r["kl_high"], False)),
     ]
-    frame = by_domain(run.effects, run.tokens)
     return table(rows_of(frame), columns, f"Mean effect of one {said.one}, by domain and layer")
