@@ -51,7 +51,7 @@ def operator_of(text: str, held_out: HeldOut | None = None) -> Operator:
 
 
 class _Unreadable(ValueError):
-    """Part of an argument that is no number; its text is the part."""
+    """Part of an argument that makes no sense; its text is the part."""
 
 
 def _nothing() -> ExpertOutputs:
@@ -74,6 +74,15 @@ def _number(text: str) -> float:
         raise _Unreadable(text) from None
 
 
+def _among(*choices: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in choices:
+            raise _Unreadable(text)
+        return text
+
+    return read
+
+
 def _wholes(text: str | None) -> tuple[int, ...] | None:
     return None if text is None else tuple(_whole(part.strip()) for part in text.split(","))
 
@@ -85,7 +94,7 @@ def _made(name: str, *arguments: Any, **named: Any) -> Operator:
     return getattr(operators, name)(*arguments, **named)
 
 
-def _optional(name: str, argument: str | None, read: Callable[[str], Any] = str) -> Operator:
+def _optional(name: str, argument: str | None, read: Callable[[str], Any]) -> Operator:
     return _made(name) if argument is None else _made(name, read(argument))
 
 
@@ -111,7 +120,7 @@ _ALL = [
     Word(
         "renormalize[:sum|one]",
         "removed, the others scaled up to their old sum, or to 1",
-        lambda a, _h: _optional("Renormalize", a),
+        lambda a, _h: _optional("Renormalize", a, _among("sum", "one")),
     ),
     Word(
         "swap:E|all",
@@ -121,7 +130,7 @@ _ALL = [
     Word(
         "reroute[:kept|remaining]",
         "banned, the router's next choice enters",
-        lambda a, _h: _optional("Reroute", a),
+        lambda a, _h: _optional("Reroute", a, _among("kept", "remaining")),
     ),
     Word("skip[:J,K]", "ranks from J on removed together", lambda a, _h: _made("Skip", _wholes(a))),
     Word(

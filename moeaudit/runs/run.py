@@ -109,7 +109,8 @@ class StoredRun:
             what = "one active expert for one token"
         sure = "; ".join(_check(v) for v in self.verification) or "not verified"
         return (
-            f"Audit of {self.spec.model}: {s['rows']:,} {self.spec.unit} of {what}, in {s['tokens']:,} tokens of {s['documents']:,} documents and "
+            f"Audit of {self.spec.model}: {s['rows']:,} {self.spec.unit} of {what}, in "
+            f"{s['tokens']:,} tokens of {s['documents']:,} documents and "
             f"{len(self.spec.layers)} layers. They change the loss on the next token by "
             f"{s['mean_delta_nll']:+.4f} nats on average; {s['share_harmful']:.0%} of them raise it "
             f"and {s['share_flips']:.1%} change the top prediction. Checked: {sure}. "

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from moeaudit.models import Model
     from moeaudit.text import TokenizedCorpus
 
+TOKENS = "tokens.parquet"
 PARTIAL = ".partial"  # token tables of finished groups, joined at the end
 
 
@@ -85,6 +86,10 @@ def census(
     per_token = sum(operator.rows(model.anatomy[layer]) for layer in layers)
     extra = [name for name in spec.question.outcomes if name not in OUTCOMES]
     kept = [all(store.has(i) for store in stores.values()) for i in range(len(parts))]
+    if (folder / TOKENS).is_file() and not stores["tokens"].manifest:
+        # The parts of the token table were joined; they are needed again only with other shards.
+        if all(stores[name].has(i) for name in ("routing", "effects") for i in range(len(parts))):
+            kept = [True] * len(parts)
     done = sum(part.n_targets for part, k in zip(parts, kept) if k) * per_token
     progress.stage("census", material.effect.n_targets * per_token, spec.unit, done)
     domains = list(dict.fromkeys(chunk.domain for chunk in material.effect.chunks))
@@ -204,7 +209,9 @@ def test_table(
 
 def join_tokens(folder: Path) -> None:
     """The token tables of all groups as the one file that a finished run has."""
-    write_table(folder / "tokens.parquet", Shards(folder / PARTIAL / "tokens").read())
+    parts = Shards(folder / PARTIAL / "tokens")
+    if parts.manifest or not (folder / TOKENS).is_file():
+        write_table(folder / TOKENS, parts.read())
 
 
 def summary(effects: Shards, tokens: Frame) -> dict[str, Any]:
