@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .causal import Renormalize as Renormalize
     from .causal import Reroute as Reroute
     from .causal import Resample as Resample
+    from .causal import Scale as Scale
     from .causal import SharedExpert as SharedExpert
     from .causal import SharedGate as SharedGate
     from .causal import Skip as Skip
@@ -88,6 +89,7 @@ _ROOM_OF = {
     "Reroute": "causal",
     "Resample": "causal",
     "Everywhere": "causal",
+    "Scale": "causal",
     "SharedExpert": "causal",
     "SharedGate": "causal",
     "Skip": "causal",

@@ -23,6 +23,7 @@ from .operators import Permutations as Permutations
 from .operators import Renormalize as Renormalize
 from .operators import Reroute as Reroute
 from .operators import Resample as Resample
+from .operators import Scale as Scale
 from .operators import SharedExpert as SharedExpert
 from .operators import SharedGate as SharedGate
 from .operators import Skip as Skip
@@ -57,6 +58,7 @@ __all__ = [
     "Resample",
     "Routing",
     "Everywhere",
+    "Scale",
     "SharedExpert",
     "SharedGate",
     "Screened",

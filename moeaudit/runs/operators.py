@@ -132,6 +132,11 @@ _ALL = [
         "banned, the router's next choice enters",
         lambda a, _h: _optional("Reroute", a, _among("kept", "remaining")),
     ),
+    Word(
+        "scale:C",
+        "the expert's weight times C",
+        lambda a, _h: _made("Scale", _number(a or "")),
+    ),
     Word("skip[:J,K]", "ranks from J on removed together", lambda a, _h: _made("Skip", _wholes(a))),
     Word(
         "coalitions[:N,M]",

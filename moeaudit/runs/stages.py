@@ -86,10 +86,10 @@ def census(
     per_token = sum(operator.rows(model.anatomy[layer]) for layer in layers)
     extra = [name for name in spec.question.outcomes if name not in OUTCOMES]
     kept = [all(store.has(i) for store in stores.values()) for i in range(len(parts))]
-    if (folder / TOKENS).is_file() and not stores["tokens"].manifest:
-        # The parts of the token table were joined; they are needed again only with other shards.
-        if all(stores[name].has(i) for name in ("routing", "effects") for i in range(len(parts))):
-            kept = [True] * len(parts)
+    both = [stores[name].has(i) for name in ("routing", "effects") for i in range(len(parts))]
+    # The parts of the token table were joined at the end; they are needed only beside new shards.
+    if all(both) and (folder / TOKENS).is_file():
+        kept = [True] * len(parts)
     done = sum(part.n_targets for part, k in zip(parts, kept) if k) * per_token
     progress.stage("census", material.effect.n_targets * per_token, spec.unit, done)
     domains = list(dict.fromkeys(chunk.domain for chunk in material.effect.chunks))

@@ -26,6 +26,7 @@ SAID = {
     ),
     "swap": ({"operator": "Swap", "expert": 3}, "is replaced by expert 3, at the same weight"),
     "swap all": ({"operator": "Swap", "expert": "all"}, "every expert of the layer in turn"),
+    "scale": ({"operator": "Scale", "factor": -1.0}, "is multiplied by -1; the others keep theirs"),
     "skip": (
         {"operator": "Skip", "ranks": [0, 2]},
         "from rank j on, is removed together (j = 0, 2)",
@@ -62,7 +63,7 @@ def test_every_operator_has_words_of_its_own(name):
 
 
 def test_everywhere_is_said_of_the_document():
-    inside = {"operator": "Everywhere", "inside": ZERO, "by": "expert"}
+    inside = {"operator": "Everywhere", "of": ZERO, "by": "expert"}
     words = words_of(Question("everywhere", inside, "document"))
     assert words.what == words_of(Question("zero", ZERO)).what
     assert words.doing_to("tiny").endswith("at every token of a document")

@@ -24,6 +24,7 @@ NAMED = [
     ("renormalize:one", ma.Renormalize("one"), True),
     ("swap:3", ma.Swap(3), True),
     ("swap:all", ma.Swap("all"), False),
+    ("scale:0.5", ma.Scale(0.5), True),
     ("reroute", ma.Reroute(), True),
     ("reroute:remaining", ma.Reroute("remaining"), True),
     ("skip", ma.Skip(), False),
@@ -54,7 +55,7 @@ def test_words_that_need_held_out_outputs_are_given_them():
     assert operator_of("mean-output", lambda: outputs).held_out is outputs
     made = operator_of("everywhere:resample:5", lambda: outputs)
     assert (made.operator.held_out, made.operator.seed) == (outputs, 5)
-    assert made.to_dict()["inside"]["held_out"]["documents"] == 7
+    assert made.to_dict()["of"]["held_out"]["documents"] == 7
     assert from_dict(made.to_dict(), held_out=outputs).to_dict() == made.to_dict()
 
 

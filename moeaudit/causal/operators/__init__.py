@@ -13,6 +13,7 @@ from .reroute import Reroute as Reroute
 from .routing import Edits as Edits
 from .routing import Operator as Operator
 from .routing import Routing as Routing
+from .scale import Scale as Scale
 from .shared import SharedExpert as SharedExpert
 from .shared import SharedGate as SharedGate
 from .weights import Renormalize as Renormalize
@@ -34,6 +35,7 @@ __all__ = [
     "Reroute",
     "Resample",
     "Routing",
+    "Scale",
     "SharedExpert",
     "SharedGate",
     "Skip",

@@ -37,6 +37,8 @@ class BaseOperator:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if cls.__name__.startswith("_"):  # a step between operators, not one of them
+            return
         place = (cls.__module__, cls.__qualname__)
         _OPERATORS.setdefault(cls.__name__, {})[place] = cls
 
@@ -90,6 +92,4 @@ def _written(value: Any) -> Any:
 
 
 def _read(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return from_dict(value) if "operator" in value else value
     return tuple(map(_read, value)) if isinstance(value, list | tuple) else value

@@ -61,12 +61,11 @@ class Everywhere(BaseOperator):
         return f"sequence of {self.operator.name} by {self.by}"
 
     def to_dict(self) -> dict[str, Any]:
-        # Not under its own name, which is where an operator's class stands.
-        return {"operator": "Everywhere", "inside": self.operator.to_dict(), "by": self.by}
+        return {"operator": "Everywhere", "of": self.operator.to_dict(), "by": self.by}
 
     @classmethod
-    def restored(cls, arguments: Mapping[str, Any], held_out: Any) -> BaseOperator:
-        return cls(from_dict(arguments["inside"], held_out=held_out), by=arguments["by"])
+    def restored(cls, arguments: Mapping[str, Any], held_out: Any) -> Everywhere:
+        return cls(from_dict(arguments["of"], held_out=held_out), by=arguments["by"])
 
     def rows(self, layer: MoELayer) -> int:
         return self.operator.rows(layer)

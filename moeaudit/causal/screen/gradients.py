@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 
 from moeaudit.errors import InputError, ModelError
 from moeaudit.models import Model, MoELayer
+from moeaudit.models.forward import answering
 from moeaudit.models.modes import evaluating
 from moeaudit.text.for_model import tokens_for
 
@@ -175,20 +176,22 @@ def slot_gradients(
     nudges: dict[int, torch.Tensor] = {}
     answers: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
-    def nudge(layer: int):
-        def hook(module: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:  # noqa: ARG001
-            hidden, index, weight = [*args, *kwargs.values()][:3]
+    def nudge(layer: MoELayer):
+        def answer(
+            hidden: torch.Tensor,  # noqa: ARG001
+            index: torch.Tensor,
+            weight: torch.Tensor,
+        ) -> tuple[torch.Tensor, torch.Tensor]:
             # Adding a zero that wants a gradient leaves every number as it is.
             zero = torch.zeros_like(weight, requires_grad=True)
-            nudges[layer], answers[layer] = zero, (index.detach(), weight.detach())
-            return (hidden, index, weight + zero), {}
+            nudges[layer.index], answers[layer.index] = zero, (index.detach(), weight.detach())
+            return index, weight + zero
 
-        return hook
+        return answering(layer, answer)
 
     with _ONE_AT_A_TIME, evaluating(model.hf), _no_weight_gradients(model), ExitStack() as stack:
         for layer in layers:
-            handle = layer.experts.register_forward_pre_hook(nudge(layer.index), with_kwargs=True)
-            stack.callback(handle.remove)
+            stack.enter_context(nudge(layer))
         if one_pass:
             stack.enter_context(own_token_attention(model.hf))
         with torch.enable_grad():

@@ -25,7 +25,7 @@ from .copies import walk_document, walk_model, walk_position
 from .layout import Layout, layer_layout
 from .lone_rows import LoneRows
 from .plan import Walked, WalkPlan
-from .wavefront import Wavefront
+from .wavefront import Wavefront, walk_rows
 
 _TOKENS = 13
 _COPY_PARAMETERS = 500_000_000
@@ -101,7 +101,7 @@ def walk(plan: WalkPlan, ids: torch.Tensor, positions: torch.Tensor) -> Walked:
     with _ONE_AT_A_TIME, evaluating(model.hf):
         if replay.engine == "wavefront":
             try:
-                return Wavefront(plan, ids, positions).run()
+                return walk_rows(plan, ids, positions)
             except RowsDoNotHold as surprise:
                 # Some models change their attention only on longer texts (compressed, sparse keys).
                 reason = f"on a text of {ids.shape[1]} tokens {surprise}"

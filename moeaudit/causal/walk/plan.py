@@ -64,8 +64,12 @@ class WalkPlan:
 
     def positions_at_once(self, steps: int = 1) -> int:
         """How many positions' rows fit in memory together."""
+        return max(1, self.rows_at_once(steps) // max(1, self.rows))
+
+    def rows_at_once(self, steps: int = 1) -> int:
+        """How many rows of `steps` tokens fit in memory together."""
         width = int(self.model.hf.config.get_text_config().hidden_size)
-        return max(1, self.budget.residuals // (width * 4 * max(1, self.rows) * steps))
+        return self.budget.residuals // (width * 4 * steps)
 
 
 @dataclass

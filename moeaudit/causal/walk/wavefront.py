@@ -23,7 +23,15 @@ from ..outcomes.compare import Outcomes
 from .births import Birth, births_by_delta, births_by_rerun, routing_at
 from .head import row_outcomes
 from .layout import hidden_path, map_tensors
+from .parts import parts_of, side_by_side
 from .plan import Walked, WalkPlan, walked
+
+
+def walk_rows(plan: WalkPlan, ids: torch.Tensor, positions: torch.Tensor) -> Walked:
+    """One walk over the document, or one for each part of the rows where they do not fit together."""
+    steps = plan.steps(ids.shape[1], int(positions.min()))
+    parts = parts_of(plan, steps) if len(positions) == 1 else [plan]
+    return side_by_side([Wavefront(part, ids, positions).run() for part in parts])
 
 
 class Wavefront:

@@ -115,6 +115,16 @@ def _reroute(a: Arguments) -> OperatorWords:
     )
 
 
+def _scale(a: Arguments) -> OperatorWords:
+    return OperatorWords(
+        "edit",
+        "edits",
+        f"Multiplying the weight of {_ONE} by {a['factor']:g}",
+        f"the weight of {_ACTIVE} is multiplied by {a['factor']:g}; the others keep theirs",
+        "to scale",
+    )
+
+
 def _swap(a: Arguments) -> OperatorWords:
     every = a["expert"] == "all"
     whom = "every expert of the layer in turn" if every else f"expert {a['expert']}"
@@ -221,7 +231,7 @@ def _without(a: Arguments) -> OperatorWords:
 
 
 def _everywhere(a: Arguments) -> OperatorWords:
-    inside = _words(_inside(a))
+    inside = _words(a["of"])
     if a["by"] == "rank" and inside.subject == "expert":
         inside = replace(inside, subject="rank")
     return inside
@@ -231,6 +241,7 @@ _KNOWN: dict[str, Callable[[Arguments], OperatorWords]] = {
     "Zero": _zero,
     "Renormalize": _renormalize,
     "Reroute": _reroute,
+    "Scale": _scale,
     "Swap": _swap,
     "Skip": _skip,
     "Coalitions": _coalitions,
@@ -248,11 +259,6 @@ def words_of(question: Question) -> OperatorWords:
     """The words for the operator of a question. One that is not known here is told by its name."""
     found = _words(question.operator, question.name)
     return replace(found, scope=question.scope, frozen=question.frozen_routing)
-
-
-def _inside(operator: Arguments) -> Arguments:
-    """The operator inside another one, however it is named there."""
-    return next(v for v in operator.values() if isinstance(v, Mapping) and "operator" in v)
 
 
 def _words(operator: Arguments, name: str = "") -> OperatorWords:

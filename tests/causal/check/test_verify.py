@@ -41,6 +41,7 @@ def operators(model):
         ma.Renormalize("one"),
         ma.Swap("all"),
         ma.Skip(),
+        ma.Scale(2.0),
         ma.MeanOutput(held_out),
         ma.Resample(held_out, seed=3),
         ma.Coalitions(),

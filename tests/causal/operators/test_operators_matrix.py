@@ -150,6 +150,10 @@ def seen(model, layer):
     return kept[0]
 
 
+def times(rank, factor):
+    return lambda i, w: (i, [x * factor if r == rank else x for r, x in enumerate(w)])
+
+
 def plain_shared(model, row, value):
     """The shared expert's gated output at one position, as if its gate were at `value`."""
     moe = block(model.hf, row.layer)
@@ -229,6 +233,7 @@ OPERATORS = {
         lambda *_: ma.Skip(),
         lambda m, r, o: plain(m, r, without_members(-1 << r.rank)),
     ),
+    "scale": (lambda *_: ma.Scale(-0.5), lambda m, r, o: plain(m, r, times(r.rank, -0.5))),
     "coalitions": (
         lambda *_: ma.Coalitions(),
         lambda m, r, o: plain(m, r, without_members(r.members)),

@@ -1,0 +1,101 @@
+"""The budget holds whatever the operator and the horizon: rows are cut, then their later tokens."""
+
+import numpy as np
+import pytest
+import torch
+from made import budgets, tiny_moe
+
+import moeaudit as ma
+from moeaudit.causal.walk import head
+from moeaudit.causal.walk.budget import Budget
+
+BLOCKS = {"layer_rows": 7, "logits": 3 * tiny_moe.VOCABULARY, "residuals": 1, "scores": 1}
+
+
+@pytest.mark.parametrize("architecture", ["olmoe", "deepseek_v2"])
+@pytest.mark.parametrize(
+    ("operator", "horizon"), [(ma.Swap("all"), 0), (ma.Zero(), "all"), (ma.Swap("all"), 3)]
+)
+def test_cut_rows_are_the_same_rows(architecture, operator, horizon, monkeypatch):
+    model, ids = tiny_moe.load(architecture), tiny_moe.ids(9)
+    largest, seen = 0, []
+
+    def watched(*given):
+        nonlocal largest
+        logits = real(*given)
+        largest = max(largest, logits.numel())
+        return logits
+
+    def layer_rows(module, args, kwargs):
+        hidden = args[0] if args else kwargs["hidden_states"]
+        seen.append(hidden.shape[1])
+
+    real = head.tail_logits
+    monkeypatch.setattr(head, "tail_logits", watched)
+    hooks = [
+        layer.register_forward_pre_hook(layer_rows, with_kwargs=True)
+        for layer in model.anatomy.decoder_layers
+    ]
+    try:
+        whole = ma.ablate(model, [ids], operator, horizon=horizon)
+        assert (
+            max(seen) > BLOCKS["layer_rows"] and largest > BLOCKS["logits"]
+        )  # there is something to cut
+        largest = 0
+        seen.clear()
+        budgets.use(monkeypatch, **BLOCKS)
+        pieces = ma.ablate(model, [ids], operator, horizon=horizon)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert largest <= BLOCKS["logits"]
+    # Rows of one position, at most 7 of them (or one row with all its later tokens), and the clean text.
+    assert max(seen) <= max(BLOCKS["layer_rows"], len(ids))
+    assert pieces[["position", "layer", "rank", "expert"]].equals(
+        whole[["position", "layer", "rank", "expert"]]
+    )
+    for name in ("delta_nll", "kl", *(["spill_nll", "spill_kl"] if horizon else [])):
+        np.testing.assert_allclose(pieces[name], whole[name], atol=1e-5)
+    if horizon:
+        assert (pieces.tokens_after == whole.tokens_after).all()
+
+
+def test_rows_beyond_the_budget_walk_in_groups(monkeypatch):
+    model, ids = tiny_moe.load("olmoe"), tiny_moe.ids(7)
+    whole = ma.ablate(model, [ids], ma.Swap("all"))
+    width = model.hf.config.hidden_size
+    budgets.use(monkeypatch, residuals=width * 4 * 10)  # ten rows
+    widest = 0
+
+    def watched(self, first):
+        nonlocal widest
+        real(self, first)
+        widest = max(widest, self.held.numel() // width)
+
+    from moeaudit.causal.walk.wavefront import Wavefront
+
+    real = Wavefront._set_out
+    monkeypatch.setattr(Wavefront, "_set_out", watched)
+    pieces = ma.ablate(model, [ids], ma.Swap("all"))
+    assert widest <= 10
+    columns = [c for c in whole.columns if c not in ("delta_nll", "kl", "flip")]
+    assert pieces[columns].equals(whole[columns])
+    np.testing.assert_allclose(pieces.delta_nll, whole.delta_nll, atol=1e-5)
+
+
+def test_batched_mm_copies_no_more_weights_than_the_budget():
+    model = tiny_moe.load("olmoe", experts_implementation="batched_mm")
+    layer = model.anatomy.layers[0]
+    size = sum(p.numel() * p.element_size() for p in layer.experts.parameters())
+    each = size // layer.num_experts
+    budget = Budget(gathered=5 * each)
+    assert budget.pairs(model, layer) == 5
+    assert budget.rows_through(model, layer) == max(1, 5 // layer.top_k)
+    assert budget.rows_through(model, None) == budget.layer_rows
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_has_larger_blocks():
+    on_gpu, on_cpu = Budget.of(torch.device("cuda")), Budget.of(torch.device("cpu"))
+    assert on_gpu.compared > on_cpu.compared and on_gpu.layer_rows > on_cpu.layer_rows
