@@ -50,7 +50,8 @@ def _untested(
     return Answer(
         headline=f"{said.doing_to(model)} changes the loss on the next token by {harm} nats on average",
         sentences=[
-            _overall(overall, model, said),
+            f"Of {count(overall['rows'])} {said.many}, {percent(overall['harmful'], 0)} raise the loss and "
+            f"{percent(overall['flip'])} change the top prediction.",
             *(f"Routing metrics were not tested, because {reason}." for reason in reasons),
         ],
         thin=f"The evidence: {plural(int(overall['documents']), 'document')} are the sampling unit, "
