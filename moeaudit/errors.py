@@ -29,6 +29,10 @@ class RunError(MoeAuditError):
     """A run folder cannot be used: it holds another run, or is damaged."""
 
 
+class OutOfMemory(MoeAuditError):
+    """Memory ran out. Never a verdict about a model, and no RuntimeError, so that none is made of it."""
+
+
 def one_of(
     value: T, choices: Iterable[object], what: str, *, error: type[MoeAuditError] = InputError
 ) -> T:

@@ -14,16 +14,12 @@ from moeaudit.errors import ModelError
 
 from .effects import walked_frame
 from .facts import Facts, joined
-from .walk.engine import replay_for, walk
+from .walk.engine import walk
 
 if TYPE_CHECKING:
     from moeaudit.text import Chunk
 
     from .walk.plan import WalkPlan
-
-WHOLE = (
-    "full forwards of the edited texts, exact"  # an edit of every token leaves nothing to replay
-)
 
 
 class Block(NamedTuple):
@@ -31,7 +27,7 @@ class Block(NamedTuple):
 
     frame: pd.DataFrame
     engine: str
-    slower: bool  # than the wavefront, which this operator could have had
+    slower: bool  # than the wavefront, because rows cannot follow there
     drift: float
 
     def said(self, facts: Facts) -> Facts:
@@ -73,15 +69,7 @@ def chunk_effects(plan: WalkPlan, chunk: Chunk) -> Iterator[Block]:
         found = walk(plan, ids, positions)
         frame = walked_frame(chunk, found)
         _require_finite(plan, frame)
-        yield Block(frame, *_engine(plan), found.drift)
-
-
-def _engine(plan: WalkPlan) -> tuple[str, bool]:
-    """What computed the latest block, in words, and whether it is the slower of two."""
-    if plan.intervention.scope != "position":
-        return WHOLE, False
-    replay = replay_for(plan.model)
-    return str(replay), replay.engine != "wavefront"
+        yield Block(frame, found.engine, found.slower, found.drift)
 
 
 def _require_finite(plan: WalkPlan, frame: pd.DataFrame) -> None:

@@ -18,7 +18,7 @@ from .facts import Facts, joined
 
 
 class EffectsFolder:
-    """A finished table of effects in a folder; rows are read a block at a time, or all at once.
+    """A finished table of effects in a folder; rows are read a shard at a time, or all at once.
 
     `question`, `engine`, `drift` and `notes` are those of `Effects`, read from the shards.
     """
@@ -64,7 +64,7 @@ class EffectsFolder:
         return list(self.facts.notes)
 
     def frames(self, columns: list[str] | None = None) -> Iterator[pd.DataFrame]:
-        """The rows in order, a block at a time. Raises RunError for a shard that is damaged."""
+        """The shards in order, each document whole in one. Raises RunError for one that is damaged."""
         return self.shards.frames(columns)
 
     def read(self, columns: list[str] | None = None) -> Effects:
@@ -82,7 +82,7 @@ def effects(path: str | Path) -> EffectsFolder | Effects:
     """Open effects that were written before: a folder, a run folder, or one Parquet file.
 
     `path` is what `ablate(out=)` wrote, or a run (its `effects/` is taken): an `EffectsFolder`, of which
-    `.read()` is the table and `.frames()` its rows a block at a time. A file that
+    `.read()` is the table and `.frames()` its rows a shard at a time. A file that
     `Effects.to_parquet` wrote gives the table itself. Every shard is checked against the SHA-256 of
     the manifest.
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from moeaudit.errors import InputError
 
+from .model import Kept
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -84,3 +86,16 @@ class Anatomy:
                 f"{self.indices}; leave `layers` out to take all of them."
             )
         return [self[index] for index in sorted(set(layers))]
+
+
+_FOUND: Kept[Anatomy] = Kept()
+
+
+def remember(hf: nn.Module, anatomy: Anatomy) -> None:
+    """Keep what was found; inside a trace of another library no forward can be run to find it."""
+    _FOUND.keep(hf, anatomy)
+
+
+def known_anatomy(hf: nn.Module) -> Anatomy | None:
+    """The anatomy that `load` found in this very module, or None if it was never loaded."""
+    return _FOUND.of(hf)

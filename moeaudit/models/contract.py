@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import torch
 
 from moeaudit.errors import ContractError
 
+from .model import Kept
+from .precision import full, not_memory, rounding
+
 if TYPE_CHECKING:
     from .probe import ExpertsCall, Probe
-
-# Relative error allowed between the routed output and the sum of its slots, by precision.
-_TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 4e-2}
 
 
 @torch.no_grad()
@@ -29,7 +28,7 @@ def slot_contributions(
     return experts(rows, index, weight).reshape(tokens, slots, -1)
 
 
-_ONE_SLOT: WeakKeyDictionary[torch.nn.Module, bool] = WeakKeyDictionary()
+_ONE_SLOT: Kept[bool] = Kept()
 
 
 def _takes_one_slot(experts: torch.nn.Module, hidden: torch.Tensor) -> bool:
@@ -38,28 +37,42 @@ def _takes_one_slot(experts: torch.nn.Module, hidden: torch.Tensor) -> bool:
     LongCat-Flash's cannot (they squeeze the slot dimension away); for such experts a second slot
     of weight 0 stands beside the first.
     """
-    if experts not in _ONE_SLOT:
+    known = _ONE_SLOT.of(experts)
+    if known is None:
         index = torch.zeros(2, 1, dtype=torch.long, device=hidden.device)
         rows = hidden[:1].expand(2, -1)
         try:
             experts(rows, index, torch.zeros_like(index, dtype=hidden.dtype))
-            _ONE_SLOT[experts] = True
-        except (ValueError, IndexError, RuntimeError):
-            _ONE_SLOT[experts] = False
-    return _ONE_SLOT[experts]
+            known = True
+        except (ValueError, IndexError, RuntimeError) as error:
+            not_memory(error, f"running {type(experts).__name__} on two tokens")
+            known = False
+        _ONE_SLOT.keep(experts, known)
+    return known
 
 
-def routed_sum_error(call: ExpertsCall) -> float:
-    """Largest difference between the routed output and the weighted sum of experts, over its scale.
+def unexplained(
+    slots: torch.Tensor,  # (tokens, slots, d_model), each expert's own output, called with weight 1
+    weight: torch.Tensor,  # (tokens, slots)
+    routed: torch.Tensor,  # (tokens, d_model)
+) -> tuple[float, float]:
+    """How far the routed output is from the weighted sum of its slots, and what rounding explains.
 
-    Experts are called with weight 1 and weighted here, so that a module which puts the weight
-    anywhere but on its output is found out: operators rely on the output being linear in it.
+    Both are shares of the largest sum of absolute contributions: rounding follows what is added up,
+    not what is left when contributions cancel. Experts called with weight 1 and weighted here show
+    a module which puts the weight anywhere but on its output.
     """
+    each = full(slots) * full(weight)[..., None]
+    off = (each.sum(1) - full(routed)).abs().max()
+    size = each.abs().sum(1).max().clamp_min(torch.finfo(each.dtype).tiny)
+    return float(off / size), rounding(routed).output
+
+
+def routed_sum_error(call: ExpertsCall) -> tuple[float, float]:
+    """`unexplained` of one experts call."""
     ones = torch.ones_like(call.weight)
     slots = slot_contributions(call.module, call.hidden, call.index, ones)
-    total = (slots.float() * call.weight[..., None].float()).sum(1)
-    routed = call.output.reshape(total.shape).float()
-    return float((total - routed).abs().max() / routed.abs().max().clamp_min(1e-12))
+    return unexplained(slots, call.weight, call.output.reshape(len(slots), -1))
 
 
 def check_call(architecture: str, layer: int, call: ExpertsCall, probe: Probe) -> None:
@@ -75,12 +88,12 @@ def check_call(architecture: str, layer: int, call: ExpertsCall, probe: Probe) -
         raise ContractError(
             f"{name}: the output of shape {tuple(call.output.shape)} is not one row a token."
         )
-    error = routed_sum_error(call)
-    if not error <= _TOLERANCE.get(call.hidden.dtype, 1e-2):
+    error, allowed = routed_sum_error(call)
+    if not error <= allowed:
         raise ContractError(
             f"{name}: the routed output is not the weighted sum of its experts' outputs (relative "
-            f"difference {error:.1e}). Removing one expert by its weight would then not mean what it "
-            "says, so this model is refused."
+            f"difference {error:.1e}; rounding explains {allowed:.1e}). Removing one expert by its "
+            "weight would then not mean what it says, so this model is refused."
         )
 
 

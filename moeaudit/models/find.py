@@ -112,8 +112,16 @@ def _layer(
     path = f"{place[0]}.{place[1]}"
     count = getattr(call.module, "num_experts", None)
     if not isinstance(count, int):
+        # LongCat-Flash's identity experts have no second matrix, so the longest stack counts.
         stacked = [p.shape[0] for p in call.module.parameters() if p.dim() == 3]
-        count = stacked[0] if stacked else int(call.index.max()) + 1
+        if not stacked:
+            raise ContractError(
+                f"{architecture}, layer {place[1]}: {type(call.module).__name__} at '{call.path}' does not say "
+                "how many experts it holds. An attribute `num_experts` (a whole number), or weights of "
+                "shape (experts, ..., ...), was expected; without it experts that no token "
+                "chose would be left out. Set `num_experts` on the module."
+            )
+        count = max(stacked)
     router_path = _router(path, call, probe, count)
     total = call.weight.float().sum(-1)
     block_path = outermost.rpartition(".")[0]

@@ -8,19 +8,25 @@ something inside fails. Nothing else in the package hooks an experts module (the
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
 
 from moeaudit.errors import ContractError
 
-from .anatomy import MoELayer
-from .model import Model
-from .modes import evaluating
+from .model import LENT_EXPERTS, Kept
+from .precision import memory_named
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from .anatomy import MoELayer
+    from .model import Model
 
 # (hidden, index, weight) -> (index, weight), or None to leave the router's answer as it is.
 Answer = Callable[
@@ -28,6 +34,12 @@ Answer = Callable[
 ]
 # routed output "tokens d_model" -> what is added to it, of the same shape, or None for nothing.
 Addition = Callable[[torch.Tensor], "torch.Tensor | None"]
+
+
+# Passes over one model in several threads take turns: they read and edit it through hooks, and would
+# hear each other.
+_TURNS: Kept[threading.RLock] = Kept()
+_MAKING = threading.Lock()
 
 
 @dataclass
@@ -101,6 +113,53 @@ def answering(layer: MoELayer, answer: Answer, add: Addition | None = None) -> I
         if add is not None:
             stack.callback(layer.experts.register_forward_hook(enlarge).remove)
         yield
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, and this thread's turn with the model.
+
+    No dropout and no router jitter; modules that were training are training again after, and the
+    experts function that `load` was asked for is set for as long. The turn
+    is the model's own lock and re-entrant; whoever needs the turn of all walks as well takes that
+    one inside, never the other way round. Running out of memory inside is raised as OutOfMemory.
+    """
+    with _MAKING:
+        turn = _TURNS.setdefault(model, threading.RLock)
+    with turn, memory_named(f"running {type(model).__name__}"), _lent_experts(model):
+        training = [module for module in model.modules() if module.training]
+        for module in training:
+            module.training = False
+        try:
+            yield
+        finally:
+            for module in training:
+                module.training = True
+
+
+def lend_experts(model: nn.Module, implementation: str | None) -> None:
+    """Have every pass over `model` run this experts function and put its own back; None for its own."""
+    if implementation is None:
+        LENT_EXPERTS.forget(model)
+    else:
+        LENT_EXPERTS.keep(model, implementation)
+
+
+@contextmanager
+def _lent_experts(model: nn.Module) -> Iterator[None]:
+    wanted = LENT_EXPERTS.of(model)
+    if wanted is None or model.config._experts_implementation == wanted:  # noqa: SLF001
+        yield
+        return
+    kept = "_experts_implementation_internal"
+    configs = {id(c): c for m in model.modules() if hasattr(c := getattr(m, "config", None), kept)}
+    before = {key: getattr(config, kept) for key, config in configs.items()}
+    try:
+        model.set_experts_implementation(wanted)  # type: ignore[operator]
+        yield
+    finally:
+        for key, config in configs.items():
+            setattr(config, kept, before[key])
 
 
 @torch.no_grad()

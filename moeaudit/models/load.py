@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from moeaudit.errors import ModelError
 
 from .bundled import TOKENIZER, bundled_folder, bundled_models
 from .model import Model
+from .placement import input_device, moved, require_device, require_dtype, weights_elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+_WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -25,7 +31,7 @@ def load(
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
     dtype: Any = None,
-    device: str | None = None,
+    device: Any = None,
     experts_implementation: str | None = None,
     revision: str | None = None,
 ) -> Model:
@@ -33,38 +39,48 @@ def load(
 
     `source` is a bundled name (`"tiny-olmoe"`), a folder in hub layout, a hub id, a transformers
     model, a TransformerLens `TransformerBridge` or an nnsight model. `dtype` is `"float32"`,
-    `"bfloat16"`, `"float16"`, a torch dtype or `"auto"` (as stored, the default; bundled models are stored in
-    half precision and load as float32). Code from a checkpoint is never run, pickles never read.
-    A model object is used as it is; passes run in evaluation mode and leave its mode alone. Of a
-    bridge or an nnsight model the transformers model inside is audited, as the wrapper runs it.
+    `"bfloat16"`, `"float16"`, `"float64"`, a torch dtype or `"auto"` (as stored, the default; bundled models are
+    stored in half precision and load as float32). `device` is `"cpu"`, `"cuda"`, `"cuda:1"` or whatever
+    torch sees here. Code from a checkpoint is never run, pickles never read.
 
-    Raises ModelError for a model that cannot be loaded, holds NaN, or is no MoE, and ContractError
-    for a MoE whose experts are not called as `experts(hidden, top_k_index, top_k_weights)`.
+    A model object is used as it is, also with layers offloaded by accelerate: passes run in
+    evaluation mode, and with `experts_implementation` if it is given, and both are put back after
+    each. Of a bridge or an nnsight model the transformers model inside is audited, as the wrapper
+    runs it. `model.notes` says what was not audited, and what was done so that the model runs.
+
+    Raises ModelError for a model that cannot be loaded, holds NaN, or is no MoE, for an unknown
+    dtype or device, and for options that cannot be applied to an object; ContractError for a MoE
+    whose experts are not called as `experts(hidden, top_k_index, top_k_weights)`; OutOfMemory.
     """
+    from .anatomy import remember
     from .find import find_anatomy
-    from .known import remember
-    from .modes import evaluating
+    from .forward import evaluating
+    from .precision import not_memory
     from .probe import run_probe
-    from .weights import require_finite, tensors_sha256
+    from .weights import memory_sha256, require_finite
     from .wrapped import unwrap
 
+    of_place = {"dtype": dtype, "device": device, "revision": revision}
     if isinstance(source, Model):
+        others = {"tokenizer": tokenizer, "experts_implementation": experts_implementation}
+        _only_for_places(source, **of_place, **others)
         return source
-    if isinstance(source, (str, Path)):
+    place = isinstance(source, (str, Path))
+    if place:
+        dtype = None if dtype is None else require_dtype(dtype)
+        device = None if device is None else require_device(device)
         name, hf, found_tokenizer, provenance = _from_place(source, dtype, device, revision)
-        tokenizer = tokenizer or found_tokenizer
     else:
-        _only_for_places(source, dtype=dtype, device=device, revision=revision)
+        _only_for_places(source, **of_place)
         hf, found_tokenizer, wrapping = unwrap(source)
-        tokenizer = tokenizer or found_tokenizer
         name = getattr(hf.config, "_name_or_path", "") or type(hf).__name__
-        provenance = {"source": "object", "revision": None} | wrapping | tensors_sha256(hf)
-    if experts_implementation is not None:
-        _set_experts(hf, name, experts_implementation)
+        provenance = {"source": "object", "revision": None} | wrapping | memory_sha256(hf)
+    notes = _choose_experts(hf, name, experts_implementation, for_good=place)
     try:
         with evaluating(hf):
             probe = run_probe(hf, 7)
     except Exception as error:
+        not_memory(error, f"reading a short text with {name}")
         raise ModelError(
             f"{name} ({type(hf).__name__}) did not read a short text: {type(error).__name__}: {error} A "
             "causal language model that is called as model(input_ids=...) and returns logits was expected."
@@ -72,8 +88,9 @@ def load(
     require_finite(hf, probe.logits, name)
     with evaluating(hf):
         anatomy = find_anatomy(hf)
+    anatomy = replace(anatomy, notes=(*anatomy.notes, *notes, *_offloaded(hf)))
     remember(hf, anatomy)
-    model = Model(name, hf, tokenizer, anatomy, provenance)
+    model = Model(name, hf, tokenizer or found_tokenizer, anatomy, provenance)
     model.provenance |= {
         "architecture": anatomy.architecture,
         "dtype": str(model.dtype).removeprefix("torch."),
@@ -83,13 +100,23 @@ def load(
     return model
 
 
+def _offloaded(hf: PreTrainedModel) -> list[str]:
+    brought, _ = weights_elsewhere(hf)
+    if not brought:
+        return []
+    return [
+        f"{len(brought)} weights (the first is '{brought[0]}') are brought to {input_device(hf)} when they are "
+        "needed; they were neither hashed nor searched for NaN one by one"
+    ]
+
+
 def _from_place(
-    source: str | Path, dtype: Any, device: str | None, revision: str | None
+    source: str | Path, dtype: Any, device: torch.device | None, revision: str | None
 ) -> tuple[str, PreTrainedModel, PreTrainedTokenizerBase | None, dict[str, Any]]:
     text = str(source)
     if text in bundled_models():
         folder = bundled_folder(text)
-        hf = _read(folder, text, dtype or "float32", device, None)
+        hf = _read(folder, text, dtype or torch.float32, device, None)
         return text, hf, _tokenizer(TOKENIZER), _provenance(folder, f"bundled:{text}", None)
     path = Path(source).expanduser()
     if path.is_dir():
@@ -108,9 +135,7 @@ def _from_place(
         )
     hf = _read(text, text, dtype or "auto", device, revision)
     commit = getattr(hf.config, "_commit_hash", None) or revision
-    from .weights import tensors_sha256
-
-    facts = {"source": f"hub:{text}", "revision": commit} | tensors_sha256(hf)
+    facts = {"source": f"hub:{text}", "revision": commit, **_hub_sha256(text, commit)}
     return text, hf, _tokenizer(text, revision), facts
 
 
@@ -132,18 +157,14 @@ def _check_folder(path: Path) -> None:
 
 
 def _read(
-    source: str | Path, name: str, dtype: Any, device: str | None, revision: str | None
+    source: str | Path, name: str, dtype: Any, device: torch.device | None, revision: str | None
 ) -> PreTrainedModel:
-    import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
-    kind = dtype if isinstance(dtype, torch.dtype) else getattr(torch, str(dtype), None)
-    if dtype != "auto" and not (isinstance(kind, torch.dtype) and kind.is_floating_point):
-        raise ModelError(
-            f"dtype = '{dtype}' is unknown; use 'auto', 'float32', 'bfloat16' or 'float16'."
-        )
+    from .precision import not_memory
+
     options: dict[str, Any] = {
-        "dtype": dtype if dtype == "auto" else kind,
+        "dtype": dtype,
         "use_safetensors": True,
         "trust_remote_code": False,
         "output_loading_info": True,
@@ -164,21 +185,14 @@ def _read(
     except ModelError:
         raise
     except Exception as error:
+        not_memory(error, f"loading '{name}'")
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(
             f"'{name}' could not be loaded: {lines[0]} A checkpoint of a transformers causal language "
             "model with safetensors weights was expected, or a hub id that this machine can reach."
         ) from error
     _require_complete(name, info)
-    if device is None:
-        return hf
-    try:
-        return hf.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise ModelError(
-            f"'{name}' could not be moved to device '{device}': {str(error).splitlines()[0]} Use 'cpu', or a "
-            "device that torch sees on this machine."
-        ) from error
+    return hf if device is None else moved(hf, name, device)
 
 
 def _require_complete(name: str, info: dict[str, Any]) -> None:
@@ -197,11 +211,39 @@ def _require_complete(name: str, info: dict[str, Any]) -> None:
 
 
 def _provenance(folder: Path, source: str, revision: str | None) -> dict[str, Any]:
-    from .weights import files_sha256
+    from .weights import stored_sha256
 
-    files = sorted(folder.glob("*.safetensors"))
-    facts = {"source": source, "revision": revision, "weights_sha256": files_sha256(files)}
-    return facts | {"weights_sha256_of": "files"}
+    index = folder / _INDEX
+    named = _shards(index) if index.is_file() else [_WHOLE]
+    files = [folder / file for file in named]
+    if not all(file.is_file() for file in files):
+        files = sorted(folder.glob("*.safetensors"))
+    return {"source": source, "revision": revision, **stored_sha256(files)}
+
+
+def _hub_sha256(repo: str, commit: str | None) -> dict[str, str | None]:
+    """The hash of the files that were just read, which the hub's cache holds."""
+    from transformers.utils.hub import cached_file
+
+    from .weights import stored_sha256
+
+    def cached(file: str) -> Path | None:
+        found = cached_file(
+            repo,
+            file,
+            revision=commit,
+            local_files_only=True,
+            _raise_exceptions_for_missing_entries=False,
+        )
+        return None if found is None else Path(found)
+
+    index = cached(_INDEX)
+    files = [cached(file) for file in ([_WHOLE] if index is None else _shards(index))]
+    return stored_sha256([file for file in files if file is not None])
+
+
+def _shards(index: Path) -> list[str]:
+    return sorted(set(json.loads(index.read_text())["weight_map"].values()))
 
 
 def _tokenizer(source: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase | None:
@@ -229,14 +271,36 @@ def _only_for_places(source: Any, **options: Any) -> None:
         )
 
 
-def _set_experts(hf: PreTrainedModel, name: str, implementation: str) -> None:
+def _choose_experts(
+    hf: PreTrainedModel, name: str, wanted: str | None, *, for_good: bool
+) -> list[str]:
+    """Set which experts function runs; a caller's own model is only lent it, pass by pass."""
+    from .forward import lend_experts
+
+    notes = []
+    runs = wanted or getattr(hf.config, "_experts_implementation", None)
+    if hf.dtype == torch.float64 and runs == "grouped_mm":
+        if wanted is not None:
+            raise ModelError(
+                f"{name}: experts_implementation = 'grouped_mm' does not compute in float64 (torch's grouped "
+                "product takes float32 and below). Use 'eager' or 'batched_mm', or another dtype."
+            )
+        wanted = "eager"
+        notes = ["experts run as 'eager', because 'grouped_mm' does not compute in float64"]
+    lend_experts(hf, None)
+    if wanted is None:
+        return notes
     try:
-        hf.set_experts_implementation(implementation)
+        if for_good:
+            hf.set_experts_implementation(wanted)
+        else:
+            lend_experts(hf, hf.get_correct_experts_implementation(wanted))
     except (ValueError, KeyError) as error:
         raise ModelError(
-            f"{name}: experts_implementation = '{implementation}' is not one of transformers': "
+            f"{name}: experts_implementation = '{wanted}' is not one of transformers': "
             f"{str(error).splitlines()[0]} Use 'eager', 'batched_mm' or 'grouped_mm'."
         ) from error
+    return notes
 
 
 @contextlib.contextmanager

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from .placement import input_device
+
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
@@ -43,7 +45,7 @@ def probe_ids(model: PreTrainedModel, n_tokens: int) -> torch.Tensor:
     low, high = min(16, vocab // 4), min(vocab, 1000)
     step = max(1, (high - low) // (n_tokens + 1))
     ids = low + (torch.arange(n_tokens) * step * 7 + 3) % max(1, high - low)
-    return ids[None].to(model.device)
+    return ids[None].to(input_device(model))
 
 
 def as_experts_call(

@@ -21,6 +21,8 @@ from torch.overrides import TorchFunctionMode
 from moeaudit.errors import ContractError, InputError
 
 from . import Model, MoELayer
+from .forward import ExpertsSeen, listening
+from .precision import not_memory, rounding
 
 Scores = Literal["kept", "remaining"]
 
@@ -143,29 +145,27 @@ def _answer(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     found: list[torch.Tensor] = []
 
-    def stop(module: Any, args: tuple, kwargs: dict) -> None:  # noqa: ARG001
-        found.extend([*args, *kwargs.values()][1:3])
+    def stop(_: MoELayer, seen: ExpertsSeen) -> None:
+        found.extend([seen.index, seen.weight])
         raise _Answered
 
     if layer.block is None:
         raise ContractError(f"{_where(layer)} sits in no MoE block that could be run. {instead}")
-    handle = layer.experts.register_forward_pre_hook(stop, prepend=True, with_kwargs=True)
     try:
-        with ban:
+        with listening([layer], stop, prepend=True), ban:
             layer.block(hidden[None])
     except _Answered:
         pass
     except (TypeError, RuntimeError, ValueError, IndexError, AttributeError) as error:
         if isinstance(error, InputError):
             raise
+        not_memory(error, f"running the router of {_where(layer)}")
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise ContractError(
             f"{_where(layer)} cannot be run on its own: {type(layer.block).__name__} at "
             f"'{layer.block_path}' does not take hidden states alone ({type(error).__name__}: {first}). "
             f"{instead}"
         ) from error
-    finally:
-        handle.remove()
     if len(found) != 2 or found[0].shape[0] != len(hidden):
         raise ContractError(
             f"{_where(layer)} cannot be run on its own: {type(layer.block).__name__} at "
@@ -249,22 +249,17 @@ def _without(layer: MoELayer, gone: list[int], scores: Scores, stack: ExitStack)
         ban.__exit__(None, None, None)
         return ban
 
-    def answered(module: Any, args: tuple, kwargs: dict) -> None:  # noqa: ARG001
+    def answered(_: MoELayer, seen: ExpertsSeen) -> None:
         if active:  # the experts may also be called on their own, with an answer already made
-            ban = stop()
-            _require_answer(layer, ban, [*args, *kwargs.values()][1].long(), instead)
+            _require_answer(layer, stop(), seen.index.long(), instead)
 
     def never_answered(module: Any, args: tuple, output: Any) -> None:  # noqa: ARG001
         if active:  # an error inside the block, or a router rerun that stopped it early
             stop()
 
     stack.callback(block.register_forward_pre_hook(start, with_kwargs=True).remove)
-    stack.callback(layer.experts.register_forward_pre_hook(answered, with_kwargs=True).remove)
+    stack.enter_context(listening([layer], answered))
     stack.callback(block.register_forward_hook(never_answered, always_call=True).remove)
-
-
-# Rounding between a router run on other rows and the same router in the model, relative.
-_ROUNDING = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 
 
 def require_reproduced(
@@ -281,7 +276,7 @@ def require_reproduced(
     again, weighs = answer_without(layer, hidden, nothing)
     (index, order), (again, order_again) = index.sort(-1), again.sort(-1)
     weight, weighs = weight.gather(-1, order), weighs.gather(-1, order_again)
-    allowed = _ROUNDING.get(weight.dtype, 1e-5) * weight.abs().amax(-1, keepdim=True)
+    allowed = rounding(weight).answer * weight.abs().amax(-1, keepdim=True)
     wrong = (index != again) | ~((weight - weighs).abs() <= allowed)
     rows = int(wrong.any(-1).sum())
     half = weight.dtype in (torch.float16, torch.bfloat16)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from moeaudit.errors import ModelError
 
+from .placement import weights_elsewhere
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -58,11 +60,16 @@ def _what_instead(source: Any) -> str:
 
 
 def _require_weights(source: Any, model: PreTrainedModel) -> None:
-    empty = [name for name, tensor in model.named_parameters() if tensor.is_meta]
+    _, empty = weights_elsewhere(model)
     if empty:
+        instead = (
+            "Build it with dispatch=True (nnsight models that run remotely cannot be audited)"
+            if hasattr(source, "trace")
+            else "Load it outside of `torch.device('meta')` or `init_empty_weights`, with from_pretrained"
+        )
         raise ModelError(
-            f"The {type(source).__name__} holds no weights yet ('{empty[0]}' and {len(empty) - 1} more are on the meta "
-            "device), as nnsight models before they are dispatched and those that run remotely. The "
-            "audit runs where it is called: build it with dispatch=True, or load the checkpoint by its "
-            "name."
+            f"The {type(source).__name__} holds no weights ('{empty[0]}' and {len(empty) - 1} more are on the meta "
+            "device, and no hook brings them when they are needed, as those of accelerate do for "
+            f"offloaded layers). An audit needs the weights where it is called. {instead}, or give the "
+            "checkpoint's name to load()."
         )

@@ -12,10 +12,11 @@ from jaxtyping import Int64
 
 from moeaudit.errors import ModelError
 from moeaudit.models import Model
+from moeaudit.models.forward import evaluating
 from moeaudit.text import TokenizedCorpus
 from moeaudit.text.for_model import tokens_for
 
-from .clean_pass import clean_pass
+from .layers import layer_records
 from .tables import routing_frame, tokens_frame
 from .trace import Facts, Trace
 
@@ -58,17 +59,19 @@ def capture_documents(
     pieces = PieceCache(model)
     for chunk in tokens_for(model, tokenized).chunks:
         ids = chunk.ids
-        logits, records = clean_pass(model, torch.from_numpy(ids)[None].to(model.device))
-        if not bool(torch.isfinite(logits).any(-1).all()) or bool(logits.isnan().any()):
-            raise ModelError(
-                f"{model.name} gives NaN logits in document {chunk.document}; finite ones were expected, and "
-                "NaN is no measurement. Load the model with dtype='float32', or leave the document out."
+        # The experts are asked again for each slot's output, with this thread's turn still held.
+        with evaluating(model.hf):
+            logits, records = layer_records(model, torch.from_numpy(ids)[None].to(model.device))
+            if not bool(torch.isfinite(logits).any(-1).all()) or bool(logits.isnan().any()):
+                raise ModelError(
+                    f"{model.name} gives NaN logits in document {chunk.document}; finite ones were expected, and "
+                    "NaN is no measurement. Load the model with dtype='float32', or leave the document out."
+                )
+            layers = {index: (model.anatomy[index], record) for index, record in records.items()}
+            tokens = tokens_frame(
+                chunk.document, chunk.domain, chunk.start, ids, pieces.of(ids), logits, domains
             )
-        layers = {index: (model.anatomy[index], record) for index, record in records.items()}
-        tokens = tokens_frame(
-            chunk.document, chunk.domain, chunk.start, ids, pieces.of(ids), logits, domains
-        )
-        routing, found = routing_frame(chunk.document, chunk.start, len(ids) - 1, layers)
+            routing, found = routing_frame(chunk.document, chunk.start, len(ids) - 1, layers)
         if reasons is not None:
             reasons.update({name: why for name, why in found.items() if name not in reasons})
         del logits, records, layers  # nothing of this chunk is held while the caller works

@@ -12,7 +12,7 @@ from moeaudit.errors import ContractError
 from moeaudit.models import Model
 from moeaudit.text.for_model import tokens_for
 
-from .clean_pass import clean_pass
+from .layers import layer_records
 from .slots import chosen_logits
 
 
@@ -38,7 +38,7 @@ def router_logits(model: Model, docs: Any, *, max_length: int | None = None) -> 
     for chunk in tokenized.chunks:
         rows = len(chunk.ids) - 1
         tokens += rows
-        _, records = clean_pass(model, torch.from_numpy(chunk.ids)[None].to(model.device))
+        _, records = layer_records(model, torch.from_numpy(chunk.ids)[None].to(model.device))
         for index, record in records.items():
             layer = model.anatomy[index]
             every = torch.arange(layer.num_experts, device=record.index.device)

@@ -8,9 +8,11 @@ from torch import Tensor
 
 from moeaudit.errors import ContractError
 from moeaudit.models import MoELayer
-from moeaudit.models.contract import slot_contributions
+from moeaudit.models.contract import slot_contributions, unexplained
+from moeaudit.models.placement import weights_here
+from moeaudit.models.precision import full
 
-from .clean_pass import LayerRecord
+from .layers import LayerRecord
 
 _ROWS_TIMES_WIDTH = 2**25  # bounds the memory of one call of the experts
 
@@ -26,14 +28,15 @@ def slot_norms(
 
     Returns:
         The norms of the first `rows` tokens, and the largest difference between the weighted sum
-        of the slots and the routed output of the pass, relative to the largest contribution.
+        of the slots and the routed output of the pass, relative to the largest sum of absolute
+        contributions.
 
     Raises:
         ContractError: if that difference exceeds what rounding explains.
     """
     top_k, d_model = record.index.shape[1], record.hidden.shape[1]
     block = max(1, _ROWS_TIMES_WIDTH // (top_k * d_model))
-    norms, worst, scale = [], 0.0, 0.0
+    norms, worst, allowed = [], 0.0, 0.0
     for start in range(0, rows, block):
         part = slice(start, min(start + block, rows))
         index, weight = record.index[part], record.weight[part]
@@ -41,21 +44,17 @@ def slot_norms(
             slots = slot_contributions(
                 layer.experts, record.hidden[part], index, torch.ones_like(weight)
             )  # [block, top_k, d_model]
-        norms.append(slots.float().norm(dim=-1))
-        contributions = slots.float() * weight.float()[..., None]
-        difference = contributions.sum(dim=1) - record.routed[part].float()
-        worst = max(worst, float(difference.abs().max()))
-        scale = max(scale, float(contributions.abs().max()))
-    relative = worst / scale if scale > 0 else worst
-    allowed = 32 * torch.finfo(record.routed.dtype).eps
-    if not relative <= allowed:
+        norms.append(full(slots).norm(dim=-1))
+        off, allowed = unexplained(slots, weight, record.routed[part])
+        worst = off if off != off else max(worst, off)  # a NaN stays
+    if not worst <= allowed:
         raise ContractError(
             f"In layer {layer.index} ({layer.experts_path}, {type(layer.experts).__name__}) the "
             f"weighted outputs of the chosen experts do not add up to the routed output: they "
-            f"differ by {relative:.1e} of the largest contribution, and {allowed:.1e} is the most that "
+            f"differ by {worst:.1e} of what is added up, and {allowed:.1e} is the most that "
             "rounding explains. The experts module is expected to be linear in the routing weights."
         )
-    return torch.cat(norms), relative
+    return torch.cat(norms), worst
 
 
 def chosen_logits(
@@ -100,14 +99,17 @@ def chosen_logits(
 
 def _linear_map(layer: MoELayer, given: Tensor) -> Tensor | None:
     """Logits recomputed from the router's own weight, where it has one of the plain shape."""
-    weight = getattr(layer.router, "weight", None)
-    if not isinstance(weight, Tensor) or weight.shape != (layer.num_experts, given.shape[1]):
-        return None
-    bias = getattr(layer.router, "bias", None)
-    with torch.no_grad():
-        logits = torch.nn.functional.linear(given.float(), weight.float())
+    router = layer.router
+    assert router is not None
+    with torch.no_grad(), weights_here(router):
+        weight, bias = getattr(router, "weight", None), getattr(router, "bias", None)
+        if not isinstance(weight, Tensor) or weight.shape != (layer.num_experts, given.shape[1]):
+            return None
+        if weight.is_meta:  # kept elsewhere by a hook that is not accelerate's
+            return None
+        logits = torch.nn.functional.linear(given.float(), weight.to(given.device).float())
         if isinstance(bias, Tensor) and bias.shape == (layer.num_experts,):
-            logits = logits + bias.float()
+            logits = logits + bias.to(given.device).float()
     return logits
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from moeaudit.models import MoELayer
 
-from .clean_pass import LayerRecord
+from .layers import LayerRecord
 from .slots import chosen_logits, slot_norms
 
 TOKEN_COLUMNS = {

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 
 from moeaudit.errors import ModelError
 from moeaudit.models import Model
-from moeaudit.models.modes import evaluating
+from moeaudit.models.forward import evaluating
 from moeaudit.models.router import without_experts
 from moeaudit.text import Chunk, TokenizedCorpus
 

@@ -14,7 +14,7 @@ import torch
 
 from moeaudit.errors import InputError, ModelError, RunError
 from moeaudit.models import Model, load
-from moeaudit.models.modes import evaluating
+from moeaudit.models.forward import evaluating
 from moeaudit.models.probe import probe_ids
 from moeaudit.models.router import without_experts
 

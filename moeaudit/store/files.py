@@ -85,9 +85,8 @@ def read_table(path: Path, columns: list[str] | None = None) -> Frame:
 def locked(folder: Path) -> Iterator[None]:
     """Hold the folder for one writer. The lock goes with the process, however it ends.
 
-    The lock file stays: were it removed, a process that waits at the old file and one that makes a
-    new file would both write. Only a folder that was made here and holds nothing else is taken
-    back after a failure. Raises RunError if another process, or another thread, holds the folder.
+    A folder that was made here and holds nothing after a failure is taken back. Raises RunError if
+    another process, or another thread, holds the folder.
     """
     made = not folder.exists()
     with _held(folder):
@@ -95,16 +94,19 @@ def locked(folder: Path) -> Iterator[None]:
             left_over.unlink(missing_ok=True)
         try:
             yield
-        except BaseException:
-            if made and [path.name for path in folder.iterdir()] == [LOCK]:
-                with suppress(OSError):  # Windows removes no open file
-                    (folder / LOCK).unlink()
+        finally:
+            with suppress(OSError):  # Windows removes no open file
+                (folder / LOCK).unlink()
+                if made and not any(folder.iterdir()):
                     folder.rmdir()
-            raise
 
 
 def _held(folder: Path) -> IO[str]:
-    """The locked lock file that is in the folder now: one removed meanwhile would lock nothing."""
+    """The lock file, locked, and surely the one that is in the folder.
+
+    Its last holder removes it. A process that had opened it before would then hold a file that
+    nobody else finds, and another would make a new one and write as well: so look again.
+    """
     path = folder / LOCK
     while True:
         folder.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,28 +88,24 @@ class ShardWriter:
             self._writer.close()
 
 
-def shard_frames(path: Path, columns: list[str] | None = None) -> Iterator[Frame]:
-    """The rows of one file, a block at a time, each with the file's facts in `attrs`."""
+def shard_frame(path: Path, columns: list[str] | None = None) -> Frame:
+    """The rows of one file, with its facts in `attrs`; of `columns`, those that it has."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    facts = facts_of(path)
     try:
         with pq.ParquetFile(path) as file:
             names = file.schema_arrow.names
             there = names if columns is None else [name for name in columns if name in names]
-            for number in range(file.num_row_groups):
-                frame = file.read_row_group(number, columns=there).to_pandas()[there]
-                if facts:
-                    frame.attrs[KEY] = facts
-                yield frame
-            if not file.num_row_groups:  # a table without a row has its columns all the same
-                yield file.schema_arrow.empty_table().to_pandas()[there]
+            frame = file.read(columns=there).to_pandas()[there]
     except (pa.ArrowException, OSError) as error:
         raise RunError(
             f"{path} cannot be read as Parquet ({error}). Delete it and run the same command again, "
             "which recomputes this shard only."
         ) from error
+    if facts := facts_of(path):
+        frame.attrs[KEY] = facts
+    return frame
 
 
 def shard_columns(path: Path) -> list[str]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from moeaudit.errors import RunError
 
 from .files import file_sha256, read_table, replacing, write_json
-from .shard import ShardWriter, facts_of, shard_columns, shard_frames
+from .shard import ShardWriter, facts_of, shard_columns, shard_frame
 
 if TYPE_CHECKING:
     from moeaudit.frames import Frame
@@ -147,13 +147,13 @@ class Shards:
         return [facts_of(path) for path in self._paths()]
 
     def frames(self, columns: list[str] | None = None) -> Iterator[Frame]:
-        """The finished shards in order, a frame at a time; one of many rows comes in several.
+        """The finished shards in order, a frame at a time: the documents of each are whole in it.
 
         Raises RunError for a shard that is not what was written, and for columns that are nowhere.
         """
         self._require_columns(columns)
         for path in self._paths():
-            yield from shard_frames(path, columns)
+            yield shard_frame(path, columns)
 
     def read(self, columns: list[str] | None = None) -> Frame:
         """The whole table. Raises RunError if there is no shard, or as `frames` does."""

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
-from made import tiny_moe
+from made import budgets, tiny_moe
 
 import moeaudit as ma
 from moeaudit.causal import streaming
@@ -244,13 +244,18 @@ def test_a_shard_of_one_long_document_is_never_whole_in_memory(model, whole, tmp
         largest.append(self._held_rows)
         flush(self)
 
-    monkeypatch.setattr(shard, "ROWS", 20)
+    for module in (shard, streaming):
+        monkeypatch.setattr(module, "ROWS", 20)
+    budgets.use(monkeypatch, residuals=1)  # one position at a time: 9 rows
     monkeypatch.setattr(shard.ShardWriter, "_flush", watched)
     one_document = len(whole) // len(DOCS)
-    stored = ma.ablate(model, DOCS, out=tmp_path / "e")
-    assert max(largest) <= one_document < stored.rows  # a walk gives no more than this at once
-    assert max(len(frame) for frame in stored.frames()) <= one_document
-    pd.testing.assert_frame_equal(pd.DataFrame(stored.read()), pd.DataFrame(whole))
+    stored = ma.ablate(model, DOCS[:2], out=tmp_path / "e")
+    assert max(largest) < 20 + 9 < one_document
+    whole_documents = [frame["document"].unique().tolist() for frame in stored.frames()]
+    assert whole_documents == [[0], [1]]
+    pd.testing.assert_frame_equal(
+        pd.DataFrame(stored.read()), pd.DataFrame(whole.head(2 * one_document)), atol=1e-5
+    )
 
 
 def test_groups_are_smaller_where_a_document_has_many_rows(model, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -42,6 +43,17 @@ def test_the_question_is_what_was_asked(model):
     assert set(asked.outcomes) <= set(table.columns)
     assert ma.ablate(model, DOCS, ma.Everywhere(ma.Zero())).question.scope == "document"
     assert ma.ablate(model, DOCS, ma.Without({0: [1]})).question.scope == "model"
+
+
+def test_the_engine_is_the_one_that_ran(model, effects):
+    assert effects.engine.startswith("wavefront") and effects.notes == []
+    everywhere = ma.ablate(model, DOCS, ma.Everywhere(ma.Zero()))
+    assert "full forwards" in everywhere.engine and everywhere.notes == []
+    both = ma.Effects.of(
+        pd.DataFrame(effects), replace(effects.facts, engine="full forwards", notes=("slower",))
+    )
+    both = pd.concat([effects, both])  # one question, two engines
+    assert both.engine == f"{effects.engine}; then full forwards" and both.notes == ["slower"]
 
 
 def test_a_decomposition_names_its_own_outcomes(model):

@@ -13,7 +13,7 @@ from made import tiny_moe
 import moeaudit as ma
 from moeaudit.errors import ContractError, InputError
 from moeaudit.observe import Facts, Trace, capture, capture_documents
-from moeaudit.observe.clean_pass import clean_pass
+from moeaudit.observe.layers import layer_records
 from moeaudit.observe.slots import chosen_logits, slot_norms
 from moeaudit.text import Corpus, Document, tokenize
 
@@ -128,7 +128,7 @@ def test_slot_order_is_not_trusted(monkeypatch):
 
 def test_contributions_add_up_to_the_routed_output(captured):
     model, _ = captured
-    _, records = clean_pass(model, torch.from_numpy(DOCUMENTS[2])[None])
+    _, records = layer_records(model, torch.from_numpy(DOCUMENTS[2])[None])
     for index, record in records.items():
         _, relative = slot_norms(model.anatomy[index], record, len(DOCUMENTS[2]))
         assert relative <= 2e-6
@@ -136,7 +136,7 @@ def test_contributions_add_up_to_the_routed_output(captured):
 
 def test_a_layer_that_is_not_linear_in_its_weights_is_refused(captured):
     model, _ = captured
-    _, records = clean_pass(model, torch.from_numpy(DOCUMENTS[2])[None])
+    _, records = layer_records(model, torch.from_numpy(DOCUMENTS[2])[None])
     index, record = next(iter(records.items()))
     record.routed = record.routed * 1.001
     with pytest.raises(ContractError, match=f"layer {index}.*do not add up"):
@@ -147,7 +147,7 @@ def test_a_layer_that_is_not_linear_in_its_weights_is_refused(captured):
 def test_probabilities_are_not_taken_for_logits(captured, squash):
     # transformers 5.0 to 5.5.4 return softmaxed values in the place of the router's logits.
     model, _ = captured
-    _, records = clean_pass(model, torch.from_numpy(DOCUMENTS[2])[None])
+    _, records = layer_records(model, torch.from_numpy(DOCUMENTS[2])[None])
     index, record = next(iter(records.items()))
     layer = model.anatomy[index]
     expected, reason = chosen_logits(layer, record)
@@ -163,7 +163,7 @@ def test_probabilities_are_not_taken_for_logits(captured, squash):
 
 def test_a_router_without_logits_gives_null_and_a_reason(captured):
     model, _ = captured
-    _, records = clean_pass(model, torch.from_numpy(DOCUMENTS[2])[None])
+    _, records = layer_records(model, torch.from_numpy(DOCUMENTS[2])[None])
     index, record = next(iter(records.items()))
     given, output = record.router_calls[0]
     record.router_calls[0] = (given, (output[0] ** 2 + 1.0, *output[1:]))

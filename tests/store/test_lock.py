@@ -60,6 +60,7 @@ def test_a_process_that_waited_at_the_lock_file_and_a_later_one_never_both_write
         waiting.communicate("\n", timeout=60)
     with locked(tmp_path):  # and afterwards the folder is free
         pass
+    assert not list(tmp_path.iterdir())  # the lock file goes with its holder
 
 
 def test_a_lock_file_that_was_removed_meanwhile_locks_nothing(tmp_path):
@@ -71,7 +72,7 @@ def test_a_lock_file_that_was_removed_meanwhile_locks_nothing(tmp_path):
     assert waiting is not None and not folder.exists()
     try:
         assert go_on(waiting) == "in\n"  # in a folder, and at a lock file, of its own
-        assert (folder / LOCK).exists()
+        assert (folder / LOCK).exists()  # and a third finds it
         with pytest.raises(RunError, match="Another process is writing"), locked(folder):
             pass
     finally:

@@ -76,14 +76,15 @@ def test_facts_of_a_frame_stand_in_the_files_own_metadata(tmp_path):
     assert shards.read().attrs == frame.attrs
 
 
-def test_a_shard_written_in_blocks_is_read_in_blocks(tmp_path, monkeypatch):
+def test_a_shard_written_in_blocks_is_read_as_one(tmp_path, monkeypatch):
     monkeypatch.setattr(shard, "ROWS", 4)
     shards = Shards(tmp_path)
     with shards.writing(0) as one:
         for start in range(0, 6, 2):
             one.add(FRAME.iloc[start : start + 2])
         one.facts = {"said": "at the end"}
-    assert [len(frame) for frame in shards.frames()] == [4, 2]
+    assert pq.ParquetFile(tmp_path / "00000.parquet").num_row_groups == 2
+    assert [len(frame) for frame in shards.frames()] == [6]  # its documents are whole
     pd.testing.assert_frame_equal(shards.read(), FRAME)
     assert shards.rows == 6 and shards.facts == [{"said": "at the end"}]
 

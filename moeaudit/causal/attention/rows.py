@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 
-_SCORES = 1 << 22  # attention scores held at once
+from moeaudit.models.precision import full
+
+SCORES = 1 << 22  # attention scores held at once
 
 
 @dataclass
@@ -32,8 +34,12 @@ def attend_rows(
     key: Float[torch.Tensor, "1 kv_heads rows d_key"],
     value: Float[torch.Tensor, "1 kv_heads rows d_value"],
     kwargs: dict[str, Any],
+    scores: int = SCORES,
 ) -> Float[torch.Tensor, "1 rows heads d_value"]:
-    """Attention of rows in the order (position, row, step); step i of a row stands at `at[:, i]`."""
+    """Attention of rows in the order (position, row, step); step i of a row stands at `at[:, i]`.
+
+    At most `scores` attention scores stand at once: some positions, or some rows of one position.
+    """
     (count, steps), kv_heads, width = at.shape, key.shape[1], query.shape[-1]
     groups = query.shape[1] // kv_heads
     scaling = kwargs.get("scaling")
@@ -42,29 +48,27 @@ def attend_rows(
     k = key[0].reshape(kv_heads, 1, count, rows, steps, width)
     v = value[0].reshape(kv_heads, 1, count, rows, steps, -1)
     block = _lone if steps == 1 else _suffix
-    size = kv_heads * groups * rows * steps * (clean.key.shape[1] + steps)
-    step = max(1, _SCORES // size)
+    each = kv_heads * groups * steps * (clean.key.shape[1] + steps)  # scores of one row
+    step, some = max(1, scores // (each * rows)), max(1, min(rows, scores // each))
+    # Fused kernels keep scores and sums of half precision in float32 as well.
     clean, given = _precise(clean), value.dtype
-    q, k, v = _full(q), _full(k), _full(v)
+    q, k, v = full(q), full(k), full(v)
     out = []
     for a in range(0, count, step):
-        part = slice(a, a + step)
-        mine = (q[:, :, part], k[:, :, part], v[:, :, part])
-        out.append(block(clean, at[part], *mine, scaling, kwargs))
+        part, cut = slice(a, a + step), []
+        for b in range(0, rows, some):
+            here = (slice(None), slice(None), part, slice(b, b + some))
+            cut.append(block(clean, at[part], q[here], k[here], v[here], scaling, kwargs))
+        out.append(torch.cat(cut, 3) if len(cut) > 1 else cut[0])
     heads_last = torch.cat(out, 2).reshape(kv_heads * groups, count * rows * steps, -1)
     return heads_last.transpose(0, 1)[None].contiguous().to(given)
-
-
-def _full(x: torch.Tensor) -> torch.Tensor:
-    """At least float32: fused kernels keep scores and sums of half precision in it as well."""
-    return x if x.dtype == torch.float64 else x.float()
 
 
 def _precise(clean: CleanKeys) -> CleanKeys:
     if clean.key.dtype in (torch.float32, torch.float64):
         return clean
     # A half-precision mask ends at its own lowest number, which is low enough.
-    return CleanKeys(_full(clean.key), _full(clean.value), _full(clean.mask))
+    return CleanKeys(full(clean.key), full(clean.value), full(clean.mask))
 
 
 def _lone(
@@ -146,4 +150,4 @@ def _softmax(scores: torch.Tensor, value: torch.Tensor, kwargs: dict[str, Any]) 
         sink = sinks.reshape(*scores.shape[:2], *[1] * (len(rest) + 1))
         sink = sink.expand(*scores.shape[:2], *rest, 1)
         scores = torch.cat([scores, sink.to(scores.dtype)], -1)
-    return torch.softmax(scores, -1, dtype=torch.float32).to(value.dtype)[..., :keys]
+    return torch.softmax(scores, -1).to(value.dtype)[..., :keys]

@@ -8,6 +8,8 @@ from typing import Any, ClassVar, Literal
 
 from moeaudit.errors import InputError
 
+from .routing import Operator
+
 Scope = Literal["position", "document", "model"]
 
 # By class name, then by where the class is defined: a notebook may run a definition again.
@@ -49,12 +51,12 @@ class BaseOperator:
         return {"operator": type(self).__name__, **values}
 
     @classmethod
-    def restored(cls, arguments: Mapping[str, Any], held_out: Any) -> BaseOperator:  # noqa: ARG003
+    def restored(cls, arguments: Mapping[str, Any], held_out: Any) -> Any:  # noqa: ARG003
         """The operator from what `to_dict` wrote, less its class. `held_out` is for those that need it."""
         return cls(**{name: _read(value) for name, value in arguments.items()})
 
 
-def from_dict(values: Mapping[str, Any], *, held_out: Any = None) -> BaseOperator:
+def from_dict(values: Mapping[str, Any], *, held_out: Any = None) -> Operator:
     """The operator that `to_dict` wrote down.
 
     `held_out` are the expert outputs of `MeanOutput` and `Resample`, which are too large to be

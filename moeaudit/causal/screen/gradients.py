@@ -19,15 +19,15 @@ from jaxtyping import Float, Int
 
 from moeaudit.errors import InputError, ModelError
 from moeaudit.models import Model, MoELayer
-from moeaudit.models.forward import answering
-from moeaudit.models.modes import evaluating
+from moeaudit.models.forward import answering, evaluating
 from moeaudit.text.for_model import tokens_for
 
 from ..attention.own_token import own_token_attention
+from ..attention.registry import ATTENTION_TURN
 from ..attention.reroute import RowsDoNotHold
 from ..operators.routing import rank_order
 from ..operators.weights import Zero
-from ..walk.engine import _ONE_AT_A_TIME, plan_for, replay_for, walk
+from ..walk.engine import plan_for, replay_for, walk
 from .screened import Screened, agreement
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def slot_gradients(
 
         return answering(layer, answer)
 
-    with _ONE_AT_A_TIME, evaluating(model.hf), _no_weight_gradients(model), ExitStack() as stack:
+    with evaluating(model.hf), ATTENTION_TURN, _no_weight_gradients(model), ExitStack() as stack:
         for layer in layers:
             stack.enter_context(nudge(layer))
         if one_pass:

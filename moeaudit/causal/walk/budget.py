@@ -8,6 +8,7 @@ import torch
 
 from moeaudit.models import Model, MoELayer
 
+from ..attention.rows import SCORES
 from ..outcomes.compare import AT_ONCE
 
 
@@ -23,7 +24,7 @@ class Budget:
     layer_rows: int = 2048  # rows that go through a layer at once
     expert_rows: int = 8192  # (position, expert) pairs evaluated at once
     gathered: int = 1 << 28  # bytes of expert weights that batched_mm may copy at once
-    scores: int = 1 << 22  # attention scores held at once
+    scores: int = SCORES  # attention scores held at once
     logits: int = 1 << 23  # logits of rows held at once
     compared: int = AT_ONCE  # logits compared at once
     copied_tokens: int = 1 << 14  # tokens of one batch of copies, one edit a copy

@@ -6,17 +6,10 @@ from typing import Any
 
 import torch
 
+from moeaudit.models.precision import rounding
+
 from ..attention.reroute import RowsDoNotHold, RowState
 from .wavefront import Wavefront
-
-# Error allowed: a share of what the layer does to its input, and of the size of its output. A layer
-# that mixes tokens outside of attention is off by about as much as it does.
-_ALLOWED = {
-    torch.float64: (1e-7, 1e-12),
-    torch.float32: (5e-5, 5e-6),
-    torch.float16: (0.02, 5e-3),
-    torch.bfloat16: (0.05, 2e-2),
-}
 
 
 class LoneRows(Wavefront):
@@ -27,14 +20,16 @@ class LoneRows(Wavefront):
     """
 
     def check(self) -> None:
-        """Raise RowsDoNotHold, naming the layer, if some layer above the first MoE layer mixes."""
+        """Raise RowsDoNotHold, naming the layer, if the first MoE layer or one above it mixes."""
         self.errors: dict[int, float] = {}
         self.run_clean()
         first = min(self.selected)
         for i, error in self.errors.items():
-            if i > first and not error <= 1:
+            if i >= first and not error <= 1:
                 layer = self.plan.model.anatomy.decoder_layers[i]
-                hooked = len(layer._forward_hooks) + len(layer._forward_pre_hooks)  # noqa: SLF001
+                hooks = (*layer._forward_hooks.values(), *layer._forward_pre_hooks.values())  # noqa: SLF001
+                # This package's own (those that widen a half-precision layer) are no part of the model.
+                hooked = any(not str(h.__module__).startswith("moeaudit.") for h in hooks)
                 why = (
                     "carries hooks that rows cannot follow"
                     if hooked
@@ -58,7 +53,8 @@ class LoneRows(Wavefront):
             # Rounding follows the size of the numbers; what is carried over follows the layer's work.
             done = float((clean_out - clean_in).float().abs().max())
             size = float(clean_out.float().abs().max())
-            share, floor = _ALLOWED.get(self.plan.model.dtype, _ALLOWED[torch.float32])
+            # A layer that mixes tokens outside of attention is off by about as much as it does.
+            share, floor = rounding(clean_out).row
             allowed = max(share * done + floor * size, 1e-30)
             off = max(float((x - clean_out).float().abs().max()) for x in (alone, beside))
             self.errors[i] = off / allowed

@@ -85,6 +85,9 @@ class Walked:
     about: dict[str, torch.Tensor] = field(default_factory=dict)
     # How far rows that were carried without an edit end from the clean forward, nats.
     drift: float = 0.0
+    # Which engine computed these rows, in words, and whether it is the slower of two.
+    engine: str = ""
+    slower: bool = False
 
 
 def walked(

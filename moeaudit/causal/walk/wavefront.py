@@ -79,7 +79,10 @@ class Wavefront:
     def run_clean(self, then: Callable[[torch.Tensor], Any] | None = None) -> Any:
         """One forward of the clean tokens with the walk's hooks in place; `then` gets its logits."""
         model = self.plan.model
-        with row_attention(model.hf, self.ids.shape[1]) as state, ExitStack() as stack:
+        with (
+            row_attention(model.hf, self.ids.shape[1], self.plan.budget.scores) as state,
+            ExitStack() as stack,
+        ):
             for i, layer in enumerate(model.anatomy.decoder_layers):
                 hook = self._on_layer(i, state)
                 stack.callback(layer.register_forward_hook(hook, with_kwargs=True).remove)

@@ -17,7 +17,7 @@ from moeaudit.causal.operators.without import Without
 from moeaudit.causal.walk.forwards import applied
 from moeaudit.errors import InputError, ModelError
 from moeaudit.frames import Frame
-from moeaudit.observe.clean_pass import clean_pass
+from moeaudit.observe.layers import layer_records
 from moeaudit.observe.slots import slot_norms
 from moeaudit.observe.tables import prediction_columns
 
@@ -64,7 +64,7 @@ def read(
     with inside, torch.no_grad():
         for chunk in texts.chunks:
             ids = torch.from_numpy(chunk.ids)[None].to(reader.device)
-            logits, records = clean_pass(reader, ids)
+            logits, records = layer_records(reader, ids)
             rows = len(chunk.ids) - 1
             logits, target = logits[:rows], ids[0, 1:]
             if bool(logits.isnan().any()):

@@ -60,6 +60,28 @@ def test_cut_rows_are_the_same_rows(architecture, operator, horizon, monkeypatch
         assert (pieces.tokens_after == whole.tokens_after).all()
 
 
+@pytest.mark.parametrize("horizon", [0, 2])
+def test_attention_scores_are_cut_by_rows(horizon, monkeypatch):
+    from moeaudit.causal.attention import rows
+
+    model, ids = tiny_moe.load("olmoe"), tiny_moe.ids(9)
+    whole = ma.ablate(model, [ids], horizon=horizon)
+    largest = 0
+
+    def watched(scores, *given):
+        nonlocal largest
+        largest = max(largest, scores.numel())
+        return real(scores, *given)
+
+    real = rows._softmax
+    monkeypatch.setattr(rows, "_softmax", watched)
+    at_most = 3 * model.hf.config.num_attention_heads * (1 + horizon) * (len(ids) + 1 + horizon)
+    budgets.use(monkeypatch, scores=at_most)
+    pieces = ma.ablate(model, [ids], horizon=horizon)
+    assert at_most // 3 <= largest <= at_most  # about three rows of one position
+    np.testing.assert_allclose(pieces.delta_nll, whole.delta_nll, atol=1e-5)
+
+
 def test_rows_beyond_the_budget_walk_in_groups(monkeypatch):
     model, ids = tiny_moe.load("olmoe"), tiny_moe.ids(7)
     whole = ma.ablate(model, [ids], ma.Swap("all"))

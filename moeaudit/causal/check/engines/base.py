@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from moeaudit.errors import InputError, ModelError
 from moeaudit.models import Model
-from moeaudit.models.modes import evaluating
+from moeaudit.models.forward import evaluating
 
 from ...operators.draws import document_key
 from ...operators.routing import Operator

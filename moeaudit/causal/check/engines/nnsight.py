@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from moeaudit.errors import InputError
 from moeaudit.models import Model, MoELayer
-from moeaudit.models.anatomy import Anatomy
-from moeaudit.models.known import known_anatomy
+from moeaudit.models.anatomy import Anatomy, known_anatomy
 
 from ..edits import edits_of
 from ..row import Edit, Row, edited_slots, with_vector

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from moeaudit.errors import InputError, ModelError
 from moeaudit.models import Model, MoELayer
-from moeaudit.models.anatomy import Anatomy
-from moeaudit.models.known import known_anatomy, remember
+from moeaudit.models.anatomy import Anatomy, known_anatomy, remember
 
 from ..edits import CannotExpress, edits_of
 from ..row import Change, Edit, Row, edited_weights, with_vector
@@ -152,7 +151,7 @@ def _anatomy(model: Any) -> Anatomy:
     from transformers import PreTrainedModel
 
     from moeaudit.models.find import find_anatomy
-    from moeaudit.models.modes import evaluating
+    from moeaudit.models.forward import evaluating
 
     if isinstance(model, Model):
         return model.anatomy

@@ -1,4 +1,4 @@
-"""One clean forward of one chunk, with everything the MoE layers did along the way.
+"""What each MoE layer did in the clean pass over one chunk.
 
 All of it is read through hooks on the experts, the router and the decoder layer, so nothing here
 knows an architecture. The hooks are gone when the pass is over, also when it fails.
@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from moeaudit.errors import ContractError
 from moeaudit.models import Model, MoELayer
-from moeaudit.models.modes import evaluating
+from moeaudit.models.forward import ExpertsSeen, clean_pass, evaluating, listening
+from moeaudit.models.precision import units
 
 
 @dataclass
@@ -36,7 +36,7 @@ class LayerRecord:
     residual_reason: str | None = None
 
 
-def clean_pass(
+def layer_records(
     model: Model, ids: Int64[Tensor, "1 time"]
 ) -> tuple[Float[Tensor, "time vocab"], dict[int, LayerRecord]]:
     """Logits of one chunk and one record per MoE layer, keyed by decoder layer index.
@@ -45,10 +45,10 @@ def clean_pass(
         ContractError: an MoE layer whose experts were not called exactly once in the forward.
     """
     watchers = [LayerWatcher(model, layer) for layer in model.anatomy.layers]
-    with torch.no_grad(), evaluating(model.hf), contextlib.ExitStack() as stack:
+    with evaluating(model.hf), contextlib.ExitStack() as stack:
         for watcher in watchers:
             stack.enter_context(watcher.watching())
-        logits = model.hf(input_ids=ids, use_cache=False).logits[0]
+        logits, _ = clean_pass(model, (), ids)
     return logits, {watcher.layer.index: watcher.record() for watcher in watchers}
 
 
@@ -59,7 +59,7 @@ class LayerWatcher:
         self.layer = layer
         self.decoder_layer = model.hf.get_submodule(layer.path)
         self.block = model.hf.get_submodule(layer.experts_path.rpartition(".")[0])
-        self.calls: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.calls: list[ExpertsSeen] = []
         self.routed: list[Tensor] = []
         self.router_calls: list[tuple[Tensor, Any]] = []
         self.earlier: list[tuple[Tensor, Tensor]] = []  # (input, output) of modules before experts
@@ -70,7 +70,6 @@ class LayerWatcher:
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
         handles = [
-            self.layer.experts.register_forward_pre_hook(self._experts_called),
             self.layer.experts.register_forward_hook(self._experts_done),
             self.block.register_forward_hook(
                 lambda _module, _args, output: setattr(self, "block_output", _first(output))
@@ -79,14 +78,13 @@ class LayerWatcher:
         ]
         if self.layer.router is not None:
             handles.append(
-                self.layer.router.register_forward_hook(
-                    lambda _module, args, output: self.router_calls.append((args[0], output))
-                )
+                self.layer.router.register_forward_hook(self._router_done, with_kwargs=True)
             )
         for module in self._candidates():
-            handles.append(module.register_forward_hook(self._module_called))
+            handles.append(module.register_forward_hook(self._module_called, with_kwargs=True))
         try:
-            yield
+            with listening([self.layer], self._experts_called):
+                yield
         finally:
             for handle in handles:
                 handle.remove()
@@ -98,16 +96,20 @@ class LayerWatcher:
             if module is not self.decoder_layer and module not in block:
                 yield module
 
-    def _module_called(self, _module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        tensors = args and isinstance(args[0], Tensor) and isinstance(output, Tensor)
-        if tensors and args[0].shape == output.shape and not self.calls:
-            self.earlier.append((args[0], output))
+    def _module_called(self, _module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+        given = next(iter((*args, *kwargs.values())), None)
+        tensors = isinstance(given, Tensor) and isinstance(output, Tensor)
+        if tensors and given.shape == output.shape and not self.calls:
+            self.earlier.append((given, output))
 
-    def _experts_called(self, _module: nn.Module, args: tuple[Any, ...]) -> None:
-        hidden, index, weight = args
-        hidden = hidden.reshape(-1, hidden.shape[-1])
+    def _router_done(self, _module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+        self.router_calls.append((next(iter((*args, *kwargs.values()))), output))
+
+    def _experts_called(self, _layer: MoELayer, seen: ExpertsSeen) -> None:
+        hidden = seen.hidden.reshape(-1, seen.hidden.shape[-1])
         rows = len(hidden)
-        self.calls.append((hidden, index.reshape(rows, -1), weight.reshape(rows, -1)))
+        answer = (seen.index.reshape(rows, -1), seen.weight.reshape(rows, -1))
+        self.calls.append(ExpertsSeen(hidden, *answer))
         # The norm in front of the block is the module whose output the experts read; what went
         # into it is the residual stream. Identities (dropout in evaluation mode) are passed over.
         for before, after in self.earlier:
@@ -131,7 +133,7 @@ class LayerWatcher:
             self.residual_reason = "the experts' block is not a module inside the decoder layer"
         else:
             expected = residual + block.reshape(residual.shape)
-            tolerance = 64 * torch.finfo(residual.dtype).eps * float(expected.abs().max())
+            tolerance = units(residual, 64) * float(expected.abs().max())
             if float((after.reshape(residual.shape) - expected).abs().max()) <= tolerance:
                 self.residual = residual
             else:
@@ -145,11 +147,11 @@ class LayerWatcher:
                 "forward. Expected exactly one call per layer; a model that runs its experts "
                 "several times, or not at all, cannot be captured."
             )
-        hidden, index, weight = self.calls[0]
+        seen = self.calls[0]
         return LayerRecord(
-            hidden,
-            index,
-            weight,
+            seen.hidden,
+            seen.index,
+            seen.weight,
             self.routed[0],
             self.router_calls,
             self.residual,

@@ -1,0 +1,218 @@
+"""Can rows stand for full forwards in this model? Measured on a short text, cell by cell."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+
+from moeaudit.models import Model, MoELayer
+from moeaudit.models.forward import ExpertsSeen, answering, clean_pass
+from moeaudit.models.precision import is_half, not_memory, rounding
+from moeaudit.models.probe import probe_ids
+
+from ..attention.reroute import RowsDoNotHold
+from ..operators.weights import Zero
+from ..outcomes.compare import compare
+from .full_precision import in_float32
+from .layout import Layout, layer_layout
+from .lone_rows import LoneRows
+from .plan import Walked, WalkPlan
+from .wavefront import Wavefront
+
+TOKENS = 13
+CELLS = 64  # how many effects are computed by full forwards too, spread over layers and ranks
+_SEED = 0
+_LOG = logging.getLogger("moeaudit")
+_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """The engine chosen for a model, and the evidence.
+
+    `largest_difference` is in nats, between wavefront and full forwards on a short text; None
+    where the wavefront could not run at all. `reason` is None for the wavefront.
+    """
+
+    engine: Literal["wavefront", "full forwards"]
+    reason: str | None
+    largest_difference: float | None
+    layout: Layout
+    residual_scale: dict[int, float | None]
+
+    def __str__(self) -> str:
+        if self.engine == "wavefront":
+            checked = f"{self.largest_difference:.1e} nats against full forwards on {TOKENS} tokens"
+            return f"wavefront replay (checked to {checked})"
+        return f"batched full forwards, exact and slower, because {self.reason}"
+
+
+def choose(model: Model) -> Replay:
+    """The engine for `model`; a half-precision model must pass in float32 first.
+
+    Raises OutOfMemory, of which no verdict is made.
+    """
+    _LOG.info("%s: comparing rows with full forwards on %d tokens", model.name, TOKENS)
+    replay = _in_float32(model) if is_half(model.dtype) else None
+    if replay is None:
+        replay = _choose(model)
+    _LOG.info("%s: %s", model.name, replay)
+    return replay
+
+
+def _in_float32(model: Model) -> Replay | None:
+    """The verdict in float32 if it is against rows, else None."""
+    try:
+        with in_float32(model):
+            replay = _choose(model)
+    except _ERRORS as error:
+        not_memory(error, f"checking {model.name} in float32")
+        reason = (
+            f"it could not be checked in float32 ({_first(error)}), and half precision hides mixing"
+        )
+        return Replay("full forwards", reason, None, [], dict.fromkeys(model.anatomy.indices))
+    return replay if replay.engine == "full forwards" else None
+
+
+@torch.no_grad()
+def _choose(model: Model) -> Replay:
+    everything = list(model.anatomy.layers)
+    ids = probe_ids(model.hf, TOKENS)
+    positions = torch.arange(TOKENS - 1, device=ids.device)
+    unknown: dict[int, float | None] = dict.fromkeys(model.anatomy.indices)
+    try:
+        layout = layer_layout(model)
+        plan = WalkPlan(model, everything, Zero(), layout, unknown)
+        LoneRows(plan, ids, positions).check()
+        plan = replace(plan, residual_scale=_residual_scale(plan, ids, positions))
+        rows = Wavefront(plan, ids, positions).run()
+    except RowsDoNotHold as refusal:
+        return Replay("full forwards", str(refusal), None, [], unknown)
+    except _ERRORS as error:
+        # A layer that cannot even be called with rows; the message is kept for the user.
+        not_memory(error, f"trying rows in {model.name}")
+        reason = f"its decoder layers do not take lone rows ({_first(error)})"
+        return Replay("full forwards", reason, None, [], unknown)
+    scale = plan.residual_scale
+    difference, largest = _compared(model, ids, rows)
+    floor, share = rounding(model).effect
+    if not difference <= floor + share * largest:
+        reason = (
+            "rows and full forwards disagree on a short text (by "
+            f"{difference:.1e} nats): it mixes tokens, or carries state between layers, outside of attention"
+        )
+        return Replay("full forwards", reason, difference, layout, scale)
+    return Replay("wavefront", None, difference, layout, scale)
+
+
+def _residual_scale(
+    plan: WalkPlan, ids: torch.Tensor, positions: torch.Tensor
+) -> dict[int, float | None]:
+    """How the routed output enters each layer's output, measured on a short text.
+
+    1 for a plain residual, Granite's multiplier for Granite; None where a removal does not come
+    out as a multiple of the removed contribution, or where half precision blurs the answer.
+    """
+    if is_half(plan.model.dtype):
+        return dict(plan.residual_scale)
+    rerun = Wavefront(plan, ids, positions, keep_births=True)
+    rerun.run()
+    ones = replace(plan, residual_scale=dict.fromkeys(plan.residual_scale, 1.0))
+    zeros = replace(plan, residual_scale=dict.fromkeys(plan.residual_scale, 0.0))
+    walks = [Wavefront(p, ids, positions, keep_births=True) for p in (ones, zeros)]
+    try:
+        for each in walks:
+            each.run()
+    except RuntimeError as error:
+        not_memory(error, f"measuring the residual stream of {plan.model.name}")
+        return dict(plan.residual_scale)  # the routed output is not shaped like the residual
+    scales: dict[int, float | None] = {}
+    for moved, one, still in zip(rerun.births, walks[0].births, walks[1].births):
+        true, added = moved.hidden - still.hidden, one.hidden - still.hidden
+        alpha = float((true * added).sum() / (added * added).sum().clamp_min(1e-30))
+        left = float((true - alpha * added).abs().max())
+        allowed = 1e-4 * float(true.abs().max()) + 1e-6 * float(still.hidden.abs().max())
+        snapped = 1.0 if abs(alpha - 1) < 1e-4 else alpha
+        scales[moved.layer] = snapped if left <= allowed else None
+    return scales
+
+
+def _first(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or ['no message'])[0]}"
+
+
+@dataclass(frozen=True)
+class _Cell:
+    layer: MoELayer
+    position: int
+    rank: int
+
+
+def _compared(model: Model, ids: torch.Tensor, rows: Walked) -> tuple[float, float]:
+    """Largest difference between rows and full forwards in sampled cells, and the largest effect, nats."""
+    cells = _sampled(model, len(rows.positions))
+    _, seen = clean_pass(model, [cell.layer for cell in cells], ids)
+    logits = _removed(model, ids, cells, seen)  # (1 + cells, tokens, vocab)
+    at = torch.tensor([cell.position for cell in cells], device=logits.device)
+    copy = torch.arange(1, 1 + len(cells), device=logits.device)
+    full = compare(logits[0, at].clone(), logits[copy, at][:, None], ids[0, at + 1].to(at.device))
+    column = torch.tensor(
+        [int((rows.layer == cell.layer.index).nonzero()[0]) + cell.rank for cell in cells],
+        device=at.device,
+    )
+    mine = [x[at, column] for x in (rows.outcomes.delta_nll, rows.outcomes.kl)]
+    theirs = [x[:, 0] for x in (full.delta_nll, full.kl)]
+    difference = max(float((a - b).abs().max()) for a, b in zip(mine, theirs))
+    return difference, float(full.delta_nll.abs().max())
+
+
+def _sampled(model: Model, positions: int) -> list[_Cell]:
+    """Up to `CELLS` cells, the same for the same model: every layer in turn, then at random."""
+    rng = np.random.default_rng(_SEED)
+    layers = model.anatomy.layers
+    per_layer = [
+        rng.permutation([(p, r) for p in range(positions) for r in range(layer.top_k)]).tolist()
+        for layer in layers
+    ]
+    order = [
+        _Cell(layers[i], *per_layer[i][turn])
+        for turn in range(max(len(cells) for cells in per_layer))
+        for i in rng.permutation(len(layers)).tolist()
+        if turn < len(per_layer[i])
+    ]
+    return order[:CELLS]
+
+
+def _removed(
+    model: Model, ids: torch.Tensor, cells: list[_Cell], seen: dict[int, ExpertsSeen]
+) -> torch.Tensor:
+    """Logits of the document as it is, and once for each cell with that cell's expert removed."""
+    tokens = ids.shape[1]
+
+    def without(layer: MoELayer):
+        order = seen[layer.index].weight.argsort(dim=-1, descending=True, stable=True)
+        mine = [(c, cell) for c, cell in enumerate(cells, 1) if cell.layer is layer]
+        rows = torch.tensor([c * tokens + cell.position for c, cell in mine], device=ids.device)
+        slots = torch.stack([order[cell.position, cell.rank] for _, cell in mine])
+
+        def answer(
+            hidden: torch.Tensor,  # noqa: ARG001
+            index: torch.Tensor,
+            weight: torch.Tensor,
+        ) -> tuple[torch.Tensor, torch.Tensor]:
+            weight = weight.clone()
+            weight[rows.to(weight.device), slots.to(weight.device)] = 0.0
+            return index, weight
+
+        return answer
+
+    with ExitStack() as stack:
+        for layer in {cell.layer.index: cell.layer for cell in cells}.values():
+            stack.enter_context(answering(layer, without(layer)))
+        copies = ids.expand(1 + len(cells), -1)
+        return model.hf(input_ids=copies, use_cache=False).logits
