@@ -29,6 +29,7 @@ from moeaudit.report.pages.sheet import Sheet
 from moeaudit.report.pages.tables import Column, rows_of, table
 from moeaudit.report.words.numbers import fixed, percent
 from moeaudit.stats.clustered import Clustered
+from moeaudit.text.for_model import first_tokens
 
 MODELS = ("tiny-olmoe", "tiny-qwen2-moe", "tiny-deepseek-v2")
 KEYS = ["document", "position", "layer", "rank", "expert"]
@@ -47,19 +48,13 @@ def operators(model: ma.Model, held_out: list[np.ndarray], seed: int) -> dict[st
     }
 
 
-def pieces(model: ma.Model, split: str, documents: int, tokens: int, seed: int) -> list[np.ndarray]:
-    """The first `tokens` tokens of some bundled documents."""
-    assert model.tokenizer is not None
-    docs = ma.corpus("bundled", split=split).sample(documents, seed=seed, per_domain=False)
-    ids = [np.asarray(model.tokenizer(d.text)["input_ids"][:tokens]) for d in docs]
-    return [each for each in ids if len(each) >= 2]
-
-
 def compared(name: str, documents: int, tokens: int, held_out: int, seed: int) -> Frame:
     """One row for each removal, one column of delta NLL for each operator."""
     model = ma.load(name)
-    docs = pieces(model, "test", documents, tokens, seed)
-    others = pieces(model, "calibration", held_out, tokens, seed)
+    docs, others = (
+        first_tokens(model, ma.corpus("bundled", split=s).sample(n, seed, per_domain=False), tokens)
+        for s, n in (("test", documents), ("calibration", held_out))
+    )
     whole: Frame | None = None
     for label, operator in operators(model, others, seed).items():
         sys.stderr.write(f"{name}: {label} ...\n")

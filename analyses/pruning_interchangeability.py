@@ -15,7 +15,6 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -23,17 +22,16 @@ import pandas as pd
 import moeaudit as ma
 from moeaudit.errors import InputError, MoeAuditError
 from moeaudit.text import TokenizedCorpus
+from moeaudit.text.choice import beginnings
 from moeaudit.text.for_model import tokens_for
 
 DEPTHS = ("all", "early", "middle", "late")
 
 
-def beginnings(model: ma.Model, split: str, per_domain: int, tokens: int) -> TokenizedCorpus:
+def texts(model: ma.Model, split: str, per_domain: int, tokens: int) -> TokenizedCorpus:
     """The first `tokens` tokens of `per_domain` documents of each domain of a bundled split."""
     docs = ma.corpus("bundled", split=split).sample(per_domain, seed=0, per_domain=True)
-    whole = tokens_for(model, docs)
-    first = [replace(c, ids=c.ids[:tokens]) for c in whole.chunks if c.start == 0]
-    return replace(whole, chunks=first, notes=[f"the first {tokens} tokens of each document"])
+    return beginnings(tokens_for(model, docs), tokens)[0]
 
 
 def analyse(name: str, options: argparse.Namespace) -> pd.DataFrame:
@@ -42,9 +40,9 @@ def analyse(name: str, options: argparse.Namespace) -> pd.DataFrame:
     started = time.monotonic()
     curve = ma.prune_curve(
         model,
-        beginnings(model, "test", options.documents, options.tokens),
+        texts(model, "test", options.documents, options.tokens),
         keep=options.keep,
-        calibration=beginnings(model, "calibration", options.calibration, options.tokens),
+        calibration=texts(model, "calibration", options.calibration, options.tokens),
         scope=options.scope,
         layers=DEPTHS,
         draws=options.draws,

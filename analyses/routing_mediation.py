@@ -14,7 +14,6 @@ import argparse
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 import moeaudit as ma
@@ -24,6 +23,7 @@ from moeaudit.report.figures.profiles import profiles
 from moeaudit.report.pages.sheet import Sheet
 from moeaudit.stats.clustered import Clustered, ratio_draws
 from moeaudit.stats.sizes.bootstrap import document_weights, percentile_limits
+from moeaudit.text.for_model import first_tokens
 
 MODELS = ("tiny-olmoe", "tiny-qwen2-moe", "tiny-deepseek-v2")
 PARTS = {
@@ -39,12 +39,10 @@ def decomposed(name: str, documents: int, tokens: int, horizon: int, seed: int) 
     """All removals on one piece of each of `documents` test documents, split into their parts."""
     model = ma.load(name)
     docs = ma.corpus("bundled", split="test").sample(documents, seed=seed, per_domain=False)
-    assert model.tokenizer is not None
-    ids = [model.tokenizer(d.text)["input_ids"][:tokens] for d in docs]
-    kept = [np.asarray(i) for i in ids if len(i) >= horizon + 2]
+    kept = first_tokens(model, docs, tokens, least=horizon + 2)
     frame = pd.DataFrame(ma.decompose(model, kept, horizon=horizon))
-    if len(kept) < len(ids):
-        sys.stderr.write(f"{name}: {len(ids) - len(kept)} documents too short for the horizon\n")
+    if len(kept) < len(docs):
+        sys.stderr.write(f"{name}: {len(docs) - len(kept)} documents too short for the horizon\n")
     return frame.assign(model=name)
 
 

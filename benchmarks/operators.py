@@ -1,6 +1,6 @@
 """What each question costs beside the plain removal, on the same document in the same run.
 
-    python benchmarks/operators.py            # all bundled models at 64 tokens
+    python -m benchmarks.operators            # all bundled models at 64 tokens
 
 Ratios are medians over rounds in which all contestants take turns, so that a busy machine slows
 all of them alike. The limits are those that the engine was built to keep.
@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from speed import document, machine
 
 import moeaudit as ma
+from benchmarks.speed import document, machine
 
 MODELS = ("tiny-olmoe", "tiny-qwen2-moe", "tiny-deepseek-v2")
 HORIZON = 3
@@ -96,7 +96,7 @@ def main() -> None:
     header = "| question | " + " | ".join(options.models) + " |"
     rows = [f"| {question} | " + " | ".join(cells) + " |" for question, cells in lines.items()]
     text = (
-        "# What each question costs\n\nWritten by `python benchmarks/operators.py`. Time of one whole table of "
+        "# What each question costs\n\nWritten by `python -m benchmarks.operators`. Time of one whole table of "
         f"effects over the time of `Zero` on the same document of {options.tokens} tokens, median over "
         f"{options.rounds} rounds in which all take turns (smallest and largest in brackets). `all pairs` has "
         "(k - 1) / 2 rows for each removal, a horizon of h carries h + 1 tokens a row, `Swap('all')` has one row for "

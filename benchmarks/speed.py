@@ -26,7 +26,7 @@ from rich.table import Table
 
 import moeaudit as ma
 from moeaudit.causal.check.engines import make_engine
-from moeaudit.text import tokenize
+from moeaudit.text.for_model import first_tokens
 
 MODELS = ("tiny-olmoe", "tiny-qwen2-moe", "tiny-deepseek-v2")
 BATCH = 16  # documents in the batched clean forward
@@ -78,8 +78,7 @@ def load(name: str) -> ma.Model:
 
 def document(model: ma.Model, tokens: int) -> np.ndarray:
     """The first `tokens` token ids of the first bundled test document that is long enough."""
-    texts = tokenize(ma.corpus("bundled", split="test"), model.tokenizer, max_length=tokens)
-    return next(chunk.ids for chunk in texts.chunks if len(chunk.ids) == tokens)
+    return first_tokens(model, ma.corpus("bundled", split="test"), tokens, least=tokens)[0]
 
 
 def ideal_clean_forwards(model: ma.Model, tokens: int) -> float:

@@ -20,7 +20,7 @@ import pandas as pd
 import moeaudit as ma
 from moeaudit.stats.clustered import safe_ratio_draws
 from moeaudit.stats.sizes.bootstrap import document_weights, percentile_limits
-from moeaudit.text.for_model import tokens_for
+from moeaudit.text.for_model import first_tokens
 
 from .page import write_page
 
@@ -30,8 +30,7 @@ N_BOOT = 1999
 def texts(model: ma.Model, documents: int, tokens: int, seed: int) -> list[np.ndarray]:
     """The first `tokens` tokens of a random sample of the bundled test documents."""
     corpus = ma.corpus("bundled", split="test").sample(documents, seed=seed)
-    chunks = tokens_for(model, corpus, tokens).chunks
-    return [chunk.ids for chunk in chunks if chunk.start == 0]
+    return first_tokens(model, corpus, tokens)
 
 
 def mean_limits(

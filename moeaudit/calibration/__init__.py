@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from .predictions.predictions import Predictions as Predictions
 from .recalibrate.isotonic import fit_isotonic as fit_isotonic
+from .recalibrate.methods import Split as Split
 from .recalibrate.recalibration import Recalibration as Recalibration
-from .recalibrate.recalibration import Split as Split
 from .recalibrate.recalibration import recalibrate as recalibrate
 from .recalibrate.temperature.grid import TemperatureGrid as TemperatureGrid
 from .recalibrate.temperature.temperature import fit_temperature as fit_temperature

@@ -11,6 +11,7 @@ import pandas as pd
 from jaxtyping import Float, Int64
 
 from moeaudit.errors import InputError
+from moeaudit.stats.information import divergence, group_totals, permuted_information
 
 from .grouping import Cells
 from .trace import Trace
@@ -28,7 +29,7 @@ def domain_specialisation(trace: Trace, cells: Cells) -> Float[np.ndarray, " cel
     if len(trace.domains) < 2:
         return np.full(len(cells.layer), np.nan)
     table = _count_by(cells, _domain_of_rows(trace), len(trace.domains))  # [domains, cells]
-    return _divergence(table, _layer_totals(table, cells.layer))
+    return divergence(table, group_totals(table, cells.layer))
 
 
 def domain_information(trace: Trace, permutations: int = 200, seed: int = 0) -> pd.DataFrame:
@@ -61,24 +62,15 @@ def domain_information(trace: Trace, permutations: int = 200, seed: int = 0) -> 
         documents.index.to_numpy(), trace.routing["document"].to_numpy()
     )
     counts = _count_by(cells, document_of_row, len(labels))  # [documents, cells]
-    layers, start = np.unique(cells.layer, return_index=True)
-    observed = _layer_information(counts, labels, cells.layer, start)
-    rng = np.random.default_rng(seed)
-    null = np.stack(
-        [
-            _layer_information(counts, rng.permutation(labels), cells.layer, start)
-            for _ in range(permutations)
-        ]
-    )  # [permutations, layers]
-    reached = (null >= observed * (1 - 1e-12)).sum(axis=0)
+    found = permuted_information(counts, labels, cells.layer, permutations=permutations, seed=seed)
     return pd.DataFrame(
         {
-            "layer": layers,
-            "mi": observed,
-            "null_mean": null.mean(axis=0),
-            "null_q95": np.quantile(null, 0.95, axis=0),
-            "excess": observed - null.mean(axis=0),
-            "p_value": (1 + reached) / (1 + permutations),
+            "layer": np.unique(cells.layer),
+            "mi": found.value,
+            "null_mean": found.null_mean,
+            "null_q95": found.null_95,
+            "excess": found.value - found.null_mean,
+            "p_value": found.p,
             "domains": present,
             "documents": len(labels),
         }
@@ -97,36 +89,3 @@ def _count_by(
     size = len(cells.layer)
     counts = np.bincount(group * size + cells.of_row, minlength=groups * size)
     return counts.reshape(groups, size).astype(np.float64)
-
-
-def _layer_totals(
-    table: Float[np.ndarray, "groups cells"], layer: Int64[np.ndarray, " cells"]
-) -> Float[np.ndarray, "groups cells"]:
-    """Each cell's column replaced by the sum over its layer's experts."""
-    _, start, place = np.unique(layer, return_index=True, return_inverse=True)
-    return np.add.reduceat(table, start, axis=1)[:, place]
-
-
-def _divergence(
-    table: Float[np.ndarray, "groups cells"], totals: Float[np.ndarray, "groups cells"]
-) -> Float[np.ndarray, " cells"]:
-    """KL of each column's distribution over groups from that of its layer."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        within = table / table.sum(axis=0)
-        overall = totals / totals.sum(axis=0)
-        terms = np.where(table > 0, within * np.log(within / overall), 0.0)
-    return np.where(table.sum(axis=0) > 0, terms.sum(axis=0), np.nan)
-
-
-def _layer_information(
-    counts: Float[np.ndarray, "documents cells"],
-    labels: Int64[np.ndarray, " documents"],
-    layer: Int64[np.ndarray, " cells"],
-    start: Int64[np.ndarray, " layers"],
-) -> Float[np.ndarray, " layers"]:
-    """Mutual information of domain and expert in each layer."""
-    domains = np.eye(labels.max() + 1)[labels].T  # [domains, documents]
-    table = domains @ counts  # [domains, cells]
-    used = table.sum(axis=0)  # [cells]
-    share = np.nan_to_num(_divergence(table, _layer_totals(table, layer))) * used
-    return np.add.reduceat(share, start) / np.add.reduceat(used, start)

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from moeaudit.errors import InputError
+from moeaudit.stats.least import DOCUMENTS_FOR_VERDICT
 
 from .choose import Banned
 from .tables import RANDOM, Resampled, interchangeability, pairwise, random_band
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
-
-FEWEST = 10  # documents from which a verdict is given
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -104,7 +103,7 @@ class PruneCurve:
         documents intervals by document are too rough for a verdict: always "undecided".
         """
         found = interchangeability(self.table, self._pairs, margin=self.margin, seed=self.boot.seed)
-        if len(self.boot.sums.document) < FEWEST:
+        if len(self.boot.sums.document) < DOCUMENTS_FOR_VERDICT:
             found["verdict"] = "undecided"
         return found
 

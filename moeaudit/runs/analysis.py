@@ -136,7 +136,10 @@ def freeze_in(record: dict[str, Any], declared: Spec) -> None:
         return
     if before["hash"] != declared.hash:
         earlier = Spec.from_json(json.dumps(before["spec"]))
-        fields = ", ".join(earlier.differences(declared)) or "the way it is written down"
+        fields = (
+            ", ".join(name for name, *_ in earlier.differences(declared))
+            or "the way it is written down"
+        )
         raise RunError(
             f"This run froze its analysis on {before['frozen']}, before its effects were computed, and the "
             f"analysis asked for now differs in: {fields}. A declared analysis is not changed after the "

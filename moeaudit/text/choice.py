@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from moeaudit.errors import InputError
+from moeaudit.stats.least import DOCUMENTS_FOR_HARM
 
 from . import Corpus, TokenizedCorpus
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 DOCUMENTS = 160  # effects; see docs/run-folder.md for what this costs
 METRIC_RATIO = 2  # clean passes are cheap: up to this many metric documents per effect document
-LEAST = 4  # of each set: split-half reliability needs two documents in each half
+LEAST = DOCUMENTS_FOR_HARM  # of each set
 
 
 @dataclass(frozen=True)

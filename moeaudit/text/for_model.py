@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from jaxtyping import Int
+
 from moeaudit.errors import InputError
 
+from .document import Corpus
 from .tokens import TokenizedCorpus, tokenize
 
 _SHORTEST = 3  # a piece must be longer than the two tokens that a last piece may borrow
@@ -42,3 +46,21 @@ def tokens_for(model: Any, docs: Any, max_length: int | None = None) -> Tokenize
                 "model's own tokenizer, or pass it as a string."
             )
     return docs
+
+
+def first_tokens(
+    model: Any, docs: Corpus, tokens: int, *, least: int = 2
+) -> list[Int[np.ndarray, " ids"]]:
+    """The first `tokens` token ids of each document, in order; documents under `least` are left out.
+
+    For a benchmark or an analysis that wants pieces of one size, such as
+    `first_tokens(model, corpus("bundled").sample(48, seed=0, per_domain=False), 96)`. An audit
+    keeps account of what it cut (`choice.beginnings`). Raises InputError without a tokenizer.
+    """
+    if model.tokenizer is None:
+        raise InputError(
+            f"{model.name} has no tokenizer, so text cannot be cut into its tokens. Load the model with "
+            "tokenizer=..., or pass token ids."
+        )
+    ids = [np.asarray(model.tokenizer(d.text)["input_ids"][:tokens]) for d in docs]
+    return [each for each in ids if len(each) >= least]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from moeaudit.calibration import Predictions
-from moeaudit.calibration.recalibrate.recalibration import Split, recalibrate
+from moeaudit.calibration.recalibrate.methods import Split
+from moeaudit.calibration.recalibrate.recalibration import recalibrate
 from moeaudit.calibration.recalibrate.temperature.grid import TemperatureGrid
 from moeaudit.errors import InputError
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from moeaudit.lab.card.routing import dependence, mutual_information, utilisation
+from moeaudit.lab.card.routing import dependence, utilisation
+from moeaudit.stats.information import mutual_information
 
 
 def test_mutual_information_of_known_tables():

@@ -101,7 +101,7 @@ def test_pairs_are_differences_with_one_simultaneous_interval_a_cell(
 ) -> None:
     found = curve()
     assert set(found.interchangeability()["verdict"]) == {"undecided"}  # too few documents
-    monkeypatch.setattr("moeaudit.pruning.result.FEWEST", 2)
+    monkeypatch.setattr("moeaudit.pruning.result.DOCUMENTS_FOR_VERDICT", 2)
     pairs = cell(found.pairs(), keep=0.5, scope="global", depth="all")
     nll = cell(found.table, keep=0.5, scope="global", depth="all").set_index("criterion")["nll"]
     assert len(pairs) == 10 * 9 // 2

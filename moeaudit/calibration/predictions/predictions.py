@@ -11,11 +11,9 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from moeaudit.errors import InputError
+from moeaudit.stats.least import EFFECTIVE_SIZE
 
 from .columns import check_classes, check_weights, inside, lengths, numbers, truth
-
-# Below this many effective predictions (Kish) no score is given, only the reason.
-LEAST_EFFECTIVE = 10
 
 
 @dataclass(frozen=True)
@@ -180,10 +178,10 @@ class Predictions:
 
     def lack(self, documents: int = 2) -> str | None:
         """Why no score can be given of these predictions, or None if it can."""
-        if self.n_effective < LEAST_EFFECTIVE:
+        if self.n_effective < EFFECTIVE_SIZE:
             return (
                 f"an effective sample size of {self.n_effective:.1f} "
-                f"({len(self)} predictions); at least {LEAST_EFFECTIVE} are needed"
+                f"({len(self)} predictions); at least {EFFECTIVE_SIZE} are needed"
             )
         if self.n_documents < documents:
             return (

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from moeaudit.errors import InputError
+from moeaudit.stats.least import DOCUMENTS_FOR_LIMITS, EFFECTIVE_SIZE
 
-from ..predictions.predictions import LEAST_EFFECTIVE, Predictions
+from ..predictions.predictions import Predictions
 
-LEAST_DOCUMENTS = 5
 ALL = "all"
 
 
@@ -77,8 +77,8 @@ def group_cells(
 def lack_of(n: int, documents: int, n_effective: float, min_size: int) -> str | None:
     if n < min_size:
         return f"{n} tokens, fewer than {min_size}"
-    if documents < LEAST_DOCUMENTS:
-        return f"{documents} document(s), fewer than {LEAST_DOCUMENTS}"
-    if n_effective < LEAST_EFFECTIVE:
-        return f"an effective sample size of {n_effective:.1f}, under {LEAST_EFFECTIVE}"
+    if documents < DOCUMENTS_FOR_LIMITS:
+        return f"{documents} document(s), fewer than {DOCUMENTS_FOR_LIMITS}"
+    if n_effective < EFFECTIVE_SIZE:
+        return f"an effective sample size of {n_effective:.1f}, under {EFFECTIVE_SIZE}"
     return None

@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from ..predictions.predictions import LEAST_EFFECTIVE, Predictions, effective
+from moeaudit.stats.least import DOCUMENTS_FOR_LIMITS, EFFECTIVE_SIZE
+from moeaudit.stats.nullable import nullable
+
+from ..predictions.predictions import Predictions, effective
 from .intervals import mean_limits
 from .points.binned import Binning, bin_of
 from .resample import Resamples, combine, widening
-from .stratum import LEAST_DOCUMENTS
 
 COLUMNS = (
     "stratum",
@@ -67,11 +69,8 @@ def reliability(
                 part = p.take(of_group), unit[of_group]
                 rows += _bins(str(name), *part, resamples, bins, binning, level, i)
     table = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
-    for name in ("gap_low", "gap_high", "band_low", "band_high"):
-        numbers = table[name].to_numpy(np.float64, na_value=np.nan)
-        table[name] = pd.Series(pd.array(numbers, "Float64")).mask(np.isnan(numbers))
-    table["reason"] = table["reason"].astype(object).where(table["reason"].notna(), None)
-    return table
+    limits = ("gap_low", "gap_high", "band_low", "band_high")
+    return nullable(table, text=("reason",), numbers=limits)
 
 
 def _bins(
@@ -102,13 +101,13 @@ def _bins(
         row["gap"] = confidence[b] - accuracy[b]
         row |= {"n": int(inside.sum()), "n_effective": effective(w[inside])}
         row["documents"] = len(np.unique(p.documents[inside]))
-        if row["n_effective"] < LEAST_EFFECTIVE:
-            row["reason"] = f"no limits: an effective size under {LEAST_EFFECTIVE}"
+        if row["n_effective"] < EFFECTIVE_SIZE:
+            row["reason"] = f"no limits: an effective size under {EFFECTIVE_SIZE}"
         else:
             row["band_low"] = max(0.0, confidence[b] - half[b])
             row["band_high"] = min(1.0, confidence[b] + half[b])
-            if row["documents"] < LEAST_DOCUMENTS:
-                row["reason"] = f"no limits of the gap: fewer than {LEAST_DOCUMENTS} documents"
+            if row["documents"] < DOCUMENTS_FOR_LIMITS:
+                row["reason"] = f"no limits of the gap: fewer than {DOCUMENTS_FOR_LIMITS} documents"
             else:
                 kept = gaps[np.isfinite(gaps[:, b]), b]
                 wider = widening(row["documents"], level)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from scipy import sparse
 from scipy.stats import norm, t
 
@@ -58,6 +58,13 @@ class Resamples:
         """A fair sign for each unit: the null where documents' mean residuals are symmetric."""
         flips = self.generator(3).integers(0, 2, size=(self.draws, self.n_units), dtype=np.int8)
         return (2 * flips - 1).astype(np.float32)
+
+    def means(
+        self, total: Shaped[np.ndarray, " units"], n: Shaped[np.ndarray, " units"]
+    ) -> Float[np.ndarray, " some"]:
+        """A mean over rows, sum(total) / sum(n), in every resampling that holds any row."""
+        drawn = self.counts @ n
+        return (self.counts @ total)[drawn > 0] / drawn[drawn > 0]
 
     def sums(
         self,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from moeaudit.errors import InputError, one_of
+from moeaudit.stats.nullable import nullable
 
 from ..predictions.cells import check_bins
 from ..predictions.predictions import Predictions
@@ -149,24 +149,12 @@ def _counted(name: Any, p: Predictions, row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "stratum": name, **counts}
 
 
+WHOLE = ("n", "documents")
+NUMBERS = ("value", "low", "high", "null_mean", "null_high", "p", "p_documents", "n_effective")
+
+
 def _finish(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Nullable columns, nothing as NaN; strata as text."""
     table = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
     table["stratum"] = table["stratum"].map(str)
-    for name in (
-        "value",
-        "low",
-        "high",
-        "null_mean",
-        "null_high",
-        "p",
-        "p_documents",
-        "n_effective",
-    ):
-        numbers = table[name].to_numpy(np.float64, na_value=np.nan)
-        table[name] = pd.array(numbers, "Float64")
-        table[name] = table[name].mask(np.isnan(numbers))
-    for name in ("n", "documents"):
-        table[name] = table[name].astype("Int64")
-    table["reason"] = table["reason"].astype(object).where(table["reason"].notna(), None)
-    return table
+    return nullable(table, WHOLE, ("reason",), NUMBERS)

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from moeaudit.stats.least import DOCUMENTS_FOR_LIMITS
+
 from ..predictions.cells import Cells, cells_of
 from ..predictions.predictions import Predictions
 from .intervals import Norm, mean_limits, norm_limits
@@ -21,7 +23,6 @@ from .points.smooth import SmoothNorm, smooth_ece
 from .resample import Resamples, combine, widening
 
 # Fewer documents than this give no limits: there are too few different resamples of them.
-LEAST_DOCUMENTS = 5
 INFINITE = "infinite: {:,} prediction(s) gave probability 0 to what happened"
 
 
@@ -97,11 +98,11 @@ class Stratum:
     def why_no_limits(self) -> str | None:
         """Why no resampling of documents is possible."""
         count = self.p.n_documents
-        if count >= LEAST_DOCUMENTS:
+        if count >= DOCUMENTS_FOR_LIMITS:
             return None
         return (
             f"no limits: {count} document{'s' * (count != 1)}; predictions of one document are not "
-            f"independent, and at least {LEAST_DOCUMENTS} documents are needed"
+            f"independent, and at least {DOCUMENTS_FOR_LIMITS} documents are needed"
         )
 
     def rows(self) -> list[dict[str, Any]]:

@@ -17,8 +17,9 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from moeaudit.errors import InputError, one_of
+from moeaudit.stats.least import EFFECTIVE_SIZE
 
-from ..predictions.predictions import LEAST_EFFECTIVE, effective
+from ..predictions.predictions import effective
 from ..scores.intervals import mean_limits
 from ..scores.resample import Resamples, widening
 
@@ -148,10 +149,10 @@ def conformal_threshold(
     for name, w in (("labelled", fit_weight), ("new", weight)):
         if not np.isfinite(w).all() or (w < 0).any():
             raise InputError(f"Weights of the {name} rows must be finite and not negative.")
-    if effective(fit_weight) < LEAST_EFFECTIVE:
+    if effective(fit_weight) < EFFECTIVE_SIZE:
         raise InputError(
             f"The weights of the labelled rows have an effective sample size of "
-            f"{effective(fit_weight):.1f}; at least {LEAST_EFFECTIVE} are needed for a quantile."
+            f"{effective(fit_weight):.1f}; at least {EFFECTIVE_SIZE} are needed for a quantile."
         )
     mass = np.cumsum(fit_weight[order])
     needed = (1 - alpha) * (mass[-1] + weight)
@@ -188,7 +189,8 @@ def _covered(
     resamples = Resamples(len(n), draws, seed)
     units = resamples.unit_of
     hits, n = (np.bincount(units, x, minlength=resamples.n_units) for x in (hits, n))
-    drawn = (resamples.counts @ hits) / (resamples.counts @ n)
-    low, high = mean_limits(estimate, drawn, 0.95, widening(resamples.n_units, 0.95))
+    low, high = mean_limits(
+        estimate, resamples.means(hits, n), 0.95, widening(resamples.n_units, 0.95)
+    )
     low, high = max(low, 0.0), min(high, 1.0)
     return {"coverage": estimate, "low": low, "high": high, "reason": None}

@@ -16,8 +16,9 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from moeaudit.errors import InputError
+from moeaudit.stats.least import EFFECTIVE_SIZE
 
-from ..predictions.predictions import LEAST_EFFECTIVE, Predictions
+from ..predictions.predictions import Predictions
 
 LARGEST_CONDITION = 1e4
 
@@ -60,10 +61,10 @@ class LabelShift:
                 "zero and nothing can be scored."
             )
         weighted = replace(predictions, weight=w)
-        if weighted.n_effective < LEAST_EFFECTIVE:
+        if weighted.n_effective < EFFECTIVE_SIZE:
             raise InputError(
                 f"The label weights leave an effective sample size of {weighted.n_effective:.1f}; "
-                f"at least {LEAST_EFFECTIVE} are needed."
+                f"at least {EFFECTIVE_SIZE} are needed."
             )
         return weighted
 

@@ -25,8 +25,9 @@ from scipy.stats import rankdata
 
 from moeaudit.errors import InputError
 from moeaudit.seeds import generator
+from moeaudit.stats.least import EFFECTIVE_SIZE
 
-from ..predictions.predictions import LEAST_EFFECTIVE, Predictions, effective
+from ..predictions.predictions import Predictions, effective
 
 OFF = 2.0  # the ratios' mean is 1 where the domains overlap
 CLIP = 20.0  # no source row counts more than this many times the average one
@@ -70,10 +71,10 @@ class CovariateShift:
                 "fewer features, or report the target directly."
             )
         weighted = replace(predictions, weight=predictions.weights * self.weight)
-        if weighted.n_effective < LEAST_EFFECTIVE:
+        if weighted.n_effective < EFFECTIVE_SIZE:
             raise InputError(
                 f"The importance weights leave an effective sample size of "
-                f"{weighted.n_effective:.1f} of {len(predictions)}; at least {LEAST_EFFECTIVE} are "
+                f"{weighted.n_effective:.1f} of {len(predictions)}; at least {EFFECTIVE_SIZE} are "
                 "needed. The domains hardly overlap in the declared features (their classifier's "
                 f"AUC is {self.auc:.3f}): weight by fewer features, or report the target directly."
             )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from moeaudit.errors import InputError, RunError
 from moeaudit.frames import Frame
+from moeaudit.stats.least import DOCUMENTS_PER_SIDE
 from moeaudit.store.files import write_json, write_table
 from moeaudit.text.choice import beginnings
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 FORMAT = "moeaudit-calibration-audit/1"
 RECORD = "calibration.json"
-LEAST = 10  # documents of a side
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -171,9 +171,9 @@ def measure_calibration(
     for role, corpus in (("fit", spare), (IN, home), (SHIFTED, away)):
         texts[role], remarks = beginnings(tokens_for(model, corpus, max_length), tokens)
         notes += [f"{role}: {note}" for note in remarks]
-        if texts[role].n_documents < LEAST:
+        if texts[role].n_documents < DOCUMENTS_PER_SIDE:
             raise InputError(
-                f"{texts[role].n_documents} documents ({role}) can be read; at least {LEAST} are "
+                f"{texts[role].n_documents} documents ({role}) can be read; at least {DOCUMENTS_PER_SIDE} are "
                 "needed, because documents are the sampling unit of every interval."
             )
     conditions, first = [], None

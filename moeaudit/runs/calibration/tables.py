@@ -15,8 +15,9 @@ from moeaudit.calibration.scores.intervals import mean_limits
 from moeaudit.calibration.scores.points.binned import norms
 from moeaudit.calibration.scores.resample import Resamples, widening
 from moeaudit.calibration.scores.scores import calibration_scores
-from moeaudit.calibration.scores.stratum import LEAST_DOCUMENTS, Stratum
+from moeaudit.calibration.scores.stratum import Stratum
 from moeaudit.frames import Frame
+from moeaudit.stats.least import DOCUMENTS_FOR_LIMITS
 
 from .reading import Reading
 
@@ -139,8 +140,10 @@ def _paired(pair: Any, stratum: Any, resamples: Resamples, level: float) -> dict
     }
     n = np.bincount(unit, minlength=resamples.n_units)
     drawn = resamples.counts @ n
-    few = p.n_documents < LEAST_DOCUMENTS
-    reason = f"no limits: {p.n_documents} documents, fewer than {LEAST_DOCUMENTS}" if few else None
+    few = p.n_documents < DOCUMENTS_FOR_LIMITS
+    reason = (
+        f"no limits: {p.n_documents} documents, fewer than {DOCUMENTS_FOR_LIMITS}" if few else None
+    )
     out: dict[str, Any] = {}
     for score in PAIRED:
         if score == "ece_mass_l1":
@@ -151,7 +154,7 @@ def _paired(pair: Any, stratum: Any, resamples: Resamples, level: float) -> dict
             first, second = values[score]
             before, after = float(first.mean()), float(second.mean())
             sums = np.bincount(unit, second - first, minlength=resamples.n_units)
-            replicates = (resamples.counts @ sums)[drawn > 0] / drawn[drawn > 0]
+            replicates = resamples.means(sums, n)
         row = {"score": score, "clean": before, "edited": after, "difference": after - before}
         low = high = np.nan
         if not few:

@@ -86,5 +86,10 @@ class _Packed:
         with np.errstate(over="ignore"):
             value = rows.value.astype(np.float32)
         value = value if np.array_equal(value, rows.value) else rows.value  # nothing is rounded
-        small = (rows.document[start], rows.position[start], k, rows.expert)
-        return cls(*(x.astype(np.min_scalar_type(int(x.max()))) for x in small), value)
+        document, position = rows.document[start], rows.position[start]
+        return cls(_small(document), _small(position), _small(k), _small(rows.expert), value)
+
+
+def _small(numbers: np.ndarray) -> np.ndarray:
+    """Whole numbers from 0 on in the smallest type that holds them."""
+    return numbers.astype(np.min_scalar_type(int(numbers.max())))

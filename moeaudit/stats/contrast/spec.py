@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import pandas as pd
 
 from moeaudit.errors import InputError, one_of
 
+from ..declared import Declared
 from ..families.families import Family
 from .checks import OUTCOMES
 from .controls import CONTROLS, check_controls
@@ -21,7 +21,7 @@ CONFIRMATORY, EXPLORATORY = "confirmatory", "exploratory"
 
 
 @dataclass(frozen=True)
-class Spec:
+class Spec(Declared):
     """What will be asked, and how it will be answered.
 
     `context` holds what else should not change unseen: model and corpus hashes, seeds of other
@@ -53,13 +53,8 @@ class Spec:
         return Family("metrics by layers", cells, self.protocol.alpha, single=len(cells) == 1)
 
     def to_json(self) -> str:
-        """Canonical JSON: sorted names, no spaces; equal specs give equal text."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
-
-    @property
-    def hash(self) -> str:
-        """SHA-256 of the canonical JSON, in hexadecimal."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
+        """Canonical JSON, which `from_json` reads."""
+        return self.canonical()
 
     @staticmethod
     def from_json(text: str) -> Spec:
@@ -80,10 +75,6 @@ class Spec:
                 f"This is not an audit spec ({error}). Expected the JSON that Spec.to_json wrote, "
                 f"with the fields {', '.join(f.name for f in fields(Spec))}."
             ) from error
-
-    def differences(self, other: Spec) -> list[str]:
-        """Names of the fields in which two specs differ."""
-        return [f.name for f in fields(self) if getattr(self, f.name) != getattr(other, f.name)]
 
 
 def freeze(

@@ -12,6 +12,7 @@ from moeaudit.errors import InputError
 
 from ..families import families
 from ..families.maxt import MaxT, max_t
+from ..nullable import nullable
 from ..sizes import equivalence, power
 from ..sizes.bootstrap import document_weights
 from ..sizes.limits import adjusted_tost
@@ -169,13 +170,4 @@ def _cell_level(protocol: Protocol, flipped: MaxT, dof: float, size: int) -> flo
 
 def finish(table: pd.DataFrame) -> pd.DataFrame:
     """Nullable columns: whole numbers as Int64, the others as Float64, nothing as NaN."""
-    for name in table.columns:
-        if name in WHOLE:
-            table[name] = table[name].astype("Float64").astype("Int64")
-        elif pd.api.types.is_float_dtype(table[name]):
-            table[name] = pd.array(table[name].to_numpy(), dtype="Float64")
-            table[name] = table[name].mask(np.isnan(table[name].to_numpy(float, na_value=np.nan)))
-    for name in TEXT:
-        if name in table:
-            table[name] = table[name].astype(object).where(table[name].notna(), None)
-    return table
+    return nullable(table, WHOLE, TEXT)

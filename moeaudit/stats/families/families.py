@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from statsmodels.stats.multitest import multipletests
 
 from moeaudit.errors import InputError, one_of
 
@@ -82,6 +81,8 @@ def adjust(p: Float[np.ndarray, " cells"], method: str) -> Float[np.ndarray, " c
     if method == "holm":
         adjusted = _holm(full)
     else:
+        from statsmodels.stats.multitest import multipletests  # slow to import, seldom needed
+
         adjusted = np.asarray(multipletests(full, method=METHODS[method])[1])
     return np.where(missing, np.nan, adjusted)
 

@@ -12,8 +12,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import statsmodels.api as sm
-from statsmodels.regression.mixed_linear_model import MixedLM
 
 from moeaudit.seeds import generator
 
@@ -189,6 +187,8 @@ def _fit(
     else:
         # Layer (or token) means are already off both sides, which gives the same slope as dummies
         # for them (Frisch, Waugh & Lovell).
+        import statsmodels.api as sm
+
         fit = sm.OLS(y, x).fit(cov_type="cluster", cov_kwds={"groups": document}, use_t=True)
     low, high = fit.conf_int(alpha=1 - recipe.level)[0]
     numbers = (fit.params[0], fit.bse[0], low, high, fit.pvalues[0])
@@ -203,6 +203,8 @@ def _mixed(y: np.ndarray, design: np.ndarray, x: np.ndarray, document: np.ndarra
     A variance estimated as zero is an answer here, not a fault, so statsmodels' warnings about the
     boundary are not passed on.
     """
+    from statsmodels.regression.mixed_linear_model import MixedLM
+
     scale = float(y.std())
     ones = np.ones_like(x)
     found: Any = None

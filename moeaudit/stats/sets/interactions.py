@@ -126,8 +126,8 @@ def _ratio(
 ) -> dict[str, float | int | bool]:
     place = np.searchsorted(documents, sets.tokens.document.to_numpy())
     count = np.bincount(place, minlength=len(documents))
-    sums = [np.bincount(place, weights=x, minlength=len(documents)) for x in (joint, summed)]
-    draws = safe_ratio_draws(*sums, weights, level, count.astype(np.float64))
+    above, below = (np.bincount(place, x, len(documents)) for x in (joint, summed))
+    draws = safe_ratio_draws(above, below, weights, level, count.astype(np.float64))
     nan = float("nan")
     index, limits = nan, (nan, nan)
     if draws is not None:

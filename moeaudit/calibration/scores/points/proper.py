@@ -10,12 +10,14 @@ from scipy import sparse
 from scipy.optimize import isotonic_regression
 from scipy.special import xlogy
 
+from moeaudit.stats.least import documents_for_folds
+
 from ...predictions.cells import Cells
 from ...predictions.predictions import Predictions
 from ..resample import Resamples, combine
 
 FOLDS = 5
-LEAST_DOCUMENTS = 2 * FOLDS
+LEAST_DOCUMENTS = documents_for_folds(FOLDS)
 _BLOCKS = 128  # the recalibration map is a step function of at most so many steps
 
 
