@@ -27,7 +27,7 @@ def same_tables(one: Run, two: Run) -> None:
 def test_the_folder_has_what_it_should(finished):
     names = {path.name for path in finished.folder.iterdir()}
     tables = {f"{name}.parquet" for name in ("documents", "tokens", "experts", "tests")}
-    assert names == {".lock", "audit.json", "report.html", "routing", "effects", *tables}
+    assert names == {"audit.json", "report.html", "routing", "effects", *tables}
     record = json.loads((finished.folder / "audit.json").read_text())
     assert record["status"] == "finished"
     assert set(record["stages"]) == {"metrics", "census", "verification", "statistics"}
