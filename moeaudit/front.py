@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 from moeaudit.runs.calibration.audit import CalibrationTables, measure_calibration
 from moeaudit.runs.folder import check_report_path, claim
+from moeaudit.runs.operators import operator_of
 from moeaudit.runs.progress import LogProgress, Progress
 from moeaudit.runs.run import StoredRun
-from moeaudit.runs.session import TOKENS, Session, complete, question
+from moeaudit.runs.session import TOKENS, Session, complete, outcomes_of, question
 from moeaudit.store.files import locked
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+
+    from moeaudit.causal.operators import Operator
 
 P = ParamSpec("P")
 
@@ -63,6 +66,9 @@ def audit(
     docs: Any = None,
     *,
     out: str | Path,
+    operator: Operator | str | None = None,
+    outcome: str | Iterable[str] | None = None,
+    frozen_routing: bool = False,
     layers: list[int] | None = None,
     documents: int | None = None,
     tokens: int = TOKENS,
@@ -72,8 +78,11 @@ def audit(
     verify_engines: tuple[str, ...] = ("hooks", "nnsight"),
     report: str | Path | None = None,
     progress: Progress | None = None,
+    device: str | None = None,
+    dtype: Any = None,
+    experts_implementation: str | None = None,
 ) -> Run:
-    """Audit a model: the census of single-expert removals, tests of routing metrics, a report.
+    """Audit a model: the census of an operator's effects, tests of routing metrics, a report.
 
     Parameters
     ----------
@@ -84,6 +93,17 @@ def audit(
         of token arrays, or a datasets.Dataset. Metrics and effects use different documents.
     out
         The run folder. The same call resumes what is there; a finished run is returned as it is.
+    operator
+        What is done to the router's answer: an operator such as `Renormalize()`, or its word on the
+        command line, such as "reroute" or "everywhere:zero"; `Zero()` if None. The words
+        "mean-output" and "resample" collect what experts say from the metric documents. Where an
+        operator's rows are not about one active expert each, the effects are measured, checked and
+        shown, and routing metrics are not tested; `tests` says why.
+    outcome
+        Which outcomes the statistics test, one or several of "delta_nll", "abs_delta_nll", "kl",
+        "flip", "delta_entropy", "delta_confidence", "delta_brier" (default: "delta_nll" and "kl").
+    frozen_routing
+        Layers above the edit keep the intact model's routing.
     layers
         Decoder layer indices; every MoE layer if None.
     documents
@@ -94,6 +114,8 @@ def audit(
         Tokens that the model reads at once; longer documents are cut (default: what it can).
     report
         Where the HTML page goes as well; the folder always has `report.html`.
+    device, dtype, experts_implementation
+        As for `moeaudit.load`; for a model that is to be loaded here.
 
     Raises
     ------
@@ -104,15 +126,31 @@ def audit(
     progress = progress or LogProgress()
     if report is not None:
         check_report_path(Path(report))
-    loaded = load(model)
-    material, spec = question(
-        loaded, docs, layers, documents, tokens, max_length, seed, verify_rows, verify_engines
+    if isinstance(operator, str):
+        operator_of(operator)  # a wrong word is refused before anything is loaded
+    outcomes_of(outcome)
+    loaded = load(model, device=device, dtype=dtype, experts_implementation=experts_implementation)
+    material, spec, made = question(
+        loaded,
+        docs,
+        layers,
+        documents,
+        tokens,
+        max_length,
+        seed,
+        verify_rows,
+        verify_engines,
+        operator,
+        outcome,
+        frozen_routing,
     )
     folder = Path(out)
     record = claim(folder, spec)
     if record is None or not complete(folder, record):
         with locked(folder):
-            record = Session(folder, spec, claim(folder, spec)).run(loaded, material, progress)
+            record = Session(folder, spec, made, claim(folder, spec)).run(
+                loaded, material, progress
+            )
     run = Run.load(folder)
     if not (folder / "report.html").exists():
         run.report()

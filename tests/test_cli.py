@@ -91,6 +91,85 @@ def test_an_audit_from_start_to_report(small, tmp_path, monkeypatch, capfd):
     assert other.read_text() == page.read_text()
 
 
+def test_an_operator_by_word_has_a_folder_and_a_page_of_its_own(
+    small, tmp_path, monkeypatch, capfd
+):
+    monkeypatch.chdir(tmp_path)
+    asked = [
+        *small,
+        "--layers",
+        "1",
+        "--operator",
+        "everywhere:renormalize:one",
+        "--outcome",
+        "kl, flip",
+    ]
+    assert call(monkeypatch, *asked) == 0
+    out = capfd.readouterr().out
+    folder = tmp_path / "runs" / "tiny--everywhere-renormalize-one"
+    record = json.loads((folder / "audit.json").read_text())
+    assert record["spec"]["question"]["scope"] == "document"
+    assert record["spec"]["tested"] == ["kl", "flip"]
+    assert "at every token of a document, read off" in out
+    assert "top prediction changed" in out and "disturb." in out and "Harm" not in out
+    page = (folder / "report.html").read_text()
+    assert "the weights sum to one" in page and "gate weight becomes zero" not in page
+    # the same folder, another operator
+    other = [
+        *small,
+        "--layers",
+        "1",
+        "--operator",
+        "swap:3",
+        "--outcome",
+        "kl,flip",
+        "--out",
+        folder,
+    ]
+    assert call(monkeypatch, *other) == 2
+    assert (
+        "question.operator.operator is 'Everywhere' there and 'Swap' here" in capfd.readouterr().err
+    )
+
+
+def test_what_is_not_tested_is_said_on_the_console(small, tmp_path, monkeypatch, capfd):
+    asked = [*small, "--layers", "1", "--operator", "skip:1", "--out", tmp_path / "x"]
+    assert call(monkeypatch, *asked) == 0
+    out = capfd.readouterr().out
+    assert "- Routing metrics were not tested, because the rows of 'skip the tail'" in out
+    assert out.count("passed: 2 cuts recomputed") == 2
+
+
+def test_help_of_audit_names_every_operator(monkeypatch, capfd):
+    from moeaudit.runs.operators import WORDS
+
+    assert call(monkeypatch, "audit", "--help") == 0
+    out = "".join(capfd.readouterr().out.split())
+    assert all(word.usage in out for word in WORDS.values())
+
+
+@pytest.mark.parametrize("verb", ["audit", "inspect", "prune", "screen"])
+def test_every_command_that_loads_a_model_takes_device_and_precision(
+    verb, model, monkeypatch, capfd, tmp_path
+):
+    out = ["--out", tmp_path / "x"] if verb != "inspect" else []
+    for option, value, words in (
+        ("--device", "nowhere", "device 'nowhere'"),
+        ("--dtype", "int8", "int8"),
+        ("--experts", "magic", "magic"),
+    ):
+        assert call(monkeypatch, verb, model, option, value, *out) == 2
+        assert words in capfd.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_inspect_says_where_and_in_which_precision(model, monkeypatch, capfd):
+    asked = ["inspect", model, "--device", "cpu", "--dtype", "bfloat16", "--experts", "eager"]
+    assert call(monkeypatch, *asked) == 0
+    out = capfd.readouterr().out
+    assert "Device, precision: cpu, bfloat16" in out and "Experts implementation: eager" in out
+
+
 BAD: dict[str, tuple[list[str], str]] = {
     "no such model": (["audit", "no-such-model"], "is not a bundled model"),
     "no such folder of text": (["audit", "MODEL", "--text", "TMP/none"], "none"),
@@ -100,6 +179,12 @@ BAD: dict[str, tuple[list[str], str]] = {
     "unknown layer": (["audit", "MODEL", "--layers", "7"], "7"),
     "layers that cannot be read": (["audit", "MODEL", "--layers", "1;2"], "--layers '1;2'"),
     "too few documents": (["audit", "MODEL", "--documents", "2"], "at least 4"),
+    "unknown operator": (["audit", "MODEL", "--operator", "remove"], "Unknown operator 'remove'"),
+    "operator that cannot be": (
+        ["audit", "MODEL", "--operator", "swap:99"],
+        "expert 99 does not exist",
+    ),
+    "unknown outcome": (["audit", "MODEL", "--outcome", "harm"], "Unknown outcome 'harm'"),
     "one token": (["audit", "MODEL", "--tokens", "1"], "cannot be audited"),
     "a chunk that does not fit": (["audit", "MODEL", "--max-length", "100000"], "100000"),
     "an output folder in use": (["audit", "MODEL", "--out", "TMP/latin"], "holds no moeaudit run"),
@@ -240,6 +325,7 @@ def test_layers_that_make_no_sense_are_refused(text):
 def test_the_default_folder_follows_the_model(tmp_path):
     assert default_out("tiny-olmoe") == Path("runs/tiny-olmoe")
     assert default_out("owner/name") == Path("runs/owner--name")
+    assert default_out("tiny-olmoe", "swap:3") == Path("runs/tiny-olmoe--swap-3")
     assert default_out(str(tmp_path)) == Path("runs") / tmp_path.name
 
 

@@ -1,4 +1,4 @@
-"""The command line: `moeaudit audit`, `models`, `inspect`, `report`, `calibrate`.
+"""The command line: `moeaudit audit`, `models`, `inspect`, `report`, `calibrate`, `prune`, `screen`.
 
 Nothing heavy is imported here, so that `moeaudit --help` answers at once.
 """
@@ -18,7 +18,7 @@ from .inspect import inspect
 from .models import models
 from .prune import prune
 from .report import report
-from .screen import first_order
+from .screen import screen
 
 app = typer.Typer(
     name="moeaudit",
@@ -35,7 +35,7 @@ app.command()(inspect)
 app.command()(report)
 app.command()(calibrate)
 app.command()(prune)
-app.command("screen")(first_order)
+app.command()(screen)
 
 
 @app.callback(invoke_without_command=True)

@@ -6,11 +6,16 @@ from typing import Annotated
 
 import typer
 
+from .options import Device, Dtype, Experts, load_model
+
 
 def inspect(
     model: Annotated[
         str, typer.Argument(help="A bundled model, a folder in hub layout, or a hub id.")
     ],
+    device: Device = None,
+    dtype: Dtype = None,
+    experts: Experts = None,
 ) -> None:
     """Show the MoE layers of MODEL, verify its router contract, and name the engine that will run."""
     from rich import box
@@ -18,12 +23,11 @@ def inspect(
 
     from moeaudit.causal import replay_for
     from moeaudit.causal.check.engines import ENGINES
-    from moeaudit.models import load
 
     from .console import console, say
 
     screen = console()
-    loaded = load(model)
+    loaded = load_model(model, device, dtype, experts)
     say(screen, f"{loaded!r}")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("layer", "experts", "top-k"):
@@ -40,6 +44,9 @@ def inspect(
         )
     screen.print(table)
     say(screen, "Router contract: holds in every layer (checked on a forward pass).")
+    for note in loaded.anatomy.notes:
+        say(screen, f"Note: {note}")
+    say(screen, f"Device, precision: {loaded.device}, {loaded.provenance['dtype']}")
     say(screen, f"Experts implementation: {loaded.experts_implementation}")
     say(screen, f"Engine of the census: {replay_for(loaded)}")
     for name, engine in ENGINES.items():

@@ -1,10 +1,40 @@
-"""Parsing of option values that are more than a number or a path."""
+"""Options that several commands share, and the parsing of those that are more than a number or a path."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from moeaudit.errors import InputError
+
+if TYPE_CHECKING:
+    from moeaudit.models import Model
+
+Device = Annotated[
+    str | None,
+    typer.Option(help="Where the model runs, such as cpu, cuda or cuda:1.  [default: cpu]"),
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        help="Precision: float32, bfloat16, float16.  [default: as stored; bundled models float32]"
+    ),
+]
+Experts = Annotated[
+    str | None,
+    typer.Option(
+        help="How transformers runs the experts: eager, batched_mm, grouped_mm.  [default: its own]"
+    ),
+]
+
+
+def load_model(name: str, device: str | None, dtype: str | None, experts: str | None) -> Model:
+    """The model a command was given, as its options ask for it. Raises ModelError, ContractError."""
+    from moeaudit.models import load
+
+    return load(name, device=device, dtype=dtype, experts_implementation=experts)
 
 
 def parse_layers(text: str | None) -> list[int] | None:
@@ -26,7 +56,10 @@ def parse_layers(text: str | None) -> list[int] | None:
     return sorted(layers)
 
 
-def default_out(model: str) -> Path:
-    """`runs/<name of the model>` under the working directory."""
+def default_out(model: str, operator: str = "zero") -> Path:
+    """`runs/<name of the model>` under the working directory; other operators have folders of their own."""
     name = Path(model).name if Path(model).exists() else model.replace("/", "--")
-    return Path("runs") / (name or "model")
+    name = name or "model"
+    if operator != "zero":
+        name += "--" + "".join(c if c.isalnum() or c in "-." else "-" for c in operator)
+    return Path("runs") / name

@@ -9,6 +9,8 @@ import typer
 
 from moeaudit.errors import InputError
 
+from .options import Device, Dtype, Experts, load_model
+
 if TYPE_CHECKING:
     from moeaudit.pruning import PruneCurve
 
@@ -42,10 +44,12 @@ def prune(
         Path | None,
         typer.Option(help="Write the model pruned by the one criterion and share given here."),
     ] = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    experts: Experts = None,
 ) -> None:
     """Drop experts of MODEL by each criterion and at random, and measure loss and KL on documents
     that the criteria were not computed on."""
-    from moeaudit.models import load
     from moeaudit.pruning import export_pruned, prune_curve
     from moeaudit.text.choice import gather
 
@@ -58,7 +62,7 @@ def prune(
             "--export writes one model, so it needs one criterion and one share: for example "
             "--criteria reap --keep 0.5 --export FOLDER."
         )
-    loaded = load(model)
+    loaded = load_model(model, device, dtype, experts)
     found = gather(
         loaded, text, documents=documents, tokens=tokens, max_length=loaded.max_length, seed=seed
     )

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import parse_layers
+from .options import Device, Dtype, Experts, load_model, parse_layers
 
 
-def first_order(
+def screen(
     model: Annotated[
         str, typer.Argument(help="A bundled model, a folder in hub layout, or a hub id.")
     ],
@@ -30,17 +30,19 @@ def first_order(
     ] = 128,
     exact: Annotated[int, typer.Option(help="Random tokens whose removals are also exact.")] = 300,
     seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
+    device: Device = None,
+    dtype: Dtype = None,
+    experts: Experts = None,
 ) -> None:
     """Estimate every single-token removal of MODEL from one backward pass a document, and measure
     the estimate's agreement with exact removals on a random sample."""
     from moeaudit.causal import screen as estimate
-    from moeaudit.models import load
     from moeaudit.text.choice import gather
 
     from .console import console, say
 
     chosen = parse_layers(layers)
-    loaded = load(model)
+    loaded = load_model(model, device, dtype, experts)
     found = gather(
         loaded, text, documents=documents, tokens=tokens, max_length=loaded.max_length, seed=seed
     )

@@ -21,9 +21,9 @@ SIGNS = {
 
 
 def verdict_table(evidence: Evidence, encoding: str = "utf-8") -> Table:
-    """Layers by verdict and the largest d_z, for harm and for disturbance; fits 80 columns."""
+    """Layers by verdict and the largest d_z, for each outcome; two of them fit 80 columns."""
     from moeaudit.report.words.answer import verdict_table as rows
-    from moeaudit.report.words.evidence import metric_name
+    from moeaudit.report.words.evidence import metric_name, outcome_name
 
     plain = not encoding.lower().startswith("utf")
     signs = {verdict: pair[plain] for verdict, pair in SIGNS.items()}
@@ -37,8 +37,9 @@ def verdict_table(evidence: Evidence, encoding: str = "utf-8") -> Table:
         padding=(0, 1, 0, 0),
     )
     table.add_column("metric", no_wrap=True)
-    for name in ("harm", "disturb."):
-        table.add_column(name, no_wrap=True)
+    for outcome in evidence.outcomes:
+        name = outcome_name(outcome).lower()
+        table.add_column("disturb." if name == "disturbance" else name, no_wrap=True)
         table.add_column("largest d_z", justify="right", no_wrap=True)
     previous = "metric"
     for row in rows(evidence):
@@ -49,7 +50,7 @@ def verdict_table(evidence: Evidence, encoding: str = "utf-8") -> Table:
         label = f"{name} (control)" if row["role"] == "control" else name
         cells = [
             text
-            for outcome in ("delta_nll", "kl")
+            for outcome in evidence.outcomes
             for text in (_counts(row[outcome], signs), _largest(row[outcome]))
         ]
         table.add_row(label, *cells)

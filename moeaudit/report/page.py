@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from moeaudit.frames import Frame
 from moeaudit.runs.folder import check_report_path
 from moeaudit.store.files import write_text
 
@@ -27,10 +30,10 @@ from .pages.policy import policy
 from .words import words
 from .words.answer import answer
 from .words.evidence import read
-from .words.summary import cells as cell_table
-from .words.summary import depth as depth_table
-from .words.summary import overall, token_effects
-from .words.summary import spread as spread_table
+from .words.numbers import significant
+from .words.operator import OperatorWords, words_of
+from .words.subject import SubjectCells
+from .words.summary import ByDomain, Cells, Means, Spread, TokenEffects, as_row, summaries
 from .words.verdicts import strip, symbols, verdicts
 
 if TYPE_CHECKING:
@@ -54,24 +57,47 @@ CONTENTS = [
 ]
 
 
-def figures(run: StoredRun) -> list[Figure]:
-    """The report's figures in order."""
-    evidence = read(run.tests)
-    cells = cell_table(run.effects, experts_of(run))
-    out = [maps(cells), contrasts(evidence.contrasts)]
-    if len(evidence.harm):
-        out.append(associations(evidence.harm, cells, run.experts))
-    return [*out, depth(depth_table(run.effects)), spread(spread_table(run.effects))]
+def figures(run: StoredRun, tables: Mapping[str, Frame] | None = None) -> list[Figure]:
+    """The report's figures in order. `tables` are those of `summarised`, where they are there."""
+    evidence, said = read(run.tests), said_of(run)
+    tables = tables or summarised(run, said)
+    out: list[Figure] = []
+    if said.scope != "model":  # an edit of the whole model has no place in it
+        out.append(maps(tables["cells"], said))
+        if not evidence.untested:
+            out.append(contrasts(evidence.contrasts, said))
+        if len(evidence.harm):
+            out.append(associations(evidence.harm, tables["cells"], run.experts, said))
+        out.append(depth(tables["depth"], said))
+    return [*out, spread(tables["spread"], said)]
+
+
+def said_of(run: StoredRun) -> OperatorWords:
+    """The words for the run's operator; of one that is not known here the rows say what they are about."""
+    said = words_of(run.question)
+    first = next(run.shards.frames(["expert"]))
+    about_none = said.subject == "expert" and bool((first["expert"] < 0).any())
+    return replace(said, subject="layer") if about_none else said
+
+
+def summarised(run: StoredRun, said: OperatorWords) -> dict[str, Frame]:
+    """Every summary of the effects that the page needs, in one pass over the shards."""
+    experts = {int(layer): n for layer, n in run.record["model"]["num_experts"].items()}
+    by_expert = said.subject == "expert"
+    wanted = {
+        "all": Means(("all",)),
+        "cells": Cells(experts) if by_expert else SubjectCells(said.subject),
+        "depth": Means(("layer",)),
+        "spread": Spread(),
+        "domains": ByDomain(run.tokens),
+        "tokens": TokenEffects(),
+    }
+    return summaries(run.shards, wanted)
 
 
 def plotly_figures(run: StoredRun) -> dict[str, go.Figure]:
     """The interactive figures by name: maps, contrasts, associations, depth, spread."""
     return {f.key: f.plot for f in figures(run) if f.plot is not None}
-
-
-def experts_of(run: StoredRun) -> dict[int, int]:
-    """Number of experts by decoder layer."""
-    return {int(layer): n for layer, n in run.record["model"]["num_experts"].items()}
 
 
 def render(run: StoredRun) -> str:
@@ -89,10 +115,14 @@ def render(run: StoredRun) -> str:
     environment.filters["symbols"] = symbols
     style, script = _static("style.css"), _static("page.js")
     library, packed = _plotly()
-    drawn = figures(run)
+    evidence, said = read(run.tests), said_of(run)
+    tables = summarised(run, said)
+    drawn = figures(run, tables)
     keys = {f.key for f in drawn}
-    evidence = read(run.tests)
-    whole = overall(run.effects)
+    untested = "; ".join(dict.fromkeys(evidence.untested.values()))
+    if untested:
+        keys.add("contrasts")
+    whole = as_row(tables["all"])
     honesty = _calibration(run)
     if honesty is not None:
         keys.add("calibration")
@@ -103,27 +133,37 @@ def render(run: StoredRun) -> str:
         script=Markup(script),
         plotly=Markup(packed),
         model=run.spec.model,
-        subtitle=words.subtitle(run),
-        strip=strip(evidence),
-        answer=answer(evidence, whole, run.spec.model),
+        subtitle=words.subtitle(run, said),
+        said=said,
+        untested=untested,
+        drift=_drift(run),
+        strip=strip(evidence) if evidence.outcomes else "",
+        answer=answer(evidence, whole, run.spec.model, said),
         contents=[c for c in CONTENTS if c[0] in keys or c[0] not in _FIGURE_KEYS],
         engine=run.record["engine"],
         alarm=run.alarm,
-        checks=words.checks(run),
-        facts=facts(run, whole),
-        verdicts=verdicts(evidence),
+        checks=words.checks(run, said),
+        facts=facts(run, whole, said),
+        verdicts=verdicts(evidence) if evidence.outcomes else "",
         figures=drawn,
         standing=words.standing(run),
         plots={f.key: _json(f.plot) for f in drawn if f.plot is not None},
         calibration=honesty,
-        browser=browser(run.tokens, run.effects, token_effects(run.effects)),
-        data=data_tables(run),
+        browser=browser(run.tokens, run.shards, tables["tokens"], said),
+        data=data_tables(run, tables["domains"], said),
         notes=run.record["notes"],
-        how=words.method(run),
-        limits=words.limits(run),
+        how=words.method(run, said),
+        limits=words.limits(run, said),
         provenance=words.provenance(run),
     )
     return page + "\n"
+
+
+def _drift(run: StoredRun) -> str:
+    drift = run.record.get("drift")
+    if drift is None:
+        return ""
+    return f"Rows without an edit end within {significant(drift, 2)} nats of the intact model."
 
 
 _FIGURE_KEYS = {"maps", "contrasts", "associations", "depth", "spread", "calibration"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from moeaudit.errors import RunError
@@ -12,26 +13,110 @@ from .provenance import now
 from .spec import AuditSpec
 
 if TYPE_CHECKING:
+    from moeaudit.causal.operators import Operator
+    from moeaudit.models import MoELayer
     from moeaudit.stats import Spec
 
-OUTCOMES = ("delta_nll", "kl")
+# A row of tests.parquet that says why there is no test.
+NOT_TESTED = "not tested"
 
 
 def declare(experts: Frame, spec: AuditSpec, model: dict[str, Any]) -> Spec:
-    """The tests that this audit will make: every distinct metric, in every layer, for each outcome."""
+    """The tests that this audit will make: every distinct metric, in every layer, for each outcome.
+
+    Metrics without any value are declared as what cannot be tested (`context`).
+    """
     from moeaudit.stats import freeze
     from moeaudit.stats.contrast.contrast import QUESTION as WITHIN
     from moeaudit.stats.ranking.table import QUESTION as ACROSS
 
+    known = set(experts["metric"][experts["value"].notna()])
+    names = [str(name) for name in experts["metric"].unique()]
+    absent = [name for name in names if name not in known]
+    context = {"audit": spec.hash, "weights": model.get("weights_sha256")}
+    if absent:
+        context["not estimable"] = ", ".join(absent)
     return freeze(
-        [str(name) for name in experts["metric"].unique()],
+        [name for name in names if name in known],
         list(spec.layers),
-        outcomes=OUTCOMES,
+        outcomes=spec.tested,
         questions=(WITHIN, ACROSS),
         protocol=spec.protocol,
         seed=spec.seed,
-        context={"audit": spec.hash, "weights": model.get("weights_sha256")},
+        context=context,
     )
+
+
+def why_untested(operator: Operator, layers: Sequence[MoELayer]) -> str | None:
+    """Why routing metrics cannot be held against the effects of `operator`; None if they can.
+
+    The statistics compare the active experts of a token, so there must be one row for each of them.
+    """
+    if operator.scope == "model":
+        return (
+            f"the rows of {operator.name!r} are about the whole model, not about one active expert"
+        )
+    by = getattr(operator, "by", "expert")
+    inside = getattr(operator, "operator", operator)
+    if by != "expert" or not getattr(inside, "of_one_expert", True):
+        return f"the rows of {operator.name!r} are not about one active expert each"
+    for layer in layers:
+        if (rows := operator.rows(layer)) != layer.top_k:
+            return (
+                f"{operator.name!r} makes {rows} rows at each token of layer {layer.index}, where "
+                f"{layer.top_k} experts are active: not one row for each of them"
+            )
+    return None
+
+
+def marked(tests: Frame, declared: Spec) -> Frame:
+    """The tests with their `status`; rows of metrics declared as not estimable were declared, too."""
+    from moeaudit.stats import mark
+
+    table = mark(tests, declared)
+    absent = dict(declared.context).get("not estimable", "").split(", ")
+    known = table["metric"].isin(absent) & (table["role"] == "metric")
+    return table.assign(status=table["status"].where(~known, "confirmatory"))
+
+
+def untested_table(spec: AuditSpec, reason: str) -> Frame:
+    """In place of the tests: one row for each question and outcome, with the reason."""
+    import pandas as pd
+
+    from moeaudit.stats.contrast.contrast import QUESTION as WITHIN
+    from moeaudit.stats.ranking.table import QUESTION as ACROSS
+
+    rows = [
+        {"question": question, "outcome": outcome, "verdict": NOT_TESTED, "reason": reason}
+        for outcome in spec.tested
+        for question in (WITHIN, ACROSS)
+    ]
+    return pd.DataFrame(rows)
+
+
+def null_reasons(
+    experts: Frame, columns: Mapping[str, str], n_domains: int, n_documents: int
+) -> dict[str, str]:
+    """Why a metric has no value for any expert, for each metric where that is so.
+
+    `columns` gives the reasons why columns of the routing table are null.
+    """
+    from moeaudit.observe.vocabulary import MIN_COUNT
+
+    known = {
+        "easy_ep": columns.get("change"),
+        "domain_mi": "the metric documents are of one domain" if n_domains < 2 else None,
+        "activation_sd": "no expert was chosen by two tokens of the metric documents",
+        "vocabulary_specialisation": (
+            f"no token occurs {MIN_COUNT} times in the {n_documents} metric documents"
+        ),
+    }
+    valued = set(experts["metric"][experts["value"].notna()])
+    return {
+        name: known.get(name) or "it has no value for any expert on the metric documents"
+        for name in map(str, experts["metric"].unique())
+        if name not in valued
+    }
 
 
 def freeze_in(record: dict[str, Any], declared: Spec) -> None:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from moeaudit.errors import RunError
 from moeaudit.store.files import LOCK, TEMPORARY
 
 from .spec import AuditSpec
 
-if TYPE_CHECKING:
-    pass
-
-FORMAT = "moeaudit-run/1"
+FORMAT = "moeaudit-run/2"
 RECORD = "audit.json"
 # What every page of ours begins with, and no other file.
 MARK = '<meta name="generator" content="moeaudit'

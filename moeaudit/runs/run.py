@@ -16,6 +16,7 @@ from .spec import AuditSpec
 
 if TYPE_CHECKING:
     from moeaudit.frames import Frame
+    from moeaudit.store.question import Question
 
 R = TypeVar("R", bound="StoredRun")
 
@@ -49,6 +50,11 @@ class StoredRun:
             )
         return cls(path, record)
 
+    @property
+    def question(self) -> Question:
+        """What was done to the router's answers, and what was measured."""
+        return self.spec.question
+
     @cached_property
     def tokens(self) -> Frame:
         return read_table(self.folder / "tokens.parquet")
@@ -61,9 +67,14 @@ class StoredRun:
     def routing(self) -> Frame:
         return Shards(self.folder / "routing").read()
 
+    @property
+    def shards(self) -> Shards:
+        """The effects, a shard at a time (`.frames(columns)`), for more rows than memory holds."""
+        return Shards(self.folder / "effects")
+
     @cached_property
     def effects(self) -> Frame:
-        return Shards(self.folder / "effects").read()
+        return self.shards.read()
 
     @cached_property
     def experts(self) -> Frame:
@@ -93,11 +104,14 @@ class StoredRun:
 
     def __repr__(self) -> str:
         s = self.record["summary"]
+        what = f"the operator {str(self.question)!r} ({self.question.scope})"
+        if self.question.name == "zero":
+            what = "one active expert for one token"
         sure = "; ".join(_check(v) for v in self.verification) or "not verified"
         return (
-            f"Audit of {self.spec.model}: {s['removals']:,} removals of one active expert for one "
-            f"token, in {s['tokens']:,} tokens of {s['documents']:,} documents and "
-            f"{len(self.spec.layers)} layers. A removal changes the loss on the next token by "
+            f"Audit of {self.spec.model}: {s['rows']:,} {self.spec.unit} of {what}, in "
+            f"{s['tokens']:,} tokens of {s['documents']:,} documents and "
+            f"{len(self.spec.layers)} layers. They change the loss on the next token by "
             f"{s['mean_delta_nll']:+.4f} nats on average; {s['share_harmful']:.0%} of them raise it "
             f"and {s['share_flips']:.1%} change the top prediction. Checked: {sure}. "
             f"Tables: .effects, .tests, .experts, .routing, .tokens, .documents; folder {self.folder}."

@@ -5,24 +5,27 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moeaudit.errors import InputError
 from moeaudit.store.files import read_table, write_json, write_table
+from moeaudit.store.question import OUTCOMES, Question
 from moeaudit.store.shards import Shards
 from moeaudit.text.choice import Material, gather
 
 from . import stages
-from .analysis import declare, freeze_in
+from .analysis import declare, freeze_in, marked, untested_table, why_untested
 from .folder import FORMAT, RECORD
+from .operators import operator_of
 from .progress import Progress
 from .provenance import now, session
-from .spec import AuditSpec
+from .spec import TESTED, AuditSpec
 
 if TYPE_CHECKING:
+    from moeaudit.causal.operators import Operator
     from moeaudit.models import Model
 
 TOKENS = 128
@@ -48,8 +51,12 @@ def question(
     seed: int,
     verify_rows: int,
     verify_engines: tuple[str, ...],
-) -> tuple[Material, AuditSpec]:
-    """Settle what is asked: the documents, and the frozen spec. Nothing is written."""
+    operator: Operator | str | None = None,
+    outcome: str | Iterable[str] | None = None,
+    frozen_routing: bool = False,
+) -> tuple[Material, AuditSpec, Operator]:
+    """Settle what is asked: the documents, the frozen spec, the operator. Nothing is written."""
+    tested, further = outcomes_of(outcome)
     if verify_rows < 1 or not verify_engines:
         raise InputError(
             f"An audit checks itself: verify_rows = {verify_rows} and {len(verify_engines)} "
@@ -63,6 +70,21 @@ def question(
             f"{documents} documents were asked for; effects are measured on the "
             f"{material.effect.n_documents} that there are (metrics need documents of their own)."
         )
+    made = _operator(model, operator, material)
+    if frozen_routing and made.scope != "position":
+        raise InputError(
+            f"{made.name} edits every position at once, and frozen routing is not available for it. Ask for an "
+            "edit of one position, such as zero, or leave frozen routing out."
+        )
+    asked = Question(
+        made.name,
+        made.to_dict(),
+        made.scope,
+        frozen_routing=frozen_routing,
+        outcomes=(*OUTCOMES, *further),
+    )
+    for layer in chosen:
+        made.rows(layer)  # what cannot be asked of a layer is refused before anything is written
     spec = AuditSpec(
         model=model.name,
         weights=model.provenance["weights_sha256"],
@@ -75,19 +97,67 @@ def question(
         max_length=length,
         tokens=tokens,
         seed=seed,
+        question=Question.from_dict(asked.to_dict()),  # as the record gives it back
+        tested=tested,
         verify_rows=verify_rows,
         verify_engines=tuple(verify_engines),
         dtype=model.provenance["dtype"],
     )
-    return material, spec
+    return material, spec, made
+
+
+def _operator(model: Model, given: Operator | str | None, material: Material) -> Operator:
+    """The operator itself; a word may ask for what experts say on the metric documents."""
+    from moeaudit.causal import expert_outputs
+    from moeaudit.causal.operators import Zero
+    from moeaudit.causal.operators.routing import require_operator
+
+    if isinstance(given, str):
+
+        def held_out() -> Any:
+            n = material.metric.n_documents
+            material.notes.append(
+                f"What stands in an expert's place was collected on the {n} metric documents."
+            )
+            return expert_outputs(model, material.metric)
+
+        return operator_of(given, held_out)
+    made = Zero() if given is None else given
+    require_operator(made)
+    if made.to_dict().get("operator") == "Custom":
+        material.notes.append(
+            f"The operator {made.name!r} is a function of the user's own. Only its name is recorded: it "
+            "cannot be restored from this record, and a resumed run cannot tell whether it changed."
+        )
+    return made
+
+
+def outcomes_of(asked: str | Iterable[str] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(outcomes that are tested, outcomes that are measured besides the three of every table).
+
+    Raises InputError for an outcome that is not known, or named twice.
+    """
+    from moeaudit.causal.outcomes.named import NAMED
+
+    names = TESTED if asked is None else (asked,) if isinstance(asked, str) else tuple(asked)
+    known = ("delta_nll", "abs_delta_nll", "kl", "flip", *NAMED)
+    for name in names:
+        if name not in known:
+            raise InputError(f"Unknown outcome {name!r}. Choose among {', '.join(known)}.")
+    if not names or len(set(names)) < len(names):
+        raise InputError(f"outcome = {list(names)}: one or several, each once, were expected.")
+    return names, tuple(name for name in names if name in NAMED)
 
 
 class Session:
     """One process working on a run folder. The record says which stages are done."""
 
-    def __init__(self, folder: Path, spec: AuditSpec, record: dict[str, Any] | None) -> None:
+    def __init__(
+        self, folder: Path, spec: AuditSpec, operator: Operator, record: dict[str, Any] | None
+    ) -> None:
         self.folder = folder
         self.spec = spec
+        self.operator = operator
         self.record = record or {
             "format": FORMAT,
             "spec": spec.to_dict(),
@@ -99,41 +169,53 @@ class Session:
         }
 
     def run(self, model: Model, material: Material, progress: Progress) -> dict[str, Any]:
-        from moeaudit.causal import replay_for
-        from moeaudit.stats import get_protocol, mark
+        from moeaudit.causal.folder import EffectsFolder
+        from moeaudit.stats import get_protocol
 
         self.record["sessions"].append(session())
         self.record["model"] = _model_facts(model)
         self.record["protocol"] = dataclasses.asdict(get_protocol(self.spec.protocol))
-        self._note(material.notes)
+        self._note([*material.notes, *model.anatomy.notes])
         self._save()
         layers = list(self.spec.layers)
         write_table(self.folder / "documents.parquet", material.documents)
         with self._stage("metrics", "experts.parquet") as todo:
             if todo:
-                table = stages.expert_table(model, material, layers, progress)
+                table, why = stages.expert_table(model, material, layers, progress)
+                self.record["reasons"] = why
                 write_table(self.folder / "experts.parquet", table)
         experts, twins = stages.distinct_metrics(read_table(self.folder / "experts.parquet"))
         self._note(twins)
-        declared = declare(experts, self.spec, self.record["model"])
-        freeze_in(self.record, declared)
+        untested = why_untested(self.operator, [model.anatomy[layer] for layer in layers])
+        declared = None
+        if untested is None:
+            declared = declare(experts, self.spec, self.record["model"])
+            freeze_in(self.record, declared)
+        else:
+            self._note([f"Routing metrics were not tested, because {untested}."])
         self._save()
         with self._stage("census", None):
-            self._note(stages.census(model, material, self.spec, self.folder, progress))
-        effects = Shards(self.folder / "effects").read()
+            stages.census(model, self.operator, material, self.spec, self.folder, progress)
+        effects = EffectsFolder(Shards(self.folder / "effects"))
+        self._note(effects.notes)
         with self._stage("verification", None):
             self.record["verification"] = stages.verify_all(
-                model, material, self.spec, effects, progress
+                model, self.operator, material, self.spec, effects, progress
             )
         with self._stage("statistics", "tests.parquet") as todo:
-            if todo:
-                tests = stages.test_table(effects, experts, self.spec, progress)
-                write_table(self.folder / "tests.parquet", mark(tests, declared))
+            if todo and declared is None:
+                write_table(self.folder / "tests.parquet", untested_table(self.spec, str(untested)))
+            elif todo and declared is not None:
+                tests = stages.test_table(
+                    effects, experts, self.spec, progress, self.record["reasons"]
+                )
+                write_table(self.folder / "tests.parquet", marked(tests, declared))
         stages.join_tokens(self.folder)
         tokens = read_table(self.folder / "tokens.parquet")
         self.record |= {
-            "engine": str(replay_for(model)),
-            "summary": stages.summary(effects, tokens),
+            "engine": effects.engine,
+            "drift": effects.drift,
+            "summary": stages.summary(effects.shards, tokens),
             "status": "finished",
             "finished": now(),
         }
@@ -153,7 +235,7 @@ class Session:
             self.record["stages"][name] = {"seconds": seconds, "done": now()}
             self._save()
 
-    def _note(self, notes: list[str]) -> None:
+    def _note(self, notes: Iterable[str]) -> None:
         self.record["notes"] += [note for note in notes if note not in self.record["notes"]]
 
     def _save(self) -> None:
@@ -168,6 +250,7 @@ def _model_facts(model: Model) -> dict[str, Any]:
             for k, v in model.provenance.items()
             if isinstance(v, (str, int, float, type(None)))
         },
+        "device": str(model.device),
         "decoder_layers": model.anatomy.n_layers,
         "num_experts": {str(layer.index): layer.num_experts for layer in layers},
         "top_k": {str(layer.index): layer.top_k for layer in layers},

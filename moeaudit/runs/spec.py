@@ -9,10 +9,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from moeaudit.errors import RunError
+from moeaudit.store.question import Question
+
+ZERO = Question("zero", {"operator": "Zero"})
+TESTED = ("delta_nll", "kl")  # harm and disturbance
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,8 @@ class AuditSpec:
     `metric_text` and `effect_text` are the hashes of the two document sets: routing metrics come
     from the first, causal effects from the second, so that no document counts for both. `tokens` is
     how many tokens of each document are read (0: all), `max_length` how many the model reads at once.
+    `question` is what is done to the router's answers and what is measured, `tested` the measured
+    outcomes that the statistics are about.
     """
 
     model: str
@@ -35,9 +42,8 @@ class AuditSpec:
     max_length: int
     tokens: int
     seed: int = 0
-    intervention: str = "zero"
-    scope: str = "single position"
-    outcomes: tuple[str, ...] = ("delta_nll", "kl", "flip")
+    question: Question = field(default=ZERO)
+    tested: tuple[str, ...] = TESTED
     protocol: str = "moeaudit"
     verify_rows: int = 8
     verify_engines: tuple[str, ...] = ("hooks", "nnsight")
@@ -46,10 +52,9 @@ class AuditSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; tuples become lists."""
-        return {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in dataclasses.asdict(self).items()
-        }
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+        return {**plain, "question": self.question.to_dict()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> AuditSpec:
@@ -66,6 +71,8 @@ class AuditSpec:
         fields: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
         }
+        if "question" in fields:
+            fields["question"] = Question.from_dict(fields["question"])
         return cls(**fields)
 
     def canonical(self) -> str:
@@ -79,11 +86,31 @@ class AuditSpec:
         )
 
     @property
+    def unit(self) -> str:
+        """What a row of the effects is called: a removal, where an expert was plainly removed."""
+        return "removals" if self.question.operator.get("operator") == "Zero" else "effects"
+
+    @property
     def hash(self) -> str:
         """SHA-256 of `canonical()`, as hex."""
         return hashlib.sha256(self.canonical().encode()).hexdigest()
 
     def differences(self, other: AuditSpec) -> list[tuple[str, Any, Any]]:
-        """The fields that differ, as (field, value here, value in `other`), in field order."""
-        mine, theirs = self.to_dict(), other.to_dict()
-        return [(key, mine[key], theirs[key]) for key in mine if mine[key] != theirs[key]]
+        """The fields that differ, as (field, value here, value in `other`), in field order.
+
+        Fields inside the question are named in full, such as `question.operator.expert`; what only
+        one of the two has is None in the other.
+        """
+        mine, theirs = _flat(self.to_dict()), _flat(other.to_dict())
+        names = dict.fromkeys([*mine, *theirs])
+        found = [(name, mine.get(name), theirs.get(name)) for name in names]
+        return [each for each in found if each[1] != each[2]]
+
+
+def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` as `{"a.b": 1}`."""
+    out: dict[str, Any] = {}
+    for key, value in values.items():
+        inside = _flat(value, f"{before}{key}.") if isinstance(value, Mapping) else None
+        out |= {f"{before}{key}": value} if inside is None else inside
+    return out

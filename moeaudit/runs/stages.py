@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from moeaudit.frames import Frame
+from moeaudit.frames import Column, Frame
 from moeaudit.store.files import write_table
+from moeaudit.store.question import OUTCOMES
 from moeaudit.store.shards import Shards
 from moeaudit.text.choice import Material
 
-from .analysis import OUTCOMES
+from .analysis import null_reasons
 from .progress import Progress
 from .spec import AuditSpec
 
 if TYPE_CHECKING:
+    from moeaudit.causal.folder import EffectsFolder
+    from moeaudit.causal.operators import Operator
     from moeaudit.models import Model
     from moeaudit.text import TokenizedCorpus
 
+TOKENS = "tokens.parquet"
 PARTIAL = ".partial"  # token tables of finished groups, joined at the end
 
 
-def expert_table(model: Model, material: Material, layers: list[int], progress: Progress):
-    """Routing metrics of every expert of the audited layers, from the metric documents."""
+def expert_table(
+    model: Model, material: Material, layers: list[int], progress: Progress
+) -> tuple[Frame, dict[str, str]]:
+    """Routing metrics of every expert of the audited layers, from the metric documents.
+
+    Also why metrics are null that have no value for any expert.
+    """
     from moeaudit.observe import Trace, capture_documents, expert_metrics
     from moeaudit.observe.trace import Facts
 
@@ -44,7 +53,9 @@ def expert_table(model: Model, material: Material, layers: list[int], progress: 
         Facts.of(model, read, reasons),
     )
     table = expert_metrics(trace)
-    return table[table["layer"].isin(layers)].reset_index(drop=True)
+    table = table[table["layer"].isin(layers)].reset_index(drop=True)
+    why = null_reasons(table, trace.facts.nulls, len(trace.domains), trace.facts.n_documents)
+    return table, why
 
 
 def groups(read: TokenizedCorpus, documents: int) -> Iterator[TokenizedCorpus]:
@@ -57,12 +68,14 @@ def groups(read: TokenizedCorpus, documents: int) -> Iterator[TokenizedCorpus]:
 
 
 def census(
-    model: Model, material: Material, spec: AuditSpec, folder: Path, progress: Progress
-) -> list[str]:
-    """Tokens, routing and effects of the effect documents, shard by shard; finished ones are kept.
-
-    Returns what the engine had to say (notes).
-    """
+    model: Model,
+    operator: Operator,
+    material: Material,
+    spec: AuditSpec,
+    folder: Path,
+    progress: Progress,
+) -> None:
+    """Tokens, routing and effects of the effect documents, shard by shard; finished ones are kept."""
     from moeaudit.causal import ablate
     from moeaudit.observe import capture_documents
 
@@ -70,11 +83,15 @@ def census(
     parts = list(groups(material.effect, spec.shard_documents))
     stores = {name: Shards(folder / name) for name in ("routing", "effects")}
     stores["tokens"] = Shards(folder / PARTIAL / "tokens")
-    per_token = sum(model.anatomy[layer].top_k for layer in layers)
+    per_token = sum(operator.rows(model.anatomy[layer]) for layer in layers)
+    extra = [name for name in spec.question.outcomes if name not in OUTCOMES]
     kept = [all(store.has(i) for store in stores.values()) for i in range(len(parts))]
+    both = [stores[name].has(i) for name in ("routing", "effects") for i in range(len(parts))]
+    # The parts of the token table were joined at the end; they are needed only beside new shards.
+    if all(both) and (folder / TOKENS).is_file():
+        kept = [True] * len(parts)
     done = sum(part.n_targets for part, k in zip(parts, kept) if k) * per_token
-    progress.stage("census", material.effect.n_targets * per_token, "removals", done)
-    notes: dict[str, None] = {}
+    progress.stage("census", material.effect.n_targets * per_token, spec.unit, done)
     domains = list(dict.fromkeys(chunk.domain for chunk in material.effect.chunks))
     for number, part in enumerate(parts):
         if kept[number]:
@@ -84,28 +101,43 @@ def census(
         tokens["domain"] = pd.Categorical(tokens["domain"], categories=domains)
         routing = pd.concat([pair[1] for pair in frames], ignore_index=True)
         routing = routing[routing["layer"].isin(layers)].reset_index(drop=True)
-        effects: Any = ablate(model, part, layers=layers, progress=progress.advance)
-        notes |= dict.fromkeys(effects.notes)
+        effects: Any = ablate(
+            model,
+            part,
+            operator,
+            layers=layers,
+            outcomes=extra,
+            frozen_routing=spec.question.frozen_routing,
+            progress=progress.advance,
+        )
         stores["tokens"].write(number, tokens)
         stores["routing"].write(number, routing)
         stores["effects"].write(number, effects)
-    return list(notes)
 
 
 def verify_all(
-    model: Model, material: Material, spec: AuditSpec, effects: Frame, progress: Progress
+    model: Model,
+    operator: Operator,
+    material: Material,
+    spec: AuditSpec,
+    effects: EffectsFolder,
+    progress: Progress,
 ) -> list[dict[str, Any]]:
     """Recompute a few rows with each engine; one entry per engine, also for those that cannot."""
-    from moeaudit.causal import Zero
     from moeaudit.causal.check.verify import verify
 
     progress.stage("verification", spec.verify_rows * len(spec.verify_engines), "rows")
     out = []
     for engine in spec.verify_engines:
         found = verify(
-            effects, model, spec.verify_rows, engine=engine, seed=spec.seed, docs=material.effect,
-            operator=Zero(),
-        )  # fmt: skip
+            effects,
+            model,
+            spec.verify_rows,
+            engine=engine,
+            seed=spec.seed,
+            docs=material.effect,
+            operator=operator,
+        )
         ran = found.skipped is None
         out.append(
             {
@@ -129,12 +161,14 @@ def distinct_metrics(experts: Frame) -> tuple[Frame, list[str]]:
     Some scores of the literature are one quantity under two names; counting both would inflate
     the family of tests.
     """
-    wide = experts.pivot_table(index=["layer", "expert"], columns="metric", values="value")
-    names = [str(name) for name in experts["metric"].unique() if name in wide.columns]
+    # Not pivot_table, which drops a metric that is null everywhere without a word.
+    wide = experts.pivot(index=["layer", "expert"], columns="metric", values="value")
+    names = [str(name) for name in experts["metric"].unique()]
     kept: list[str] = []
     notes: list[str] = []
     for name in names:
-        twin = next((k for k in kept if wide[k].equals(wide[name])), None)
+        known = bool(wide[name].notna().any())
+        twin = next((k for k in kept if known and wide[k].equals(wide[name])), None)
         if twin is None:
             kept.append(name)
         else:
@@ -142,16 +176,32 @@ def distinct_metrics(experts: Frame) -> tuple[Frame, list[str]]:
     return experts[experts["metric"].isin(kept)].reset_index(drop=True), notes
 
 
-def test_table(effects: Frame, experts: Frame, spec: AuditSpec, progress: Progress) -> Frame:
-    """Within-token contrasts and per-expert harm, for harm and for disturbance."""
+def test_table(
+    effects: Any,
+    experts: Frame,
+    spec: AuditSpec,
+    progress: Progress,
+    reasons: Mapping[str, str] | None = None,
+) -> Frame:
+    """Within-token contrasts and per-expert means, for each outcome that is tested.
+
+    `effects` is a frame or `Shards`. `reasons` says why metrics are null, where they are.
+    """
     from moeaudit.stats import contrast, expert_harm
 
-    tests = [(question, outcome) for outcome in OUTCOMES for question in (contrast, expert_harm)]
+    tests = [(question, outcome) for outcome in spec.tested for question in (contrast, expert_harm)]
     progress.stage("statistics", len(tests), "tables")
     tables = []
     for question, outcome in tests:
         tables.append(
-            question(effects, experts, outcome=outcome, protocol=spec.protocol, seed=spec.seed)
+            question(
+                effects,
+                experts,
+                outcome=outcome,
+                protocol=spec.protocol,
+                seed=spec.seed,
+                reasons=reasons,
+            )
         )
         progress.advance(1)
     return pd.concat(tables, ignore_index=True)
@@ -159,19 +209,25 @@ def test_table(effects: Frame, experts: Frame, spec: AuditSpec, progress: Progre
 
 def join_tokens(folder: Path) -> None:
     """The token tables of all groups as the one file that a finished run has."""
-    write_table(folder / "tokens.parquet", Shards(folder / PARTIAL / "tokens").read())
+    parts = Shards(folder / PARTIAL / "tokens")
+    if parts.manifest or not (folder / TOKENS).is_file():
+        write_table(folder / TOKENS, parts.read())
 
 
-def summary(effects: Frame, tokens: Frame) -> dict[str, Any]:
-    """The few numbers that a sentence about the run needs."""
-    delta = effects["delta_nll"].astype("float64")
+def summary(effects: Shards, tokens: Frame) -> dict[str, Any]:
+    """The few numbers that a sentence about the run needs; one column is read at a time."""
+
+    def column(name: str) -> Column:
+        return effects.read([name])[name]
+
+    delta = column("delta_nll").astype("float64")
     return {
-        "removals": len(effects),
+        "rows": len(delta),
         "tokens": len(tokens),
         "documents": int(tokens["document"].nunique()),
         "domains": int(tokens["domain"].nunique()),
         "mean_delta_nll": float(delta.mean()),
-        "mean_kl": float(effects["kl"].astype("float64").mean()),
+        "mean_kl": float(column("kl").astype("float64").mean()),
         "share_harmful": float((delta > 0).mean()),
-        "share_flips": float(effects["flip"].mean()),
+        "share_flips": float(column("flip").mean()),
     }

@@ -161,11 +161,12 @@ def write_run(folder: Path, model: str = "tiny-made-up", **shape: int) -> Path:
         },
         "protocol": dataclasses.asdict(get_protocol(spec.protocol)),
         "engine": "made up",
+        "drift": 2.4e-7,
         "verification": [
             {"engine": "hooks", "n": 8, **check},
             {"engine": "nnsight", "n": 0, **check, "skipped": "it is a made-up run"},
         ],
-        "summary": stages.summary(effects, made["tokens"]),
+        "summary": stages.summary(Shards(folder / "effects"), made["tokens"]),
     }
     write_json(folder / RECORD, record)
     return folder

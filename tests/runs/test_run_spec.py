@@ -9,6 +9,7 @@ import pytest
 
 from moeaudit.errors import RunError
 from moeaudit.runs import AuditSpec
+from moeaudit.store.question import Question
 
 SPEC = AuditSpec(
     model="tiny",
@@ -27,7 +28,7 @@ SPEC = AuditSpec(
 def test_hash_is_that_of_the_canonical_json_and_does_not_move():
     # sha256 of the line below; a change means that older run folders cannot be resumed
     assert SPEC.canonical().startswith('{"dtype":"float32","effect_documents":4,"effect_text":"e"')
-    assert SPEC.hash == "afc3159a585347824da25b7816b9e54195f5e8978557fa6379a1ac5aef4b8f6e"
+    assert SPEC.hash == "13ccfb4021c66646680a10b0402f60a0c5fbccb666d8c72d3cee73b92f128502"
 
 
 def test_a_round_trip_through_json_changes_nothing():
@@ -43,11 +44,14 @@ def test_every_field_enters_the_hash_and_is_named_when_it_differs(field):
         other = value + 1
     elif isinstance(value, tuple):
         other = (*value, value[-1])
+    elif isinstance(value, Question):
+        other = dataclasses.replace(value, frozen_routing=True)
     else:
         other = value + "x"
     changed = dataclasses.replace(SPEC, **{field: other})
     assert changed.hash != SPEC.hash
-    assert [name for name, _, _ in SPEC.differences(changed)] == [field]
+    named = "question.frozen_routing" if field == "question" else field
+    assert [name for name, _, _ in SPEC.differences(changed)] == [named]
 
 
 def test_fields_of_another_version_are_refused_by_name():
@@ -57,3 +61,23 @@ def test_fields_of_another_version_are_refused_by_name():
     del short["layers"]
     with pytest.raises(RunError, match="no field .'layers'."):
         AuditSpec.from_dict(short)
+
+
+def swap(expert: int) -> AuditSpec:
+    question = Question(f"swap in expert {expert}", {"operator": "Swap", "expert": expert})
+    return dataclasses.replace(SPEC, question=question)
+
+
+def test_what_differs_inside_the_question_is_named_in_full():
+    found = {name: (a, b) for name, a, b in swap(3).differences(swap(4))}
+    assert found["question.operator.expert"] == (3, 4)
+    assert set(found) == {"question.name", "question.operator.expert"}
+    found = {name: (a, b) for name, a, b in SPEC.differences(swap(4))}
+    assert found["question.operator.operator"] == ("Zero", "Swap")
+    assert found["question.operator.expert"] == (None, 4)
+
+
+def test_a_question_survives_the_trip_through_json():
+    again = AuditSpec.from_dict(json.loads(swap(3).canonical()))
+    assert again == swap(3) and again.question == swap(3).question
+    assert again.hash != SPEC.hash

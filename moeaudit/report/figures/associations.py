@@ -1,4 +1,4 @@
-"""Figure: across the experts of a layer, does a metric rank them by the harm of losing them?"""
+"""Figure: across the experts of a layer, does a metric rank them by the harm of editing them?"""
 
 from __future__ import annotations
 
@@ -10,43 +10,53 @@ from markupsafe import Markup
 from moeaudit.frames import Frame
 
 from ..pages.tables import Column, folded, rows_of, table
-from ..words.evidence import OUTCOMES, metric_name
+from ..words.evidence import metric_name, outcome_name
 from ..words.numbers import count, estimate, fixed, probability, significant
+from ..words.operator import OperatorWords
 from . import palette, svg
 from .figure import Figure, styled
 
 WIDTH, LEFT, ROW, TOP, PANEL = 980, 208, 27, 30, 190
 
 
-def associations(harm: Frame, cells: Frame, metrics: Frame) -> Figure:
+DRAWN = ("delta_nll", "kl", "flip")  # the outcomes that `summary.cells` has
+
+
+def associations(harm: Frame, cells: Frame, metrics: Frame, said: OperatorWords) -> Figure:
     """A matrix of rank correlations, and the metric that fares best drawn expert by expert.
 
     Parameters: `evidence.Evidence.harm`, `summary.cells` and the run's expert metrics.
     """
-    rows = harm[harm["outcome"] == "delta_nll"]
+    tested = list(dict.fromkeys(harm["outcome"]))
+    outcome = "delta_nll" if "delta_nll" in tested else tested[0]
+    name = outcome_name(outcome).lower()
+    rows = harm[harm["outcome"] == outcome]
     body: list[str] = []
     bottom = _matrix(body, rows)
-    best = _best(rows)
+    best = _best(rows) if outcome in DRAWN else None
     if best is not None:
-        bottom = _scatter(body, rows, cells, metrics, best, bottom + 34)
+        bottom = _scatter(body, rows, cells, metrics, best, outcome, bottom + 34)
     caption = Markup(
         "Upper part: Spearman's rank correlation, across the experts of a layer, between a metric "
-        "(from other documents) and the expert's mean harm; <strong>bold</strong> where it is shown "
+        "(from other documents) and the expert's mean {0}; <strong>bold</strong> where it is shown "
         "after correction. The ceiling is what a perfect metric could reach, given how well these "
-        "documents determine the harm itself. {}"
+        "documents determine the {0} itself. {1}"
     ).format(
+        name,
         f"Lower part: {metric_name(best)[0]}, chosen afterwards because its median correlation is the "
         "largest in size; an illustration, not a test."
         if best
-        else ""
+        else "",
     )
+    asks = "Which experts can be spared? " if said.removes and outcome == "delta_nll" else ""
+    names = list(dict.fromkeys(rows["metric"]))
     return Figure(
         "associations",
-        "Which experts can be spared? Harm per expert against each metric",
+        f"{asks}{name.capitalize()} per expert against each metric",
         caption,
-        svg.document(WIDTH, bottom, "Rank correlation of harm and metric by layer", body, 720),
+        svg.document(WIDTH, bottom, f"Rank correlation of {name} and metric by layer", body, 720),
         folded("Every correlation as a table", _table(harm)),
-        _plot(cells, metrics, list(dict.fromkeys(rows["metric"]))),
+        _plot(cells, metrics, names, outcome, said) if outcome in DRAWN else None,
     )
 
 
@@ -114,8 +124,9 @@ def _matrix_cell(body, row, x: svg.Number, y: svg.Number, width: svg.Number, wri
         body.append(svg.mark(x + width / 2, y + ROW / 2, "circle", f"dot on-{css}", r=1.6))
 
 
-def _scatter(body, rows, cells, metrics, name: str, y: svg.Number) -> float:
-    """Small multiples by layer: the metric across, mean harm up, both as they are."""
+def _scatter(body, rows, cells, metrics, name: str, outcome: str, y: svg.Number) -> float:
+    """Small multiples by layer: the metric across, the mean outcome up, both as they are."""
+    title = _mean(outcome)
     layers = sorted(int(x) for x in rows["layer"].unique())
     shown = [layers[i] for i in np.unique(np.linspace(0, len(layers) - 1, 6).round().astype(int))]
     gap = 34
@@ -123,7 +134,7 @@ def _scatter(body, rows, cells, metrics, name: str, y: svg.Number) -> float:
     width = min(width, 230.0)
     values = metrics[metrics["metric"] == name][["layer", "expert", "value"]]
     joined = cells[cells["rows"] > 0].merge(values, on=["layer", "expert"])
-    body.append(svg.text(0, y, f"Mean harm (nats) against {metric_name(name)[0]}", "title"))
+    body.append(svg.text(0, y, f"{title} against {metric_name(name)[0]}", "title"))
     y += 26
     for i, layer in enumerate(shown):
         x0 = 50 + i * (width + gap)
@@ -132,7 +143,7 @@ def _scatter(body, rows, cells, metrics, name: str, y: svg.Number) -> float:
         body.append(svg.rect(x0, y, width, PANEL - 60, "panel"))
         if part.empty:
             continue
-        low, high = float(part["delta_nll"].min()), float(part["delta_nll"].max())
+        low, high = float(part[outcome].min()), float(part[outcome].max())
         low, high = min(low, 0.0), max(high, 0.0)
         sy = svg.linear(low, high, y + PANEL - 66, y + 6)
         sx = svg.linear(
@@ -143,9 +154,10 @@ def _scatter(body, rows, cells, metrics, name: str, y: svg.Number) -> float:
         for tick, words in zip(marks, svg.tick_texts(marks)):
             body.append(svg.text(x0 - 4, sy(tick) + 3, words, "tiny", "end"))
         for row in part.itertuples():
-            harm = estimate(row.delta_nll, row.delta_nll_low, row.delta_nll_high)
-            words = f"expert {row.expert}: {significant(row.value, 3)}; harm {harm}"
-            body.append(svg.mark(sx(row.value), sy(row.delta_nll), "circle", "point", words, 3))
+            mean, *limits = (getattr(row, f"{outcome}{end}") for end in ("", "_low", "_high"))
+            kind = outcome_name(outcome).lower()
+            words = f"expert {row.expert}: {significant(row.value, 3)}; {kind} {estimate(mean, *limits)}"
+            body.append(svg.mark(sx(row.value), sy(mean), "circle", "point", words, 3))
         ends = (part["value"].min(), "start"), (part["value"].max(), "end")
         for value, anchor in ends:
             x = x0 if anchor == "start" else x0 + width
@@ -158,7 +170,7 @@ def _table(frame: Frame) -> Markup:
         Column("metric", lambda r: metric_name(r["metric"])[0], text=True),
         Column("role", lambda r: r["role"], text=True),
         Column("layer", lambda r: r["layer"]),
-        Column("outcome", lambda r: OUTCOMES[r["outcome"]][0].lower(), text=True),
+        Column("outcome", lambda r: outcome_name(r["outcome"]).lower(), text=True),
         Column("experts", lambda r: count(r["n_experts"])),
         Column("rho [95% interval]", lambda r: estimate(r["rho"], r["low"], r["high"])),
         Column("ceiling", lambda r: fixed(r["ceiling"], 2)),
@@ -172,7 +184,11 @@ def _table(frame: Frame) -> Markup:
     return table(rows_of(frame), columns, "Rank correlation of metric and expected effect", notes)
 
 
-def _plot(cells: Frame, metrics: Frame, names: list[str]):
+def _mean(outcome: str) -> str:
+    return f"Mean {outcome_name(outcome).lower()}{'' if outcome == 'flip' else ' (nats)'}"
+
+
+def _plot(cells: Frame, metrics: Frame, names: list[str], outcome: str, said: OperatorWords):
     import plotly.graph_objects as go
 
     plot = go.Figure()
@@ -182,7 +198,7 @@ def _plot(cells: Frame, metrics: Frame, names: list[str]):
         part = cells[cells["rows"] > 0].merge(values, on=["layer", "expert"])
         plot.add_scatter(
             x=part["value"].astype(float).map(lambda v: float(f"{v:.4g}")),
-            y=part["delta_nll"].map(lambda v: float(f"{v:.4g}")),
+            y=part[outcome].map(lambda v: float(f"{v:.4g}")),
             mode="markers",
             visible=i == 0,
             name=metric_name(name)[0],
@@ -194,7 +210,7 @@ def _plot(cells: Frame, metrics: Frame, names: list[str]):
             },
             customdata=part[["layer", "expert", "rows"]],
             hovertemplate="layer %{customdata[0]}, expert %{customdata[1]}<br>value %{x}<br>"
-            "mean harm %{y} nats<br>%{customdata[2]} removals<extra></extra>",
+            f"{_mean(outcome)} %{{y}}<br>%{{customdata[2]}} {said.many}<extra></extra>",
         )
     buttons = [
         {
@@ -212,5 +228,5 @@ def _plot(cells: Frame, metrics: Frame, names: list[str]):
         updatemenus=[{"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.15, "yanchor": "top"}],
     )
     plot.update_xaxes(title=metric_name(known[0])[0] if known else "", zeroline=False)
-    plot.update_yaxes(title="mean harm, nats", zeroline=True)
+    plot.update_yaxes(title=_mean(outcome), zeroline=True)
     return styled(plot, 460)

@@ -9,8 +9,9 @@ from moeaudit.frames import Column as Series
 from moeaudit.frames import Frame
 
 from ..pages.tables import Column, folded, rows_of, table
-from ..words.evidence import OUTCOMES, ROLES, metric_name
+from ..words.evidence import OUTCOMES, ROLES, metric_name, outcome_name, outcome_words
 from ..words.numbers import count, decimals_for, estimate, fixed, probability, significant
+from ..words.operator import OperatorWords
 from . import svg
 from .figure import Figure, styled
 from .palette import VERDICTS
@@ -18,17 +19,19 @@ from .palette import VERDICTS
 WIDTH, LEFT, ROW, GAP, TOP = 980, 208, 54, 46, 74
 
 
-def contrasts(frame: Frame) -> Figure:
+def contrasts(frame: Frame, said: OperatorWords) -> Figure:
     """`evidence.contrasts` as rows of metrics and columns of outcomes, one point a layer."""
     body: list[str] = []
     names = list(dict.fromkeys(frame.sort_values("role", kind="stable", key=_order)["metric"]))
-    outcomes = [o for o in OUTCOMES if (frame["outcome"] == o).any()]
+    tested = list(dict.fromkeys(frame["outcome"]))
+    outcomes = sorted(tested, key=lambda o: [*OUTCOMES, *tested].index(o))
     panel = (WIDTH - LEFT - GAP * (len(outcomes) - 1) - 12) / len(outcomes)
     n_controls = frame.loc[frame["role"] == "control", "metric"].nunique()
     split = len(names) - n_controls
     for i, outcome in enumerate(outcomes):
         part = frame[frame["outcome"] == outcome]
-        _panel(body, part, names, split, LEFT + i * (panel + GAP), panel, OUTCOMES[outcome], i == 0)
+        title = outcome_words(outcome, said.cost)
+        _panel(body, part, names, split, LEFT + i * (panel + GAP), panel, title, i == 0)
     height = TOP + ROW * len(names) + 26 * (n_controls > 0) + 40
     _key(body, frame)
     caption = Markup(
@@ -174,7 +177,7 @@ def _table(frame: Frame) -> Markup:
         Column("metric", lambda r: metric_name(r["metric"])[0], text=True),
         Column("role", lambda r: ROLES[r["role"]], text=True),
         Column("layer", lambda r: r["layer"]),
-        Column("outcome", lambda r: OUTCOMES[r["outcome"]][0].lower(), text=True),
+        Column("outcome", lambda r: outcome_name(r["outcome"]).lower(), text=True),
         Column("tokens", lambda r: count(r["n"])),
         Column("documents", lambda r: count(r["documents"])),
         Column("d_z [95% interval]", lambda r: estimate(r["d_z"], r["low"], r["high"])),
@@ -194,7 +197,7 @@ def _plot(frame: Frame, names: list[str], outcomes: list[str]):
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
-    titles = [OUTCOMES[o][0] for o in outcomes]
+    titles = [outcome_name(o) for o in outcomes]
     plot = make_subplots(rows=1, cols=len(outcomes), subplot_titles=titles)
     colours = [
         "#1f6aa5",

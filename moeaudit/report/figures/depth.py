@@ -8,34 +8,36 @@ from moeaudit.frames import Frame
 
 from ..pages.tables import Column, rows_of, table
 from ..words.numbers import count, estimate, percent
+from ..words.operator import OperatorWords
 from . import svg
 from .figure import Figure, styled
 
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM, GAP = 980, 250, 56, 40, 44, 64
 
 PANELS = [
-    ("delta_nll", "Mean harm", "nats per removal", 1.0, True),
-    ("kl", "Mean disturbance", "KL, nats per removal", 1.0, False),
-    ("flip", "Top prediction changed", "% of removals", 100.0, False),
+    ("delta_nll", "Mean harm", "nats per {one}", 1.0, True),
+    ("kl", "Mean disturbance", "KL, nats per {one}", 1.0, False),
+    ("flip", "Top prediction changed", "% of {many}", 100.0, False),
 ]
 
 
-def depth(frame: Frame) -> Figure:
+def depth(frame: Frame, said: OperatorWords) -> Figure:
     """`summary.depth`: mean harm, KL and flip rate by layer, with intervals over documents."""
     width = (WIDTH - LEFT - GAP * (len(PANELS) - 1) - 10) / len(PANELS)
     body: list[str] = []
     for i, panel in enumerate(PANELS):
-        _panel(body, frame, LEFT + i * (width + GAP), width, *panel)
+        column, title, unit, factor, signed = panel
+        unit = unit.format(one=said.one, many=said.many)
+        _panel(body, frame, LEFT + i * (width + GAP), width, column, title, unit, factor, signed)
     caption = Markup(
-        "Removing one active expert for one token, averaged over all tokens and active experts of "
-        "the layer. Bands: 95% intervals over documents."
-    )
+        "The mean over all {} of the layer. Bands: 95% intervals over documents."
+    ).format(said.many)
     return Figure(
         "depth",
         "How the effect changes with depth",
         caption,
         svg.document(WIDTH, HEIGHT, "Mean harm, disturbance and flips by layer", body, 720),
-        _table(frame),
+        _table(frame, said),
         _plot(frame),
     )
 
@@ -69,16 +71,16 @@ def _panel(body, frame, x0, width, column, title, unit, factor, signed) -> None:
     body.append(svg.text(x0 + width / 2, HEIGHT - BOTTOM + 33, "layer", "muted", "middle"))
 
 
-def _table(frame: Frame) -> Markup:
+def _table(frame: Frame, said: OperatorWords) -> Markup:
     columns = [
         Column("layer", lambda r: r["layer"]),
-        Column("removals", lambda r: count(r["rows"])),
+        Column(said.many, lambda r: count(r["rows"])),
         Column("mean harm (nats)", lambda r: _estimate(r, "delta_nll", True)),
         Column("mean KL (nats)", lambda r: _estimate(r, "kl", False)),
         Column("flips", lambda r: percent(r["flip"])),
-        Column("removals that raise the loss", lambda r: percent(r["harmful"])),
+        Column(f"{said.many} that raise the loss", lambda r: percent(r["harmful"])),
     ]
-    return table(rows_of(frame), columns, "Effect of removing one active expert, by layer")
+    return table(rows_of(frame), columns, f"Mean effect of one {said.one}, by layer")
 
 
 def _estimate(row, name: str, sign: bool) -> str:

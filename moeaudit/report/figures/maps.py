@@ -11,6 +11,7 @@ from moeaudit.frames import Frame
 
 from ..pages.tables import Column, folded, rows_of, table
 from ..words.numbers import count, decimals_for, estimate, fixed, percent, plural, significant
+from ..words.operator import OperatorWords
 from . import palette, svg
 from .figure import Figure, styled
 
@@ -18,43 +19,60 @@ WIDTH = 980
 LEFT = 70
 
 
-def maps(cells: Frame) -> Figure:
-    """The three maps over `summary.cells`; numbers stand in the cells where there is room."""
+# What the columns of a map are, by what a row of the effects is about: (name, of each layer, the
+# cell in words, the number of the first column).
+COLUMNS = {
+    "expert": ("expert", "every expert", "one expert of one layer", 0),
+    "rank": ("rank", "every rank", "one rank of one layer", 0),
+    "set": ("set size", "sets of every size", "the sets of one size of one layer", 1),
+    "layer": ("", "", "one layer", 0),
+}
+
+
+def maps(cells: Frame, said: OperatorWords) -> Figure:
+    """The maps over `summary.cells`; numbers stand in the cells where there is room.
+
+    Where rows are not about experts, `expert` of the cells numbers what they are about.
+    """
     panels = [
         ("Mean harm", "delta_nll", "change of the next token's NLL, nats", palette.diverging),
-        ("Mean disturbance", "kl", "KL(clean || ablated), nats", palette.sequential),
+        ("Mean disturbance", "kl", "KL(clean || edited), nats", palette.sequential),
         ("Use", "share", "fraction of tokens routed to the expert", palette.sequential),
     ]
+    by_expert = said.subject == "expert"
+    _, each, cell, _ = COLUMNS[said.subject]
     body: list[str] = []
     y = 0.0
-    for title, column, unit, classes in panels:
-        y = _panel(body, cells, y, title, column, unit, classes)
+    for title, column, unit, classes in panels if by_expert else panels[:2]:
+        y = _panel(body, cells, said, y, title, column, unit, classes)
     idle = int((cells["rows"] == 0).sum())
+    if by_expert:
+        over = f"its {said.many}, one for every token that was routed to it"
+        never = f"{plural(idle, 'expert')} never active on these documents."
+        last = never if idle else "Every expert was active at least once."
+    else:
+        over, last = f"its {said.many}", ""
     caption = Markup(
-        "Each cell is one expert of one layer: the mean over every token that was routed to it, when "
-        "it alone is removed for that token. <strong>Bold, or a dot in small cells,</strong> where "
+        "Each cell is {}: the mean over {}. <strong>Bold, or a dot in small cells,</strong> where "
         "the 95% interval over documents excludes zero (each cell on its own, not corrected for "
         "looking at {} of them). {}"
-    ).format(
-        count(len(cells)),
-        f"{plural(idle, 'expert')} never active on these documents."
-        if idle
-        else "Every expert was active at least once.",
-    )
+    ).format(cell, over, count(len(cells)), last)
+    names = "harm, disturbance and use" if by_expert else "harm and disturbance"
     return Figure(
         "maps",
-        "Where in the model: every expert of every layer",
+        f"Where in the model: {each} of every layer" if each else "Where in the model: every layer",
         caption,
-        svg.document(WIDTH, y, "Layer by expert maps of harm, disturbance and use", body, 640),
-        folded("All cells as a table", _table(cells)),
-        _plot(cells),
+        svg.document(WIDTH, y, f"Layer by {said.subject} maps of {names}", body, 640),
+        folded("All cells as a table", _table(cells, said)),
+        _plot(cells, said),
     )
 
 
-def _panel(body, cells, y, title, column, unit, classes) -> float:
+def _panel(body, cells, said, y, title, column, unit, classes) -> float:
+    heading, _, _, first = COLUMNS[said.subject]
     layers = sorted(cells["layer"].unique())
     experts = int(cells["expert"].max()) + 1
-    width = (WIDTH - LEFT - 10) / experts
+    width = min(160.0, (WIDTH - LEFT - 10) / experts)
     height = min(24.0, max(9.0, width))
     values = cells[column].to_numpy(dtype="float64")
     top = float(np.nanquantile(np.abs(values), 0.98)) if np.isfinite(values).any() else 0.0
@@ -69,7 +87,7 @@ def _panel(body, cells, y, title, column, unit, classes) -> float:
         at = y + layers.index(row.layer) * height
         value = float(getattr(row, column))
         css = "none" if row.rows == 0 else classes(value, top)
-        body.append(svg.rect(x, at, width - 1, height - 1, css, _title(row)))
+        body.append(svg.rect(x, at, width - 1, height - 1, css, _title(row, said)))
         sure = column == "delta_nll" and (row.delta_nll_low > 0 or row.delta_nll_high < 0)
         if row.rows == 0:
             if width >= 38:
@@ -86,12 +104,15 @@ def _panel(body, cells, y, title, column, unit, classes) -> float:
     for i, layer in enumerate(layers):
         if i % every == 0:
             at = y + i * height + height / 2 + 4
-            body.append(svg.text(LEFT - 8, at, f"layer {layer}", "tick", "end"))
+            body.append(svg.text(LEFT - 8, at, said.place(int(layer)), "tick", "end"))
     y += len(layers) * height + 13
+    if not heading:
+        return y + 12
     step = next(s for s in (1, 2, 4, 8, 16, 32, 64) if s * width >= 26)
     for expert in range(0, experts, step):
-        body.append(svg.text(LEFT + (expert + 0.5) * width, y, str(expert), "tick", "middle"))
-    body.append(svg.text(LEFT - 8, y, "expert", "tick", "end"))
+        words = str(first + expert)
+        body.append(svg.text(LEFT + (expert + 0.5) * width, y, words, "tick", "middle"))
+    body.append(svg.text(LEFT - 8, y, heading, "tick", "end"))
     return y + 26
 
 
@@ -118,28 +139,43 @@ def _legend(body: list[str], y: svg.Number, top: svg.Number, factor: svg.Number,
         body.append(svg.text(x + i * swatch, y + 18, words, "tiny", "middle"))
 
 
-def _title(row) -> str:
-    where = f"layer {row.layer}, expert {row.expert}"
+def _where(layer: int, column: int, said: OperatorWords) -> str:
+    heading, _, _, first = COLUMNS[said.subject]
+    place = said.place(int(layer))
+    return f"{place}, {heading} {first + column}" if heading else place
+
+
+def _title(row, said: OperatorWords) -> str:
+    where = _where(row.layer, row.expert, said)
     if row.rows == 0:
         return f"{where}: never active on these documents"
     harm = estimate(row.delta_nll, row.delta_nll_low, row.delta_nll_high)
     return (
         f"{where}: harm {harm} nats, KL {significant(row.kl)}, "
-        f"{count(row.rows)} removals in {count(row.documents)} documents, use {percent(row.share)}"
+        f"{count(row.rows)} {said.many} in {count(row.documents)} documents"
+        + (f", use {percent(row.share)}" if said.subject == "expert" else "")
     )
 
 
-def _table(cells: Frame) -> Markup:
+def _table(cells: Frame, said: OperatorWords) -> Markup:
+    heading, each, _, first = COLUMNS[said.subject]
+    stub = (
+        Column(f"layer, {heading}", lambda r: f"{r['layer']}, {first + r['expert']}")
+        if heading
+        else Column("layer", lambda r: said.place(r["layer"]).removeprefix("layer "))
+    )
+    use = [Column("use", lambda r: percent(r["share"]))] if said.subject == "expert" else []
     columns = [
-        Column("layer, expert", lambda r: f"{r['layer']}, {r['expert']}"),
-        Column("removals", lambda r: count(r["rows"])),
+        stub,
+        Column(said.many, lambda r: count(r["rows"])),
         Column("documents", lambda r: count(r["documents"])),
-        Column("use", lambda r: percent(r["share"])),
+        *use,
         Column("mean harm (nats)", lambda r: _estimate(r, "delta_nll", True)),
         Column("mean KL (nats)", lambda r: _estimate(r, "kl", False)),
         Column("flips", lambda r: percent(r["flip"])),
     ]
-    caption = "Every expert: mean effect of removing it, with 95% intervals over documents"
+    whose = (each or "every layer").capitalize()
+    caption = f"{whose}: mean effect of its {said.many}, with 95% intervals over documents"
     return table(rows_of(cells), columns, caption)
 
 
@@ -147,7 +183,7 @@ def _estimate(row, name: str, sign: bool) -> str:
     return estimate(row[name], row[f"{name}_low"], row[f"{name}_high"], sign)
 
 
-def _plot(cells: Frame):
+def _plot(cells: Frame, said: OperatorWords):
     import plotly.graph_objects as go
 
     choices = [
@@ -155,6 +191,8 @@ def _plot(cells: Frame):
         ("Mean KL (nats)", "kl", palette.SEQUENTIAL, False),
         ("Share of tokens", "share", palette.SEQUENTIAL, False),
     ]
+    heading, _, _, first = COLUMNS[said.subject]
+    choices = choices if said.subject == "expert" else choices[:2]
     plot = go.Figure()
     for i, (name, column, colours, signed) in enumerate(choices):
         grid = cells.pivot(index="layer", columns="expert", values=column)
@@ -162,15 +200,15 @@ def _plot(cells: Frame):
         digits = decimals_for(top / 100)
         plot.add_heatmap(
             z=np.round(grid.to_numpy(dtype="float64"), digits + 2),
-            x=[int(x) for x in grid.columns],
-            y=[f"layer {y}" for y in grid.index],
+            x=[first + int(x) for x in grid.columns],
+            y=[said.place(int(y)) for y in grid.index],
             colorscale=colours,
             zmin=-top if signed else 0,
             zmax=top,
             visible=i == 0,
             name=name,
             colorbar={"title": {"text": name, "side": "right"}},
-            hovertemplate=f"%{{y}}, expert %{{x}}<br>{name}: %{{z}}<extra></extra>",
+            hovertemplate=f"%{{y}}, {heading} %{{x}}<br>{name}: %{{z}}<extra></extra>",
         )
     buttons = [
         {
@@ -183,6 +221,6 @@ def _plot(cells: Frame):
     plot.update_layout(
         updatemenus=[{"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.15, "yanchor": "top"}]
     )
-    plot.update_xaxes(title="expert")
+    plot.update_xaxes(title=heading)
     plot.update_yaxes(autorange="reversed")
     return styled(plot, 420)

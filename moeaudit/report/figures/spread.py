@@ -8,6 +8,7 @@ from moeaudit.frames import Frame
 
 from ..pages.tables import Column, rows_of, table
 from ..words.numbers import count, percent, significant
+from ..words.operator import OperatorWords
 from ..words.summary import QUANTILES
 from . import svg
 from .figure import Figure, styled
@@ -16,7 +17,7 @@ WIDTH, LEFT, ROW, TOP = 980, 70, 34, 46
 PAIRS = [(0.001, 0.999, "s1"), (0.01, 0.99, "s2"), (0.05, 0.95, "s3"), (0.25, 0.75, "s4")]
 
 
-def spread(frame: Frame) -> Figure:
+def spread(frame: Frame, said: OperatorWords) -> Figure:
     """`summary.spread`: central shares of the signed effect by layer, on a symmetric log axis."""
     threshold = _threshold(frame)
     squash = svg.symlog(threshold)
@@ -28,40 +29,40 @@ def spread(frame: Frame) -> Figure:
         x = place(squash(tick))
         body.append(svg.line(x, TOP - 4, x, bottom + 4, "grid" if tick else "zero"))
         body.append(svg.text(x, bottom + 19, significant(tick, 1, True), "tick", "middle"))
-    body.append(svg.text(LEFT, 14, "Effects of single removals", "title"))
+    body.append(svg.text(LEFT, 14, f"Effects of single {said.many}", "title"))
     body.append(
         svg.text(LEFT, 31, "change of the next token's NLL, nats; symmetric log axis", "muted")
     )
     _key(body)
     for i, row in enumerate(frame.to_dict("records")):
         middle = TOP + i * ROW + ROW / 2
-        body.append(svg.text(LEFT - 8, middle + 4, f"layer {row['layer']}", "tick", "end"))
+        body.append(svg.text(LEFT - 8, middle + 4, said.place(int(row["layer"])), "tick", "end"))
         for low, high, css in PAIRS:
             x1, x2 = place(squash(row[low])), place(squash(row[high]))
             half = {"s1": 3, "s2": 6, "s3": 9, "s4": 12}[css]
             words = (
-                f"layer {row['layer']}: {percent(high - low)} of removals between "
+                f"{said.place(int(row['layer']))}: {percent(high - low)} of {said.many} between "
                 f"{significant(row[low], 2, True)} and {significant(row[high], 2, True)} nats"
             )
             body.append(svg.rect(x1, middle - half, max(x2 - x1, 0.6), 2 * half, css, words))
         x = place(squash(row[0.5]))
         body.append(svg.line(x, middle - 12, x, middle + 12, "median"))
         for end in ("least", "most"):
-            words = f"layer {row['layer']}: the extreme, {significant(row[end], 3, True)} nats"
+            words = f"{said.place(int(row['layer']))}: the extreme, {significant(row[end], 3, True)} nats"
             body.append(svg.mark(place(squash(row[end])), middle, "circle", "extreme", words, 2.4))
-    body.append(svg.text(LEFT, bottom + 38, "removal helps the prediction", "muted"))
-    body.append(svg.text(WIDTH - 14, bottom + 38, "removal harms it", "muted", "end"))
+    body.append(svg.text(LEFT, bottom + 38, f"the {said.one} helps the prediction", "muted"))
+    body.append(svg.text(WIDTH - 14, bottom + 38, "it harms", "muted", "end"))
     caption = Markup(
-        "Most removals do next to nothing and a few do a lot, in both directions. A mean hides that; "
-        "the last columns of the table say how much of the total effect the largest removals carry."
-    )
+        "How far single {0} reach in either direction, which a mean hides; the last columns of the "
+        "table say how much of the total effect the largest {0} carry."
+    ).format(said.many)
     return Figure(
         "spread",
         "How single effects are distributed",
         caption,
         svg.document(WIDTH, bottom + 46, "Distribution of effects by layer", body, 640),
-        _table(frame),
-        _plot(frame),
+        _table(frame, said),
+        _plot(frame, said),
     )
 
 
@@ -92,13 +93,13 @@ def _key(body: list[str]) -> None:
     body.append(svg.text(x + 12, 15, "extreme", "tick"))
 
 
-def _table(frame: Frame) -> Markup:
+def _table(frame: Frame, said: OperatorWords) -> Markup:
     def quantile(q: svg.Number) -> Column:
         return Column(f"{100 * q:g}%", lambda r: significant(r[str(q)], 2, True))
 
     columns = [
-        Column("layer", lambda r: r["layer"]),
-        Column("removals", lambda r: count(r["rows"])),
+        Column("layer", lambda r: said.place(r["layer"]).removeprefix("layer ")),
+        Column(said.many, lambda r: count(r["rows"])),
         Column("least", lambda r: significant(r["least"], 2, True)),
         *(quantile(q) for q in QUANTILES),
         Column("most", lambda r: significant(r["most"], 2, True)),
@@ -109,24 +110,24 @@ def _table(frame: Frame) -> Markup:
         rows_of(frame),
         columns,
         "Quantiles of the change in NLL (nats), and the share of the total |change| carried by the "
-        "largest removals",
+        f"largest {said.many}",
     )
 
 
-def _plot(frame: Frame):
+def _plot(frame: Frame, said: OperatorWords):
     import plotly.graph_objects as go
 
     plot = go.Figure()
     for row in frame.to_dict("records"):
         plot.add_box(
-            y=[f"layer {row['layer']}"],
+            y=[said.place(int(row["layer"]))],
             q1=[row[0.25]],
             median=[row[0.5]],
             q3=[row[0.75]],
             lowerfence=[row[0.01]],
             upperfence=[row[0.99]],
             orientation="h",
-            name=f"layer {row['layer']}",
+            name=said.place(int(row["layer"])),
             showlegend=False,
             line={"color": "#7154a5"},
         )

@@ -10,27 +10,27 @@ from markupsafe import Markup
 from moeaudit.frames import Frame
 
 from ..words.numbers import count, estimate, fixed, percent
-from ..words.summary import by_domain
+from ..words.operator import OperatorWords
 from .tables import Column, folded, rows_of, table
 
 if TYPE_CHECKING:
     from moeaudit.runs.run import StoredRun
 
 
-def facts(run: StoredRun, whole: dict[str, float]) -> list[dict[str, str]]:
+def facts(run: StoredRun, whole: dict[str, float], said: OperatorWords) -> list[dict[str, str]]:
     """The key figures as tiles."""
     tokens: Frame = run.tokens
     nll = float(tokens["nll"].mean())
     tiles = [
-        ("removals", count(whole["rows"]), f"of {len(run.spec.layers)} layers"),
+        (said.many, count(whole["rows"]), f"of {len(run.spec.layers)} layers"),
         ("tokens", count(len(tokens)), f"{count(whole['documents'])} documents"),
         (
             "mean harm",
             *_split(whole, "delta_nll", True),
         ),
         ("mean disturbance, KL", *_split(whole, "kl", False)),
-        ("raise the loss", percent(whole["harmful"]), "of removals"),
-        ("flip the top prediction", percent(whole["flip"]), "of removals"),
+        ("raise the loss", percent(whole["harmful"]), f"of {said.many}"),
+        ("flip the top prediction", percent(whole["flip"]), f"of {said.many}"),
         ("loss of the intact model", fixed(nll, 2), "nats per token"),
         ("correct top predictions", percent(float(tokens["correct"].mean())), "intact model"),
     ]
@@ -44,7 +44,7 @@ def _split(whole: dict[str, float], name: str, sign: bool) -> tuple[str, str]:
     return value, f"nats {rest}".strip()
 
 
-def data_tables(run: StoredRun) -> Markup:
+def data_tables(run: StoredRun, by_domain: Frame, said: OperatorWords) -> Markup:
     """Documents by domain and role, and the mean effects by domain."""
     documents = run.documents
     grouped = documents.groupby(["domain", "role"], observed=True).agg(
@@ -67,20 +67,19 @@ def data_tables(run: StoredRun) -> Markup:
         ),
     ]
     first = table(rows, columns, "Documents by domain and by what they were used for")
-    return first + folded("Mean effects by domain and layer", _domain_table(run))
+    return first + folded("Mean effects by domain and layer", _domain_table(by_domain, said))
 
 
-def _domain_table(run: StoredRun) -> Markup:
+def _domain_table(frame: Frame, said: OperatorWords) -> Markup:
     columns = [
         Column("domain", lambda r: r["domain"], text=True),
-        Column("layer", lambda r: r["layer"]),
+        Column("layer", lambda r: said.place(r["layer"]).removeprefix("layer ")),
         Column("documents", lambda r: count(r["documents"])),
-        Column("removals", lambda r: count(r["rows"])),
+        Column(said.many, lambda r: count(r["rows"])),
         Column(
             "mean harm (nats)",
             lambda r: estimate(r["delta_nll"], r["delta_nll_low"], r["delta_nll_high"]),
         ),
         Column("mean KL (nats)", lambda r: estimate(r["kl"], r["kl_low"], r["kl_high"], False)),
     ]
-    frame = by_domain(run.effects, run.tokens)
-    return table(rows_of(frame), columns, "Mean effect of one removal, by domain and layer")
+    return table(rows_of(frame), columns, f"Mean effect of one {said.one}, by domain and layer")

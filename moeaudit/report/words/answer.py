@@ -7,8 +7,9 @@ from typing import Any
 
 from moeaudit.frames import Column as Series
 
-from .evidence import OUTCOMES, Evidence, metric_name
+from .evidence import Evidence, metric_name, outcome_name
 from .numbers import count, estimate, fixed, percent, plural, significant
+from .operator import ZERO, OperatorWords
 
 ALPHA = 0.05
 
@@ -22,16 +23,50 @@ class Answer:
     thin: str
 
 
-def answer(evidence: Evidence, overall: dict[str, float], model: str) -> Answer:
-    """The answer to: does any routing metric predict what losing an expert does?"""
+def answer(
+    evidence: Evidence, overall: dict[str, float], model: str, said: OperatorWords = ZERO
+) -> Answer:
+    """The answer to: does any routing metric predict what losing (or otherwise editing) an expert does?"""
+    if evidence.untested:
+        return _untested(evidence, overall, model, said)
     return Answer(
-        headline=_headline(evidence),
-        sentences=[_overall(overall, model), *_outcomes(evidence), *_across(evidence)],
+        headline=_headline(evidence, said),
+        sentences=[
+            _overall(overall, model, said),
+            *_outcomes(evidence),
+            *_across(evidence),
+            *_missing(evidence),
+        ],
         thin=_thin(evidence),
     )
 
 
-def _headline(evidence: Evidence) -> str:
+def _untested(
+    evidence: Evidence, overall: dict[str, float], model: str, said: OperatorWords
+) -> Answer:
+    """The effects stand; what routing metrics are worth was no question that could be asked."""
+    harm = estimate(overall["delta_nll"], overall["delta_nll_low"], overall["delta_nll_high"])
+    reasons = dict.fromkeys(evidence.untested.values())
+    return Answer(
+        headline=f"{said.doing_to(model)} changes the loss on the next token by {harm} nats on average",
+        sentences=[
+            f"Of {count(overall['rows'])} {said.many}, {percent(overall['harmful'], 0)} raise the loss and "
+            f"{percent(overall['flip'])} change the top prediction.",
+            *(f"Routing metrics were not tested, because {reason}." for reason in reasons),
+        ],
+        thin=f"The evidence: {plural(int(overall['documents']), 'document')} are the sampling unit, "
+        f"{count(overall['rows'])} {said.many}.",
+    )
+
+
+def _missing(evidence: Evidence) -> list[str]:
+    reasons = evidence.reasons()
+    return [f"Not estimable: {'; '.join(reasons)}."] if reasons else []
+
+
+def _headline(evidence: Evidence, said: OperatorWords) -> str:
+    if set(evidence.outcomes) != {"delta_nll", "kl"}:
+        return _any_headline(evidence)
     harm, disturbance = (_shown(evidence, o) for o in ("delta_nll", "kl"))
     if harm and disturbance:
         return (
@@ -43,7 +78,7 @@ def _headline(evidence: Evidence) -> str:
         )
     if disturbance:
         return (
-            f"Routing metrics predict how much an expert's removal disturbs "
+            f"Routing metrics predict how much an expert's {said.one} disturbs "
             f"({disturbance} of {evidence.count('kl')} contrasts), but {_no_harm(evidence)}"
         )
     if harm:
@@ -55,6 +90,15 @@ def _headline(evidence: Evidence) -> str:
     if open_cells:
         return "No routing metric is shown to predict harm or disturbance, and not all is decided"
     return "No routing metric predicts harm or disturbance by an amount of interest"
+
+
+def _any_headline(evidence: Evidence) -> str:
+    """The headline where other outcomes than harm and disturbance were tested."""
+    parts = [
+        f"{outcome_name(o).lower()} in {_shown(evidence, o)} of {evidence.count(o)}"
+        for o in evidence.outcomes
+    ]
+    return f"Routing metrics predict {' and '.join(parts)} metric-by-layer contrasts"
 
 
 def _no_harm(evidence: Evidence) -> str:
@@ -73,18 +117,18 @@ def _shown(evidence: Evidence, outcome: str) -> int:
     return evidence.count(outcome, "predictive")
 
 
-def _overall(overall: dict[str, float], model: str) -> str:
+def _overall(overall: dict[str, float], model: str, said: OperatorWords) -> str:
     harm = estimate(overall["delta_nll"], overall["delta_nll_low"], overall["delta_nll_high"])
     return (
-        f"Removing one active expert of {model} for one token, {count(overall['rows'])} times, changes "
+        f"{said.doing_to(model).removesuffix(',')}, {said.times(count(overall['rows']))}, changes "
         f"the loss on the next token by {harm} nats on average; {percent(overall['harmful'], 0)} of "
-        f"the removals raise it and {percent(overall['flip'])} change the top prediction."
+        f"the {said.many} raise it and {percent(overall['flip'])} change the top prediction."
     )
 
 
 def _outcomes(evidence: Evidence) -> list[str]:
     out = []
-    for outcome in ("delta_nll", "kl"):
+    for outcome in evidence.outcomes:
         total = evidence.count(outcome)
         if not total:
             continue
@@ -97,7 +141,7 @@ def _outcomes(evidence: Evidence) -> list[str]:
         ):
             if n := evidence.count(outcome, verdict):
                 parts.append(f"{n} {words}{_small_but_real(evidence, outcome, verdict)}")
-        text = f"{OUTCOMES[outcome][0]}: {', '.join(parts)}"
+        text = f"{outcome_name(outcome)}: {', '.join(parts)}"
         best = evidence.strongest(outcome, None)
         if best is not None:
             text += f"; the largest is {_cell(best)}"
@@ -139,13 +183,15 @@ def _across(evidence: Evidence) -> list[str]:
     rows = evidence.harm
     if rows.empty:
         return []
-    rows = rows[(rows["outcome"] == "delta_nll") & (rows["role"] == "metric") & rows["rho"].notna()]
+    first = _first(evidence)
+    name = "harm" if first == "delta_nll" else outcome_name(first).lower()
+    rows = rows[(rows["outcome"] == first) & (rows["role"] == "metric") & rows["rho"].notna()]
     if rows.empty:
-        return ["Across experts, no rank correlation of a metric with harm could be estimated."]
+        return [f"Across experts, no rank correlation of a metric with {name} could be estimated."]
     found = rows[rows["verdict"].isin(["predictive", "reversed"])]
     text = (
         f"Across the experts of a layer, {len(found)} of {len(rows)} rank correlations of a metric "
-        "with expected harm are shown"
+        f"with expected {name} are shown"
     )
     if found.empty:
         return [f"{text}."]
@@ -158,9 +204,13 @@ def _across(evidence: Evidence) -> list[str]:
 
 
 def _thin(evidence: Evidence) -> str:
-    rows = evidence.metrics("delta_nll")
+    if not evidence.outcomes:
+        return "No contrast could be made."
+    first = _first(evidence)
+    name = outcome_name(first).lower()
+    rows = evidence.metrics(first)
     if rows.empty:
-        return "No contrast of harm could be made."
+        return f"No contrast of {name} could be made."
     documents = int(rows["documents"].max())
     text = (
         f"The evidence: {plural(documents, 'document')} are the sampling unit, "
@@ -169,22 +219,27 @@ def _thin(evidence: Evidence) -> str:
     mde = rows["mde"].dropna()
     if len(mde):
         text += (
-            f" A contrast of harm would be found with 80% power from d_z = {significant(mde.median(), 2)} "
+            f" A contrast of {name} would be found with 80% power from d_z = {significant(mde.median(), 2)} "
             "(median over cells)"
         )
         sesoi = rows["sesoi"].dropna()
         if len(sesoi):
             text += f"; the declared smallest effect of interest is {significant(sesoi.max(), 2)}"
         text += "."
-    undecided = evidence.count("delta_nll", "inconclusive")
+    undecided = evidence.count(first, "inconclusive")
     if undecided:
         text += (
-            f" {plural(undecided, 'contrast')} of harm can neither be shown nor ruled out: "
+            f" {plural(undecided, 'contrast')} of {name} can neither be shown nor ruled out: "
             "more documents would decide them."
         )
     for caution in evidence.cautions():
         text += f" Caution: {caution}."
     return text
+
+
+def _first(evidence: Evidence) -> str:
+    """Harm, or else the first outcome that was tested."""
+    return "delta_nll" if "delta_nll" in evidence.outcomes else evidence.outcomes[0]
 
 
 def verdict_table(evidence: Evidence) -> list[dict[str, Any]]:
@@ -194,7 +249,7 @@ def verdict_table(evidence: Evidence) -> list[dict[str, Any]]:
     for name in dict.fromkeys(frame["metric"]):
         rows = frame[frame["metric"] == name]
         entry: dict[str, Any] = {"metric": name, "role": rows["role"].iloc[0]}
-        for outcome in ("delta_nll", "kl"):
+        for outcome in evidence.outcomes:
             part = rows[rows["outcome"] == outcome]
             counts = part["verdict"].value_counts()
             known = part[part["d_z"].notna()]

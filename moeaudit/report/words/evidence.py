@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 
 from moeaudit.frames import Column as Series
 from moeaudit.frames import Frame
 
-# outcome: (title, what it asks)
+from .numbers import layers_text
+
+# outcome: (title, what it asks of an edit that an expert may be costly to undergo)
 OUTCOMES = {
-    "delta_nll": ("Harm", "signed change of the loss: which expert costs more to lose?"),
+    "delta_nll": ("Harm", "signed change of the loss: which expert costs more {cost}?"),
     "kl": ("Disturbance", "KL of the prediction: which expert moves it more?"),
     "abs_delta_nll": ("Size of the loss change", "unsigned change of the loss"),
     "flip": ("Top prediction changed", "how often the most likely token changes"),
+    "delta_entropy": ("Entropy", "signed change of the prediction's entropy"),
+    "delta_confidence": ("Confidence", "signed change of the largest probability"),
+    "delta_brier": ("Brier score", "signed change of the squared error"),
 }
 ROLES = {"metric": "metric", "control": "control"}
 
@@ -42,6 +47,17 @@ _NAMES = {
 }
 
 
+def outcome_name(outcome: str) -> str:
+    """What an outcome is called; one that is not known here keeps its own name."""
+    return OUTCOMES[outcome][0] if outcome in OUTCOMES else outcome.replace("_", " ")
+
+
+def outcome_words(outcome: str, cost: str = "to lose") -> tuple[str, str]:
+    """Its name, and what it asks about an expert; `cost` as in `OperatorWords`."""
+    asks = OUTCOMES[outcome][1] if outcome in OUTCOMES else ""
+    return outcome_name(outcome), asks.format(cost=cost)
+
+
 def metric_name(metric: str) -> tuple[str, str]:
     """A short name and what it is, for labels."""
     return _NAMES.get(metric, (metric.replace("_", " "), ""))
@@ -52,11 +68,35 @@ class Evidence:
     """`contrasts`: one row per (metric or control, layer, outcome), NaN where not estimable.
 
     `harm`: one row per (metric, layer): the rank correlation across experts of the metric with the
-    expert's mean effect; empty if the run has none.
+    expert's mean effect; empty if the run has none. `untested`: why nothing was tested, by
+    outcome; then the other two are empty.
     """
 
     contrasts: Frame
     harm: Frame
+    untested: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def outcomes(self) -> list[str]:
+        """The outcomes that were tested, in the order of the run."""
+        return [str(o) for o in dict.fromkeys(self.contrasts.get("outcome", []))]
+
+    def reasons(self) -> list[str]:
+        """Which metrics could not be estimated and why, one clause a metric and reason."""
+        out: dict[tuple[str, str], dict[int, None]] = {}
+        for frame in (self.contrasts, self.harm):
+            if frame.empty:
+                continue
+            rows = frame[(frame["verdict"] == "not estimable") & (frame["role"] == "metric")]
+            for row in rows.itertuples():
+                why = str(row.reason or "no number can be given")
+                why = why.removeprefix("not estimable, because ")
+                out.setdefault((str(row.metric), why), {})[int(row.layer)] = None
+        return [
+            f"{metric_name(metric)[0]} ({'layer' if len(where) == 1 else 'layers'} "
+            f"{layers_text(list(where))}), because {why}"
+            for (metric, why), where in out.items()
+        ]
 
     def count(self, outcome: str, verdict: str | None = None) -> int:
         """Metric contrasts of an outcome, or those with a verdict."""
@@ -101,10 +141,17 @@ _RENAMED = {
 }
 _NUMBERS = ["low", "high", "p", "p_adjusted", "sesoi"]
 _WITHIN = "within-token contrast"
+NOT_TESTED = "not tested"
+_EMPTY = ["outcome", "metric", "role", "layer", "verdict", "reason", "d_z", "rho"]
 
 
 def read(tests: Frame) -> Evidence:
     """The evidence in a run's tests table."""
+    skipped = tests["verdict"] == NOT_TESTED
+    untested = tests[skipped].drop_duplicates("outcome")
+    if len(untested):
+        why = {str(o): str(r) for o, r in zip(untested["outcome"], untested["reason"])}
+        return Evidence(pd.DataFrame(columns=_EMPTY), pd.DataFrame(columns=_EMPTY), why)
     within = tests["question"] == _WITHIN
     return Evidence(
         _plain(tests[within], [*_NUMBERS, "d_z", "mde"]),

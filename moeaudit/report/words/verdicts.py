@@ -11,7 +11,7 @@ from ..figures import svg
 from ..figures.palette import VERDICTS
 from ..pages.tables import Column, table
 from .answer import verdict_table
-from .evidence import OUTCOMES, Evidence, metric_name
+from .evidence import Evidence, metric_name, outcome_name
 from .numbers import estimate
 
 SIGNS = {
@@ -27,13 +27,13 @@ WIDTH, LEFT = 760.0, 118.0
 def strip(evidence: Evidence) -> Markup:
     """One mark per metric contrast, sorted by verdict, a row for harm and one for disturbance."""
     body: list[str] = []
-    outcomes = [o for o in ("delta_nll", "kl") if evidence.count(o)]
+    outcomes = [o for o in evidence.outcomes if evidence.count(o)]
     most = max((evidence.count(o) for o in outcomes), default=1)
     step = min(18.0, (WIDTH - LEFT) / max(1, min(most, 60)))
     per_row = max(1, int((WIDTH - LEFT) // step))
     y, said = 12.0, []
     for outcome in outcomes:
-        title = OUTCOMES[outcome][0]
+        title = outcome_name(outcome)
         verdicts = evidence.metrics(outcome)["verdict"].fillna("not estimable")
         ordered = [v for v in VERDICTS for _ in range(int((verdicts == v).sum()))]
         body.append(svg.text(0, y + 4, title, "label"))
@@ -56,7 +56,7 @@ def strip(evidence: Evidence) -> Markup:
 def verdicts(evidence: Evidence) -> Markup:
     """One row per metric and control: how many layers got each verdict, and its largest d_z."""
     columns = [Column("metric", _stub, text=True)]
-    for outcome in ("delta_nll", "kl"):
+    for outcome in evidence.outcomes:
         if evidence.count(outcome):
             columns += [_told(outcome), _best(outcome)]
     key = Markup(" ").join(
@@ -98,7 +98,7 @@ def _told(outcome: str) -> Column:
             if counts.get(verdict)
         )
 
-    return Column(OUTCOMES[outcome][0].lower(), write, text=True)
+    return Column(outcome_name(outcome).lower(), write, text=True)
 
 
 def _best(outcome: str) -> Column:

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
 from moeaudit.stats.sizes.effect_sizes import INTERVALS
 
+from .evidence import read
 from .numbers import count, layers_text, plural, significant
+from .operator import OperatorWords
 
 if TYPE_CHECKING:
     from moeaudit.runs.run import StoredRun
 
 
-def subtitle(run: StoredRun) -> str:
+def subtitle(run: StoredRun, said: OperatorWords) -> str:
     """One line under the title."""
     s = run.record["summary"]
     return (
         f"{run.record['model']['architecture']}; layers {layers_text(list(run.spec.layers))}; "
         f"{plural(s['documents'], 'document')} in {plural(s['domains'], 'domain')}; "
-        f"{count(s['removals'])} removals; {run.record['finished'][:10]}"
+        f"{count(s['rows'])} {said.many} ({run.question}); {run.record['finished'][:10]}"
     )
 
 
-def checks(run: StoredRun) -> list[dict[str, str]]:
+def checks(run: StoredRun, said: OperatorWords) -> list[dict[str, str]]:
     """One entry per engine: passed, failed or skipped, in a sentence."""
     out = []
     for v in run.verification:
@@ -39,7 +42,7 @@ def checks(run: StoredRun) -> list[dict[str, str]]:
             {
                 "css": "passed" if passed else "failed",
                 "text": (
-                    f"{plural(v['n'], 'removal')} recomputed by {name}: largest difference "
+                    f"{plural(v['n'], said.one, said.many)} recomputed by {name}: largest difference "
                     f"{significant(v['max_abs_delta_nll'], 2)} nats in loss and "
                     f"{significant(v['max_abs_kl'], 2)} in KL; "
                     f"{plural(v['flips_differ'], 'top prediction')} differ"
@@ -56,13 +59,15 @@ def checks(run: StoredRun) -> list[dict[str, str]]:
     return out
 
 
-def method(run: StoredRun) -> dict[str, Any]:
+def method(run: StoredRun, said: OperatorWords) -> dict[str, Any]:
     """What the method section needs to know of this run."""
     spec = run.spec
     protocol = run.record["protocol"]
     return {
-        "intervention": spec.intervention,
-        "scope": spec.scope,
+        "edit": _edit(run, said),
+        "rows": _rows(said),
+        "outcomes": [OUTCOMES[o] for o in spec.question.outcomes if o in OUTCOMES],
+        "tested": not read(run.tests).untested,
         "metric_documents": count(spec.metric_documents),
         "interval": INTERVALS.get(protocol["interval"], protocol["interval"]),
         "n_flips": count(protocol["n_flips"]),
@@ -71,21 +76,57 @@ def method(run: StoredRun) -> dict[str, Any]:
     }
 
 
-def limits(run: StoredRun) -> list[str]:
+OUTCOMES = {
+    "delta_entropy": ("entropy", "the change of the prediction's entropy, in nats"),
+    "delta_confidence": ("confidence", "the change of the largest probability"),
+    "delta_brier": ("Brier score", "the change of the squared error of all probabilities, 0 to 2"),
+}
+
+
+def _edit(run: StoredRun, said: OperatorWords) -> str:
+    """What was done, in a sentence or two."""
+    name = run.question.name
+    if said.scope == "model":
+        where = "At every token, in every layer that is named"
+    elif said.scope == "document":
+        where = "At every token of a document at once, in one layer"
+    else:
+        where = "For one token, in one layer"
+    frozen = " Later layers keep the router's answers of the intact model." if said.frozen else ""
+    if said.scope == "document":
+        frozen += (
+            " What earlier edited tokens change reaches a token through attention, and is part of its "
+            "outcome."
+        )
+    return f"{where}, {said.what} ({name})." + frozen
+
+
+def _rows(said: OperatorWords) -> str:
+    """What a row is, and that there is one of each."""
+    if said.scope == "model":
+        return "Every token is read in the model so edited: a census, not a sample."
+    each = {
+        "expert": "every token, every audited layer and every active expert",
+        "rank": "every token, every audited layer and every rank named",
+        "set": "every token, every audited layer and every such set",
+        "layer": "every token and every audited layer",
+    }[said.subject]
+    if said.scope == "document":
+        return (
+            f"There is a row for {each}: the edit about it was made at all tokens of the document where "
+            "it can be, and the outcome read at this one. A census, not a sample."
+        )
+    return f"This is done for {each}, one at a time: a census, not a sample."
+
+
+def limits(run: StoredRun, said: OperatorWords) -> list[str]:
     """What the numbers do not speak about."""
     facts = run.record["model"]
     moe = sorted(int(layer) for layer in facts["num_experts"])
     left = [layer for layer in moe if layer not in run.spec.layers]
     out = [
         "Only the model above, on the text above. Other models, domains and languages were not run.",
-        "One expert at a time. Experts that stand in for each other look harmless one by one and are "
-        "not when removed together; joint removal was not tested.",
-        "One position at a time. What removing an expert everywhere in a text would do, through "
-        "attention to earlier positions, was not tested; nor were effects on later tokens.",
-        "Removal without renormalising and without letting the next expert in. Other edits of the "
-        "routing can have other effects.",
-        "Only experts the router chose. What an expert would have done for tokens that were not sent "
-        "to it was not tested.",
+        *_limits_of(run, said),
         "The prediction of the true next token, not accuracy on any task.",
     ]
     if left:
@@ -95,6 +136,34 @@ def limits(run: StoredRun) -> list[str]:
             1,
             "The bundled models are small. They test the instrument and are no evidence about large "
             "models.",
+        )
+    return out
+
+
+def _limits_of(run: StoredRun, said: OperatorWords) -> list[str]:
+    """What this operator leaves open."""
+    out = []
+    kind = run.question.operator.get("operator")
+    if said.subject == "expert":
+        out.append(
+            "One expert at a time. Experts that stand in for each other look harmless one by one and "
+            "are not when removed together; joint removal was not tested."
+        )
+    if said.scope == "position":
+        out.append(
+            "One position at a time. What the same edit everywhere in a text would do, through "
+            "attention to earlier positions, was not tested; nor were effects on later tokens."
+        )
+    out.append(
+        "Removal without renormalising and without letting the next expert in. Other edits of the "
+        "routing can have other effects."
+        if kind == "Zero"
+        else f"One meaning of the edit: {run.question.name}. Other edits of the routing can have other effects."
+    )
+    if said.subject == "expert":
+        out.append(
+            "Only experts the router chose. What an expert would have done for tokens that were not "
+            "sent to it was not tested."
         )
     return out
 
@@ -121,7 +190,11 @@ def provenance(run: StoredRun) -> list[tuple[str, Any]]:
         ("weights, SHA-256", Markup("<code>{}</code>").format(spec.weights)),
         ("text for metrics, SHA-256", Markup("<code>{}</code>").format(spec.metric_text)),
         ("text for effects, SHA-256", Markup("<code>{}</code>").format(spec.effect_text)),
-        ("precision, experts", f"{spec.dtype}, {model.get('experts_implementation')}"),
+        ("operator", Markup("<code>{}</code>").format(json.dumps(dict(run.question.operator)))),
+        (
+            "precision, experts, device",
+            f"{spec.dtype}, {model.get('experts_implementation')}, {model.get('device')}",
+        ),
         ("seed", spec.seed),
         ("longest chunk", plural(spec.max_length, "token")),
         ("code", commit),
@@ -156,6 +229,8 @@ def standing(run: StoredRun) -> dict[str, str]:
         ("associations", "per-expert expected harm"),
     ):
         rows = tests[tests["question"] == question]
+        if len(tests) and bool((tests["verdict"] == "not tested").all()):
+            continue
         declared = int((rows["status"] == "confirmatory").sum()) if "status" in rows else 0
         if frozen is None or declared == 0:
             out[key] = (

@@ -13,7 +13,6 @@ from jaxtyping import Float
 
 from moeaudit.calibration.recalibrate.temperature.grid import TEMPERATURES, TemperatureGrid
 from moeaudit.calibration.routing.groups import cancellation, gate_entropy, router_vectors
-from moeaudit.causal.operators.without import Without
 from moeaudit.causal.walk.forwards import applied
 from moeaudit.errors import InputError, ModelError
 from moeaudit.frames import Frame
@@ -105,7 +104,7 @@ def _applied(model: Model, intervention: Any) -> tuple[Model, AbstractContextMan
                 "compared token by token."
             )
         return intervention, nullcontext()
-    if not isinstance(intervention, Without):
+    if getattr(intervention, "scope", None) != "model":
         raise InputError(
             f"{getattr(intervention, 'name', type(intervention).__name__)!r} edits single positions and "
             "is no model of its own. Calibration under intervention needs a set of experts, "

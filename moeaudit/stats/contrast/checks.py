@@ -14,6 +14,9 @@ OUTCOMES = {
     "abs_delta_nll": "disturbance: |delta_nll|, nats",
     "kl": "disturbance: KL(clean || ablated) of the next-token distribution, nats",
     "flip": "disturbance: 1 where the most likely next token changed, else 0",
+    "delta_entropy": "change of the entropy of the next-token distribution, nats",
+    "delta_confidence": "change of the largest next-token probability",
+    "delta_brier": "change of the Brier score over all classes, 0 to 2",
 }
 
 
