@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moeaudit.errors import ModelError
 
-from .bundled import TOKENIZER, bundled_folder, bundled_models
 from .model import Model
-from .placement import input_device, moved, require_device, require_dtype, weights_elsewhere
+from .placement import input_device, require_device, require_dtype, weights_elsewhere
+from .sources.checkpoint import from_place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-_WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
-_PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
 def load(
@@ -56,8 +47,8 @@ def load(
     from .forward import evaluating
     from .precision import not_memory
     from .probe import run_probe
-    from .weights import memory_sha256, require_finite
-    from .wrapped import unwrap
+    from .sources.weights import memory_sha256, require_finite
+    from .sources.wrapped import unwrap
 
     of_place = {"dtype": dtype, "device": device, "revision": revision}
     if isinstance(source, Model):
@@ -68,7 +59,7 @@ def load(
     if place:
         dtype = None if dtype is None else require_dtype(dtype)
         device = None if device is None else require_device(device)
-        name, hf, found_tokenizer, provenance = _from_place(source, dtype, device, revision)
+        name, hf, found_tokenizer, provenance = from_place(source, dtype, device, revision)
     else:
         _only_for_places(source, **of_place)
         hf, found_tokenizer, wrapping = unwrap(source)
@@ -107,158 +98,6 @@ def _offloaded(hf: PreTrainedModel) -> list[str]:
         f"{len(brought)} weights (the first is '{brought[0]}') are brought to {input_device(hf)} when they are "
         "needed; they were neither hashed nor searched for NaN one by one"
     ]
-
-
-def _from_place(
-    source: str | Path, dtype: Any, device: torch.device | None, revision: str | None
-) -> tuple[str, PreTrainedModel, PreTrainedTokenizerBase | None, dict[str, Any]]:
-    text = str(source)
-    if text in bundled_models():
-        folder = bundled_folder(text)
-        hf = _read(folder, text, dtype or require_dtype("float32"), device, None)
-        return text, hf, _tokenizer(TOKENIZER), _provenance(folder, f"bundled:{text}", None)
-    path = Path(source).expanduser()
-    if path.is_dir():
-        _check_folder(path)
-        hf = _read(path, text, dtype or "auto", device, None)
-        return path.resolve().name, hf, _tokenizer(path), _provenance(path, "folder", None)
-    if path.exists():
-        raise ModelError(
-            f"'{text}' is a file; a folder in hub layout (config.json beside *.safetensors) was expected. "
-            "Give the folder that holds it."
-        )
-    if text.count("/") != 1 or text.startswith((".", "/", "~")):
-        raise ModelError(
-            f"'{text}' is not a bundled model ({', '.join(bundled_models()) or 'none installed'}), not a "
-            "folder, and not a hub id of the form 'owner/name'. Check the spelling or the path."
-        )
-    hf = _read(text, text, dtype or "auto", device, revision)
-    commit = getattr(hf.config, "_commit_hash", None) or revision
-    facts = {"source": f"hub:{text}", "revision": commit, **_hub_sha256(text, commit)}
-    return text, hf, _tokenizer(text, revision), facts
-
-
-def _check_folder(path: Path) -> None:
-    if not (path / "config.json").is_file():
-        raise ModelError(
-            f"The folder '{path}' has no config.json, so it is not a checkpoint in hub layout "
-            "(config.json, *.safetensors, tokenizer.json). Give the folder that `save_pretrained` wrote."
-        )
-    if not any(path.glob("*.safetensors")):
-        pickled = sorted(p.name for pattern in _PICKLED for p in path.glob(pattern))
-        what = (
-            f"holds its weights as a pickle ({pickled[0]}), which can run code when read. Load it once in a "
-            "place you trust and write it again with `model.save_pretrained(folder)`"
-            if pickled
-            else "holds no weights. Files named *.safetensors were expected beside config.json"
-        )
-        raise ModelError(f"The folder '{path}' {what}.")
-
-
-def _read(
-    source: str | Path, name: str, dtype: Any, device: torch.device | None, revision: str | None
-) -> PreTrainedModel:
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
-
-    from .precision import not_memory
-
-    options: dict[str, Any] = {
-        "dtype": dtype,
-        "use_safetensors": True,
-        "trust_remote_code": False,
-        "output_loading_info": True,
-    }
-    if revision is not None:
-        options["revision"] = revision
-    try:
-        with _quiet():
-            at = {} if revision is None else {"revision": revision}
-            config = AutoConfig.from_pretrained(source, trust_remote_code=False, **at)
-            auto = (
-                AutoModelForCausalLM
-                if type(config) in AutoModelForCausalLM._model_mapping  # noqa: SLF001
-                else AutoModelForImageTextToText
-            )
-            loaded: Any = auto.from_pretrained(source, **options)
-            hf, info = loaded
-    except ModelError:
-        raise
-    except Exception as error:
-        not_memory(error, f"loading '{name}'")
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(
-            f"'{name}' could not be loaded: {lines[0]} A checkpoint of a transformers causal language "
-            "model with safetensors weights was expected, or a hub id that this machine can reach."
-        ) from error
-    _require_complete(name, info)
-    return hf if device is None else moved(hf, name, device)
-
-
-def _require_complete(name: str, info: dict[str, Any]) -> None:
-    missing = sorted(info.get("missing_keys", []))
-    wrong = sorted(str(key) for key in info.get("mismatched_keys", []))
-    if missing or wrong:
-        which = (
-            f"{len(missing)} missing (first: '{missing[0]}')"
-            if missing
-            else f"wrong shape: {wrong[0]}"
-        )
-        raise ModelError(
-            f"'{name}': the checkpoint does not fill the model: {which}. transformers would start those "
-            "weights at random, and an audit of random weights means nothing. Get a complete checkpoint."
-        )
-
-
-def _provenance(folder: Path, source: str, revision: str | None) -> dict[str, Any]:
-    from .weights import stored_sha256
-
-    index = folder / _INDEX
-    named = _shards(index) if index.is_file() else [_WHOLE]
-    files = [folder / file for file in named]
-    if not all(file.is_file() for file in files):
-        files = sorted(folder.glob("*.safetensors"))
-    return {"source": source, "revision": revision, **stored_sha256(files)}
-
-
-def _hub_sha256(repo: str, commit: str | None) -> dict[str, str | None]:
-    """The hash of the files that were just read, which the hub's cache holds."""
-    from transformers.utils.hub import cached_file
-
-    from .weights import stored_sha256
-
-    def cached(file: str) -> Path | None:
-        found = cached_file(
-            repo,
-            file,
-            revision=commit,
-            local_files_only=True,
-            _raise_exceptions_for_missing_entries=False,
-        )
-        return None if found is None else Path(found)
-
-    index = cached(_INDEX)
-    files = [cached(file) for file in ([_WHOLE] if index is None else _shards(index))]
-    return stored_sha256([file for file in files if file is not None])
-
-
-def _shards(index: Path) -> list[str]:
-    return sorted(set(json.loads(index.read_text())["weight_map"].values()))
-
-
-def _tokenizer(source: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase | None:
-    from transformers import AutoTokenizer
-
-    if isinstance(source, Path) and not any(source.glob("tokenizer*")):
-        return None  # token tensors can still be audited; text is refused where it is given
-    try:
-        with _quiet():
-            options = {} if revision is None else {"revision": revision}
-            return AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
-    except Exception as error:
-        raise ModelError(
-            f"The tokenizer of '{source}' could not be read: {error} A tokenizer.json was expected; "
-            "pass `tokenizer=` to load() to use another one."
-        ) from error
 
 
 def _only_for_places(source: Any, **options: Any) -> None:
@@ -300,19 +139,3 @@ def _choose_experts(
             f"{str(error).splitlines()[0]} Use 'eager', 'batched_mm' or 'grouped_mm'."
         ) from error
     return notes
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' loading report and progress bar out of the user's console."""
-    from transformers.utils import logging as hf_logging
-
-    level, bar = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
-    hf_logging.set_verbosity(logging.ERROR)
-    hf_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        hf_logging.set_verbosity(level)
-        if bar:
-            hf_logging.enable_progress_bar()

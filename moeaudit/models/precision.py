@@ -34,14 +34,16 @@ class Rounding:
     # One effect recomputed by a forward of its own, nats: 1e-5, or 16 units of the last place,
     # which is about four times what tiny models show.
     verified: float
+    # A logit of two models that should be one, for logits of the order of 1.
+    logit: float
 
 
 _ROUNDING = {
     # Softmax is in float32 even here, in transformers' eager attention and in most routers.
-    torch.float64: Rounding(1e-10, 1e-6, (1e-5, 1e-7), (1e-7, 1e-5), 1e-5),
-    torch.float32: Rounding(1e-5, 1e-5, (5e-5, 5e-6), (1e-6, 1e-4), 1e-5),
-    torch.float16: Rounding(1e-2, 4e-3, (2e-2, 5e-3), (2e-2, 5e-2), 16 * 2**-10),
-    torch.bfloat16: Rounding(5e-2, 3e-2, (5e-2, 2e-2), (1e-1, 1e-1), 16 * 2**-7),
+    torch.float64: Rounding(1e-10, 1e-6, (1e-5, 1e-7), (1e-7, 1e-5), 1e-5, 1e-5),
+    torch.float32: Rounding(1e-5, 1e-5, (5e-5, 5e-6), (1e-6, 1e-4), 1e-5, 1e-5),
+    torch.float16: Rounding(1e-2, 4e-3, (2e-2, 5e-3), (2e-2, 5e-2), 16 * 2**-10, 2e-2),
+    torch.bfloat16: Rounding(5e-2, 3e-2, (5e-2, 2e-2), (1e-1, 1e-1), 16 * 2**-7, 1e-1),
 }
 _HALF = (torch.float16, torch.bfloat16)
 

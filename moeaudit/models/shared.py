@@ -11,10 +11,7 @@ from torch import nn
 from moeaudit.errors import ContractError, ModelError
 
 from .anatomy import MoELayer
-
-# What rounding may leave between the edit made in the module and the edit added to the routed
-# output, relative to the block's output.
-_ROUNDING = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+from .precision import rounding
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,7 @@ def require_added(
     added = block_with(
         layer.experts, lambda output: output + vector.view(output.shape).to(output.dtype)
     )
-    allowed = _ROUNDING.get(hidden.dtype, 1e-5) * float(meant.abs().max().clamp_min(1e-12))
+    allowed = rounding(hidden).output * float(meant.abs().max().clamp_min(1e-12))
     error = float((meant - added).abs().max())
     if not error <= allowed:
         raise ContractError(

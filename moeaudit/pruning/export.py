@@ -15,6 +15,7 @@ import torch
 from moeaudit.errors import InputError, ModelError, RunError
 from moeaudit.models import Model, load
 from moeaudit.models.forward import evaluating
+from moeaudit.models.precision import is_half, rounding
 from moeaudit.models.probe import probe_ids
 from moeaudit.models.router import without_experts
 
@@ -22,8 +23,6 @@ from .sliced import smaller_config, smaller_model
 
 FACTS = "moeaudit_pruned.json"
 _TOKENS = 48  # of the text that both models read
-# Largest difference of a logit, for logits of the order of 1; larger logits are allowed more.
-_TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-5, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 _GROUPS = ("n_group", "num_expert_group", "num_expert_groups")
 
 
@@ -182,10 +181,10 @@ def _verify(model: Model, kept: Mapping[int, Sequence[int]], folder: Path) -> fl
     logits = written.hf(input_ids=ids, use_cache=False).logits.double()
     finite = torch.isfinite(masked)
     largest = torch.where(finite, (logits - masked).abs(), 0.0).amax(-1)[0]  # (tokens,)
-    half = model.dtype in (torch.float16, torch.bfloat16)
+    half = is_half(model.dtype)
     # Rounding may turn a near tie in half precision, so there the median token speaks.
     difference = float(largest.median() if half else largest.max())
-    allowed = _TOLERANCE.get(model.dtype, 1e-5) * max(1.0, float(masked[finite].abs().max()))
+    allowed = rounding(model).logit * max(1.0, float(masked[finite].abs().max()))
     if not difference <= allowed or not torch.equal(finite, torch.isfinite(logits)):
         raise ModelError(
             f"{model.name}: the written checkpoint's logits differ from the masked model's by "

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from moeaudit.errors import ModelError
 from moeaudit.models import MoELayer
 from moeaudit.models.anatomy import Anatomy
+from moeaudit.models.precision import units
 
 from ..operators.everywhere import Everywhere
 from ..operators.routing import Operator
@@ -149,8 +150,8 @@ def _softmax_top_k(
         plain = scores.gather(1, index.long())
         plain = plain / plain.sum(1, keepdim=True) if normalised else plain
         scale = captured.sum() / plain.sum()
-        rounding = 16 * torch.finfo(weight.dtype).eps
-        if same and torch.allclose(plain * scale, captured, rtol=rounding, atol=rounding):
+        allowed = units(weight, 16)
+        if same and torch.allclose(plain * scale, captured, rtol=allowed, atol=allowed):
             break
     else:
         raise CannotExpress(_unknown(layer))

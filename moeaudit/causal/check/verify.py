@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from moeaudit.errors import InputError
 from moeaudit.models import Model
+from moeaudit.models.precision import rounding
 from moeaudit.store.question import plain
 from moeaudit.store.shard import KEY
 from moeaudit.text import Chunk, TokenizedCorpus
@@ -22,7 +22,7 @@ from ..folder import EffectsFolder
 from ..operators import from_dict
 from ..operators.routing import Operator
 from .engines import CannotExpress, Engine, Outcome, engine_class
-from .verification import TOLERANCE, Verification
+from .verification import Verification
 
 
 def verify(
@@ -201,8 +201,7 @@ def tolerance_of(model: Model) -> float:
     1e-5 for float32. Half precision rounds every activation, so the two forwards agree only to a
     few units of its last place; 16 of them is about four times what tiny models show.
     """
-    eps = torch.finfo(model.dtype).eps
-    return TOLERANCE if eps <= torch.finfo(torch.float32).eps else 16 * eps
+    return rounding(model).verified
 
 
 def len_of(effects: pd.DataFrame | EffectsFolder) -> int:

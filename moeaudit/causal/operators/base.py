@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral
 from typing import Any, ClassVar, Literal
 
 from moeaudit.errors import InputError
@@ -95,3 +96,20 @@ def _written(value: Any) -> Any:
 
 def _read(value: Any) -> Any:
     return tuple(map(_read, value)) if isinstance(value, list | tuple) else value
+
+
+def is_whole(value: Any) -> bool:
+    """Whether this is a whole number, of Python or NumPy; True and False are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def require_whole_numbers(operator: str, values: Any) -> None:
+    """Raise InputError unless `values` is None or several different whole numbers."""
+    if values is None:
+        return
+    given = list(values) if isinstance(values, Iterable) else []
+    if not given or not all(map(is_whole, given)) or len(set(given)) < len(given):
+        raise InputError(
+            f"{operator}({values!r}): different whole numbers in a tuple were expected, such as "
+            f"{operator}((1, 2)); leave them out for all."
+        )

@@ -11,8 +11,7 @@ from jaxtyping import Int
 from moeaudit.errors import InputError
 from moeaudit.models import MoELayer
 
-from .arguments import is_whole, require_whole_numbers
-from .base import BaseOperator
+from .base import BaseOperator, is_whole, require_whole_numbers
 from .draws import splitmix64, wrapped
 from .routing import Edits, Routing
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float, Int
 
+from moeaudit.models.precision import units
+
 from .routing import Routing
 
 
@@ -26,7 +28,7 @@ def edits_by_difference(
     before = weight.new_zeros(p, size).scatter_add(1, routing.index, routing.weight)[:, None]
     after = weight.new_zeros(p, rows, size).scatter_add(2, index, weight)
     change = after - before  # (positions, rows, experts)
-    noise = 8 * torch.finfo(change.dtype).eps * before.abs()
+    noise = units(change, 8) * before.abs()
     change = torch.where(change.abs() <= noise, 0.0, change)
     count = max(1, int((change != 0).sum(-1).max()))
     first = (change == 0).to(torch.int8).argsort(dim=-1, stable=True)[..., :count]

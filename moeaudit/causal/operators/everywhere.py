@@ -58,7 +58,7 @@ class Everywhere(BaseOperator):
 
     @property
     def name(self) -> str:
-        return f"sequence of {self.operator.name} by {self.by}"
+        return f"{self.operator.name} everywhere, by {self.by}"
 
     def to_dict(self) -> dict[str, Any]:
         return {"operator": "Everywhere", "of": self.operator.to_dict(), "by": self.by}

@@ -17,8 +17,7 @@ from moeaudit.models.contract import slot_contributions
 from moeaudit.models.forward import clean_pass
 from moeaudit.text.for_model import tokens_for
 
-from .arguments import is_whole
-from .base import BaseOperator
+from .base import BaseOperator, is_whole
 from .draws import splitmix64, wrapped
 from .routing import Edits, Routing
 from .weights import each_rank

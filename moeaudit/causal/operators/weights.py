@@ -15,8 +15,7 @@ from jaxtyping import Float, Int
 from moeaudit.errors import InputError
 from moeaudit.models import MoELayer
 
-from .arguments import is_whole, require_whole_numbers
-from .base import BaseOperator
+from .base import BaseOperator, is_whole, require_whole_numbers
 from .routing import Edits, Routing
 
 

@@ -258,9 +258,9 @@ OPERATORS = {
     "shared expert": (lambda *_: ma.SharedExpert(), lambda m, r, o: plain_shared(m, r, 0.0)),
     "shared gate open": (lambda *_: ma.SharedGate(), lambda m, r, o: plain_shared(m, r, 1.0)),
     "shared gate half": (lambda *_: ma.SharedGate(0.5), lambda m, r, o: plain_shared(m, r, 0.5)),
-    "sequence of zero": (lambda *_: ma.Everywhere(ma.Zero()), plain_sequence),
-    "sequence of reroute": (lambda *_: ma.Everywhere(ma.Reroute()), plain_sequence),
-    "sequence of skip": (lambda *_: ma.Everywhere(ma.Skip(), by="rank"), plain_sequence),
+    "zero everywhere": (lambda *_: ma.Everywhere(ma.Zero()), plain_sequence),
+    "reroute everywhere": (lambda *_: ma.Everywhere(ma.Reroute()), plain_sequence),
+    "skip everywhere": (lambda *_: ma.Everywhere(ma.Skip(), by="rank"), plain_sequence),
     "experts absent": (lambda m, _: pruned(m), lambda m, r, o: plain_pruned(m, o)),
     "experts absent, kept": (
         lambda m, _: pruned(m, scores="kept"),

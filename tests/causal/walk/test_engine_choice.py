@@ -9,8 +9,8 @@ from made import tiny_moe
 import moeaudit as ma
 from moeaudit.causal import replay_for
 from moeaudit.causal.attention.registry import RowsDoNotHold
-from moeaudit.causal.operators.routing import Zero
-from moeaudit.causal.walk import choice, engine
+from moeaudit.causal.operators.weights import Zero
+from moeaudit.causal.walk import choice, wavefront
 from moeaudit.causal.walk.engine import plan_for, walk
 from moeaudit.causal.walk.wavefront import Wavefront
 
@@ -31,7 +31,7 @@ def test_a_long_text_does_not_slow_the_others(monkeypatch):
     short, long = tiny_moe.ids(10), tiny_moe.ids(20, 1)
     exact = ma.ablate(model, [long, short])
     with monkeypatch.context() as patched:
-        patched.setattr(engine, "Wavefront", Compresses)
+        patched.setattr(wavefront, "Wavefront", Compresses)
         effects = ma.ablate(model, [long, short])
         assert "it compresses its keys" in effects.engine and "20 tokens" in effects.engine
         assert "wavefront replay" in effects.engine  # the short text after the long one
@@ -47,7 +47,7 @@ def test_a_long_text_does_not_slow_the_others(monkeypatch):
 def test_a_walk_says_which_engine_it_used(monkeypatch, tokens):
     model = ma.load(tiny_moe.build("olmoe"))
     plan = plan_for(model, list(model.anatomy.layers), Zero())
-    monkeypatch.setattr(engine, "Wavefront", Compresses)
+    monkeypatch.setattr(wavefront, "Wavefront", Compresses)
 
     def walked(length):
         return walk(plan, torch.as_tensor(tiny_moe.ids(length))[None], torch.arange(3))

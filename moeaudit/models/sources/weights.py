@@ -12,8 +12,8 @@ import torch
 
 from moeaudit.errors import ModelError
 
-from .find import split_path
-from .precision import not_memory
+from ..find import split_path
+from ..precision import not_memory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from moeaudit.errors import ModelError
 
-from .placement import weights_elsewhere
+from ..placement import weights_elsewhere
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

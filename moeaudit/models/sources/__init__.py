@@ -1,0 +1,1 @@
+"""Where weights come from: folders and the hub, wrapped objects, and their hashes."""
