@@ -154,7 +154,7 @@ def test_every_command_that_loads_a_model_takes_device_and_precision(
 ):
     out = ["--out", tmp_path / "x"] if verb != "inspect" else []
     for option, value, words in (
-        ("--device", "nowhere", "device 'nowhere'"),
+        ("--device", "nowhere", "'nowhere'"),
         ("--dtype", "int8", "int8"),
         ("--experts", "magic", "magic"),
     ):
