@@ -1,4 +1,4 @@
-"""The counterfactuals: interventions, wavefront replay, outcomes, verification."""
+"""The counterfactuals: operators, wavefront replay, outcomes, verification."""
 
 from moeaudit.models.router import answer_without as answer_without
 from moeaudit.models.router import without_experts as without_experts

@@ -60,7 +60,7 @@ def chunk_effects(plan: WalkPlan, chunk: Chunk) -> Iterator[Block]:
     ids = torch.as_tensor(chunk.ids, dtype=torch.long, device=device)[None]
     targets = ids.shape[1] - 1  # the last token predicts nothing that we know
     # Edits of a whole document run the document once, so they take all positions together.
-    whole = plan.intervention.scope != "position"
+    whole = plan.operator.scope != "position"
     start = 0
     while start < targets:
         step = targets if whole else plan.positions_at_once(plan.steps(targets + 1, start))

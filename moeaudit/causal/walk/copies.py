@@ -24,7 +24,7 @@ def walk_position(plan: WalkPlan, ids: torch.Tensor, positions: torch.Tensor) ->
     answers: list[tuple[Routing, Edits]] = []
     for moe in plan.layers:
         routing = routing_at(moe, seen[moe.index], positions, plan.document(ids))
-        answers.append((routing, plan.intervention.edits(routing)))
+        answers.append((routing, plan.operator.edits(routing)))
     parts, moved = [], 0.0
     for routing, edits in answers:
         part, away = _positions(plan, ids, clean, seen, routing, edits)
@@ -86,7 +86,7 @@ def _positions(
 @torch.no_grad()
 def walk_document(plan: WalkPlan, ids: torch.Tensor, positions: torch.Tensor) -> Walked:
     """One copy of the document for each layer and distinct edit, made at every position."""
-    operator = plan.intervention
+    operator = plan.operator
     assert isinstance(operator, Everywhere)
     _require_plain(plan)
     clean, seen = clean_pass(plan.model, plan.layers, ids)
@@ -154,7 +154,7 @@ def _answer(given: ExpertsSeen, edits: Edits, keys: torch.Tensor, key: int | Non
 @torch.no_grad()
 def walk_model(plan: WalkPlan, ids: torch.Tensor, positions: torch.Tensor) -> Walked:
     """One forward of the document with the edit in every layer that it names."""
-    operator = plan.intervention
+    operator = plan.operator
     assert isinstance(operator, Without)
     _require_plain(plan)
     layers = operator.layers(plan.model.anatomy, [layer.index for layer in plan.layers])
@@ -185,7 +185,7 @@ def _require_plain(plan: WalkPlan) -> None:
     """Raise InputError for options of the walk that full forwards of a document do not have."""
     if plan.frozen or plan.horizon != 0:
         raise InputError(
-            f"{plan.intervention.name!r} runs whole edited documents: later tokens see the edit in any case, and "
+            f"{plan.operator.name!r} runs whole edited documents: later tokens see the edit in any case, and "
             "later layers route by themselves. Leave horizon and frozen routing out."
         )
 

@@ -73,12 +73,10 @@ def _fingerprint(model: Model) -> tuple[object, ...]:
     return (model.experts_implementation, attention, model.dtype, str(model.device), hooks)
 
 
-def plan_for(
-    model: Model, layers: list[MoELayer], intervention: Operator, **options: Any
-) -> WalkPlan:
+def plan_for(model: Model, layers: list[MoELayer], operator: Operator, **options: Any) -> WalkPlan:
     """What a walk over `layers` of `model` needs to know; `options` are fields of WalkPlan."""
     replay = replay_for(model)
-    return WalkPlan(model, layers, intervention, replay.layout, replay.residual_scale, **options)
+    return WalkPlan(model, layers, operator, replay.layout, replay.residual_scale, **options)
 
 
 def walk(plan: WalkPlan, ids: torch.Tensor, positions: torch.Tensor) -> Walked:
@@ -88,7 +86,7 @@ def walk(plan: WalkPlan, ids: torch.Tensor, positions: torch.Tensor) -> Walked:
     full forwards, and so do later ones at least as long; shorter ones do not.
     """
     model = plan.model
-    whole = {"document": walk_document, "model": walk_model}.get(plan.intervention.scope)
+    whole = {"document": walk_document, "model": walk_model}.get(plan.operator.scope)
     if whole is not None:  # edits of a whole document are forwards of their own
         with evaluating(model.hf), ATTENTION_TURN:
             return replace(whole(plan, ids, positions), engine=WHOLE)

@@ -61,7 +61,7 @@ def parts_of(plan: WalkPlan, steps: int) -> list[WalkPlan]:
     kept: dict[int, slice] = {}
     room = most
     for layer in plan.layers:
-        rows, start = plan.intervention.rows(layer), 0
+        rows, start = plan.operator.rows(layer), 0
         while start < rows:
             stop = min(rows, start + room)
             kept[layer.index] = slice(start, stop)
@@ -75,7 +75,7 @@ def parts_of(plan: WalkPlan, steps: int) -> list[WalkPlan]:
 
 def _part(plan: WalkPlan, kept: Mapping[int, slice]) -> WalkPlan:
     layers = [layer for layer in plan.layers if layer.index in kept]
-    return replace(plan, layers=layers, intervention=SomeRows(plan.intervention, dict(kept)))
+    return replace(plan, layers=layers, operator=SomeRows(plan.operator, dict(kept)))
 
 
 def side_by_side(walks: list[Walked]) -> Walked:

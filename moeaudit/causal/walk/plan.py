@@ -22,7 +22,7 @@ class WalkPlan:
 
     model: Model
     layers: list[MoELayer]
-    intervention: Operator
+    operator: Operator
     layout: Layout
     # Per MoE layer: by how much the routed output enters the layer's output, or None where it
     # passes through more than an addition and the layer itself must be run again.
@@ -50,7 +50,7 @@ class WalkPlan:
     @property
     def rows(self) -> int:
         """Counterfactuals of one position, all layers together."""
-        return sum(self.intervention.rows(layer) for layer in self.layers)
+        return sum(self.operator.rows(layer) for layer in self.layers)
 
     @staticmethod
     def document(ids: Int[torch.Tensor, "1 tokens"]) -> int:

@@ -146,7 +146,7 @@ class Wavefront:
         after = self.held[:, 0]  # (positions, steps, ...)
         scale, at = self.plan.residual_scale[i], self.positions
         routing = routing_at(self.selected[i], self.seen[i], at, self.plan.document(self.ids))
-        edits = self.plan.intervention.edits(routing)
+        edits = self.plan.operator.edits(routing)
         if scale is not None:
             hidden = births_by_delta(self.plan, routing, edits, after[:, 0], scale)
         else:

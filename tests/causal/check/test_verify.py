@@ -11,7 +11,8 @@ import torch
 from made import tiny_moe
 
 import moeaudit as ma
-from moeaudit.causal.check.verify import TOLERANCE, verify
+from moeaudit.causal.check.verification import TOLERANCE
+from moeaudit.causal.check.verify import verify
 from moeaudit.errors import InputError
 
 

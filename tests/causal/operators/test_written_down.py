@@ -10,7 +10,6 @@ from made import tiny_moe
 
 import moeaudit as ma
 from moeaudit.causal import Edits, from_dict
-from moeaudit.causal.operators.base import BaseOperator
 from moeaudit.causal.operators.draws import document_key, splitmix64, wrapped
 from moeaudit.errors import InputError
 
@@ -74,13 +73,13 @@ def test_unknown_operators_are_refused_with_the_known_ones():
 
 def test_two_operators_of_one_name_are_not_guessed_between():
     def made():
-        class Twin(BaseOperator):
+        class Twin(ma.Zero):
             name = "twin"
 
         return Twin
 
     def again():
-        class Twin(BaseOperator):
+        class Twin(ma.Zero):
             name = "twin, too"
 
         return Twin
