@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -11,13 +10,14 @@ import numpy as np
 import torch
 
 from moeaudit.models import Model, MoELayer
-from moeaudit.models.forward import ExpertsSeen, answering, clean_pass
+from moeaudit.models.forward import ExpertsSeen, clean_pass
 from moeaudit.models.precision import is_half, not_memory, rounding
 from moeaudit.models.probe import probe_ids
 
 from ..attention.reroute import RowsDoNotHold
 from ..operators.weights import Zero
 from ..outcomes.compare import compare
+from .forwards import Answer, Edit, run
 from .full_precision import in_float32
 from .layout import Layout, layer_layout
 from .lone_rows import LoneRows
@@ -157,7 +157,8 @@ def _compared(model: Model, ids: torch.Tensor, rows: Walked) -> tuple[float, flo
     """Largest difference between rows and full forwards in sampled cells, and the largest effect, nats."""
     cells = _sampled(model, len(rows.positions))
     _, seen = clean_pass(model, [cell.layer for cell in cells], ids)
-    logits = _removed(model, ids, cells, seen)  # (1 + cells, tokens, vocab)
+    copies = [{}, *(_removed(cell, seen[cell.layer.index]) for cell in cells)]
+    logits = run(model, ids, copies)  # (1 + cells, tokens, vocab)
     at = torch.tensor([cell.position for cell in cells], device=logits.device)
     copy = torch.arange(1, 1 + len(cells), device=logits.device)
     full = compare(logits[0, at].clone(), logits[copy, at][:, None], ids[0, at + 1].to(at.device))
@@ -188,31 +189,13 @@ def _sampled(model: Model, positions: int) -> list[_Cell]:
     return order[:CELLS]
 
 
-def _removed(
-    model: Model, ids: torch.Tensor, cells: list[_Cell], seen: dict[int, ExpertsSeen]
-) -> torch.Tensor:
-    """Logits of the document as it is, and once for each cell with that cell's expert removed."""
-    tokens = ids.shape[1]
+def _removed(cell: _Cell, seen: ExpertsSeen) -> dict[int, Edit]:
+    """A copy of the document with that cell's expert removed, in the slot where it stood."""
+    order = seen.weight[cell.position].argsort(descending=True, stable=True)
 
-    def without(layer: MoELayer):
-        order = seen[layer.index].weight.argsort(dim=-1, descending=True, stable=True)
-        mine = [(c, cell) for c, cell in enumerate(cells, 1) if cell.layer is layer]
-        rows = torch.tensor([c * tokens + cell.position for c, cell in mine], device=ids.device)
-        slots = torch.stack([order[cell.position, cell.rank] for _, cell in mine])
+    def edit(hidden: torch.Tensor, index: torch.Tensor, weight: torch.Tensor) -> Answer:  # noqa: ARG001
+        weight = weight.clone()
+        weight[cell.position, order[cell.rank].to(weight.device)] = 0.0
+        return Answer(index, weight)
 
-        def answer(
-            hidden: torch.Tensor,  # noqa: ARG001
-            index: torch.Tensor,
-            weight: torch.Tensor,
-        ) -> tuple[torch.Tensor, torch.Tensor]:
-            weight = weight.clone()
-            weight[rows.to(weight.device), slots.to(weight.device)] = 0.0
-            return index, weight
-
-        return answer
-
-    with ExitStack() as stack:
-        for layer in {cell.layer.index: cell.layer for cell in cells}.values():
-            stack.enter_context(answering(layer, without(layer)))
-        copies = ids.expand(1 + len(cells), -1)
-        return model.hf(input_ids=copies, use_cache=False).logits
+    return {cell.layer.index: edit}
