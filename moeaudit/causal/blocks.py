@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from moeaudit.errors import ModelError
+from moeaudit.models.precision import rounding
 
 from .effects import walked_frame
 from .facts import Facts, joined
@@ -29,10 +30,16 @@ class Block(NamedTuple):
     engine: str
     slower: bool  # than the wavefront, because rows cannot follow there
     drift: float
+    beyond: float | None = None  # the drift that rounding explains, where this one is larger
 
     def said(self, facts: Facts) -> Facts:
         """The facts of these rows alone."""
         notes = [*facts.notes, *([self.engine] if self.slower else [])]
+        if self.beyond is not None:
+            notes.append(
+                f"Rows that carry no edit end up to {self.beyond:.2g} nats or more from the clean forward, more than a "
+                "recomputed effect may differ: effects of that size are rounding. Load the model in float32."
+            )
         return replace(
             facts, engine=self.engine, drift=self.drift, notes=tuple(dict.fromkeys(notes))
         )
@@ -69,7 +76,9 @@ def chunk_effects(plan: WalkPlan, chunk: Chunk) -> Iterator[Block]:
         found = walk(plan, ids, positions)
         frame = walked_frame(chunk, found)
         _require_finite(plan, frame)
-        yield Block(frame, found.engine, found.slower, found.drift)
+        limit = rounding(plan.model).verified
+        beyond = limit if found.drift > limit else None
+        yield Block(frame, found.engine, found.slower, found.drift, beyond)
 
 
 def _require_finite(plan: WalkPlan, frame: pd.DataFrame) -> None:

@@ -17,7 +17,7 @@ from .blocks import blocks, together
 from .effects import Effects
 from .facts import Facts
 from .folder import EffectsFolder
-from .operators.routing import Operator, require_operator
+from .operators.routing import Operator, require_operator, why_not_per_expert
 from .operators.weights import Zero
 from .outcomes.named import Outcome, further_outcomes
 from .streaming import streamed
@@ -93,6 +93,7 @@ def ablate(
         frozen_routing=plan.frozen,
         horizon=horizon,
         outcomes=(*OUTCOMES, *extra, *(SPILL if horizon != 0 else ())),
+        per_expert=why_not_per_expert(operator, plan.layers) is None,
     )
     facts = Facts.of(model, texts, [layer.index for layer in plan.layers], question)
     if out is not None:

@@ -47,6 +47,11 @@ class Facts:
         weights = model.provenance.get("weights_sha256")
         dtype = str(model.dtype).removeprefix("torch.")
         length, found = texts.max_length, tuple(texts.notes)
+        if weights is None:
+            why = model.provenance.get("weights_sha256_of", "not hashed")
+            found += (
+                f"The weights are {why}, so nothing can tell these effects from those of others.",
+            )
         return Facts(question, weights, dtype, tuple(layers), length, texts.hash, notes=found)
 
     def asked(self) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 `listening` reads `experts(hidden, index, weight)`, `answering` replaces the router's answer in it and
 may add to what comes out. Both are for the length of a `with` and leave nothing behind, also when
-something inside fails. Nothing else in the package hooks an experts module (the engines of
-`causal/check` do, on purpose: they are the second way).
+something inside fails. Nothing else in the package changes or reads what an experts module is given
+(the engines of `causal/check` do, on purpose: they are the second way).
 """
 
 from __future__ import annotations

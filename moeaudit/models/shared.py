@@ -11,6 +11,7 @@ from torch import nn
 from moeaudit.errors import ContractError, ModelError
 
 from .anatomy import MoELayer
+from .forward import answering
 from .precision import rounding
 
 
@@ -62,18 +63,17 @@ def require_added(
     what the experts return.
     """
 
-    def block_with(where: nn.Module, change: Any) -> torch.Tensor:
-        handle = where.register_forward_hook(lambda _, args, output: change(output))  # noqa: ARG005
-        try:
-            output = layer.block(hidden[None])  # type: ignore[misc]
-        finally:
-            handle.remove()
+    def block() -> torch.Tensor:
+        output = layer.block(hidden[None])  # type: ignore[misc]
         return (output[0] if isinstance(output, tuple) else output).reshape(len(hidden), -1).float()
 
-    meant = block_with(module, put)
-    added = block_with(
-        layer.experts, lambda output: output + vector.view(output.shape).to(output.dtype)
-    )
+    handle = module.register_forward_hook(lambda _, args, output: put(output))  # noqa: ARG005
+    try:
+        meant = block()
+    finally:
+        handle.remove()
+    with answering(layer, lambda *_: None, lambda _: vector):
+        added = block()
     allowed = rounding(hidden).output * float(meant.abs().max().clamp_min(1e-12))
     error = float((meant - added).abs().max())
     if not error <= allowed:

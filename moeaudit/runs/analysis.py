@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from moeaudit.errors import RunError
@@ -13,8 +13,6 @@ from .provenance import now
 from .spec import AuditSpec
 
 if TYPE_CHECKING:
-    from moeaudit.causal.operators import Operator
-    from moeaudit.models import MoELayer
     from moeaudit.stats import Spec
 
 # A row of tests.parquet that says why there is no test.
@@ -45,28 +43,6 @@ def declare(experts: Frame, spec: AuditSpec, model: dict[str, Any]) -> Spec:
         seed=spec.seed,
         context=context,
     )
-
-
-def why_untested(operator: Operator, layers: Sequence[MoELayer]) -> str | None:
-    """Why routing metrics cannot be held against the effects of `operator`; None if they can.
-
-    The statistics compare the active experts of a token, so there must be one row for each of them.
-    """
-    if operator.scope == "model":
-        return (
-            f"the rows of {operator.name!r} are about the whole model, not about one active expert"
-        )
-    by = getattr(operator, "by", "expert")
-    inside = getattr(operator, "operator", operator)
-    if by != "expert" or not getattr(inside, "of_one_expert", True):
-        return f"the rows of {operator.name!r} are not about one active expert each"
-    for layer in layers:
-        if (rows := operator.rows(layer)) != layer.top_k:
-            return (
-                f"{operator.name!r} makes {rows} rows at each token of layer {layer.index}, where "
-                f"{layer.top_k} experts are active: not one row for each of them"
-            )
-    return None
 
 
 def marked(tests: Frame, declared: Spec) -> Frame:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from moeaudit.causal.operators.routing import why_not_per_expert
 from moeaudit.errors import InputError
 from moeaudit.store.files import read_table, write_json, write_table
 from moeaudit.store.question import OUTCOMES, Question
@@ -17,7 +18,7 @@ from moeaudit.store.shards import Shards
 from moeaudit.text.choice import Material, gather
 
 from . import stages
-from .analysis import declare, freeze_in, marked, untested_table, why_untested
+from .analysis import declare, freeze_in, marked, untested_table
 from .folder import FORMAT, RECORD
 from .operators import operator_of
 from .progress import Progress
@@ -82,6 +83,7 @@ def question(
         made.scope,
         frozen_routing=frozen_routing,
         outcomes=(*OUTCOMES, *further),
+        per_expert=why_not_per_expert(made, chosen) is None,
     )
     for layer in chosen:
         made.rows(layer)  # what cannot be asked of a layer is refused before anything is written
@@ -186,7 +188,7 @@ class Session:
                 write_table(self.folder / "experts.parquet", table)
         experts, twins = stages.distinct_metrics(read_table(self.folder / "experts.parquet"))
         self._note(twins)
-        untested = why_untested(self.operator, [model.anatomy[layer] for layer in layers])
+        untested = why_not_per_expert(self.operator, [model.anatomy[layer] for layer in layers])
         declared = None
         if untested is None:
             declared = declare(experts, self.spec, self.record["model"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from moeaudit.frames import Column, Frame
+from moeaudit.frames import Frame
 from moeaudit.store.files import write_table
 from moeaudit.store.question import OUTCOMES
 from moeaudit.store.shards import Shards
@@ -81,8 +81,10 @@ def census(
 
     layers = list(spec.layers)
     parts = list(groups(material.effect, spec.shard_documents))
-    stores = {name: Shards(folder / name) for name in ("routing", "effects")}
-    stores["tokens"] = Shards(folder / PARTIAL / "tokens")
+    places = {"routing": folder / "routing", "effects": folder / "effects"}
+    places["tokens"] = folder / PARTIAL / "tokens"
+    asked = {"spec": spec.hash}
+    stores = {name: Shards(place, asked, len(parts)) for name, place in places.items()}
     per_token = sum(operator.rows(model.anatomy[layer]) for layer in layers)
     extra = [name for name in spec.question.outcomes if name not in OUTCOMES]
     kept = [all(store.has(i) for store in stores.values()) for i in range(len(parts))]
@@ -215,19 +217,23 @@ def join_tokens(folder: Path) -> None:
 
 
 def summary(effects: Shards, tokens: Frame) -> dict[str, Any]:
-    """The few numbers that a sentence about the run needs; one column is read at a time."""
-
-    def column(name: str) -> Column:
-        return effects.read([name])[name]
-
-    delta = column("delta_nll").astype("float64")
+    """The few numbers that a sentence about the run needs, added up a shard at a time."""
+    sums = dict.fromkeys(("rows", "delta_nll", "kl", "harmful", "flips"), 0.0)
+    for frame in effects.frames(["delta_nll", "kl", "flip"]):
+        delta = frame["delta_nll"].astype("float64")
+        sums["rows"] += len(frame)
+        sums["delta_nll"] += float(delta.sum())
+        sums["kl"] += float(frame["kl"].astype("float64").sum())
+        sums["harmful"] += int((delta > 0).sum())
+        sums["flips"] += int(frame["flip"].sum())
+    rows = int(sums["rows"])
     return {
-        "rows": len(delta),
+        "rows": rows,
         "tokens": len(tokens),
         "documents": int(tokens["document"].nunique()),
         "domains": int(tokens["domain"].nunique()),
-        "mean_delta_nll": float(delta.mean()),
-        "mean_kl": float(column("kl").astype("float64").mean()),
-        "share_harmful": float((delta > 0).mean()),
-        "share_flips": float(column("flip").mean()),
+        "mean_delta_nll": sums["delta_nll"] / rows,
+        "mean_kl": sums["kl"] / rows,
+        "share_harmful": sums["harmful"] / rows,
+        "share_flips": sums["flips"] / rows,
     }

@@ -21,7 +21,8 @@ class Question:
     `name` is the operator's name as tables and pages say it, `operator` its `to_dict()`. `scope`:
     one token at a time ("position"), every token of a document ("document"), or every token in
     several layers ("model"). `horizon` counts the later tokens that were looked at, "all" for as
-    many as there were. `outcomes` names the columns measured.
+    many as there were. `outcomes` names the columns measured. `per_expert` says whether there is one row
+    for each active expert, which is what metrics of experts can be held against.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Question:
     frozen_routing: bool = False
     horizon: int | Literal["all"] = 0
     outcomes: tuple[str, ...] = OUTCOMES
+    per_expert: bool = True
 
     def __post_init__(self) -> None:
         # As a file gives it back, so that a question read from disk equals the one that was asked.

@@ -149,8 +149,14 @@ class Shards:
     def frames(self, columns: list[str] | None = None) -> Iterator[Frame]:
         """The finished shards in order, a frame at a time: the documents of each are whole in it.
 
-        Raises RunError for a shard that is not what was written, and for columns that are nowhere.
+        Raises RunError for a table that is not finished, a shard that is not what was written, and
+        columns that are nowhere.
         """
+        if self.parts is not None and len(self.manifest) < self.parts:
+            raise RunError(
+                f"The table in {self.folder} is not finished: {len(self.manifest)} of {self.parts} shards are "
+                "there. Make the same call again, which computes the rest."
+            )
         self._require_columns(columns)
         for path in self._paths():
             yield shard_frame(path, columns)

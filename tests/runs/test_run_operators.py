@@ -12,9 +12,9 @@ from made import tiny_run
 
 import moeaudit as ma
 from moeaudit.causal.operators import ExpertOutputs, from_dict
+from moeaudit.causal.operators.routing import why_not_per_expert
 from moeaudit.errors import InputError, ModelError, RunError
 from moeaudit.front import Run, audit
-from moeaudit.runs.analysis import why_untested
 from moeaudit.runs.operators import WORDS, operator_of
 
 # A word, the operator it names, and whether routing metrics can be held against its rows.
@@ -46,7 +46,7 @@ def test_words_name_operators(word, operator, tested, tiny_model):
     assert made.to_dict() == operator.to_dict()
     assert from_dict(made.to_dict()).to_dict() == made.to_dict()
     if "shared" not in word:  # the tiny model has no shared expert
-        reason = why_untested(made, tiny_model.anatomy.layers)
+        reason = why_not_per_expert(made, tiny_model.anatomy.layers)
         assert (reason is None) is tested, reason
 
 

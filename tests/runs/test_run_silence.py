@@ -115,7 +115,6 @@ def test_engine_and_drift_are_those_of_the_shards(finished, tiny_model, tmp_path
 
     monkeypatch.setattr("moeaudit.causal.walk.engine.replay_for", asked)
     monkeypatch.setattr("moeaudit.causal.replay_for", asked)
-    monkeypatch.setattr("moeaudit.causal.census.replay_for", asked, raising=False)
     again = call()
     assert again.record["engine"] == first.record["engine"]
     assert again.record["drift"] == first.record["drift"]

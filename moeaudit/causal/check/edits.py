@@ -1,7 +1,7 @@
 """Operators that edit a whole document, as edits of layers that any machinery can make.
 
-A second way to the same counterfactuals, written apart from the operators' own walks: it asks
-nothing of them but what they are about.
+A second way to the same counterfactuals, written apart from the walks on copies: it asks nothing of
+the operators but what they are about.
 """
 
 from __future__ import annotations

@@ -75,6 +75,7 @@ def verify(
     facts = _facts(effects)
     operator = _operator(effects, facts, operator)
     frozen = _frozen(facts, frozen_routing)
+    _require_same_weights(facts, model)
     texts = _texts(effects, facts, model, docs, max_length)
     rows = _sample(effects, n, seed)
     reason = kind.supports(model)
@@ -102,6 +103,17 @@ def verify(
         str(model.dtype).removeprefix("torch."),
         tolerance_of(model),
     )
+
+
+def _require_same_weights(facts: Facts | None, model: Model) -> None:
+    """Raise InputError for a table that says it was measured on other weights than `model` has."""
+    theirs = None if facts is None else facts.weights
+    mine = model.provenance.get("weights_sha256")
+    if theirs is not None and mine is not None and theirs != mine:
+        raise InputError(
+            f"These effects were measured on other weights (SHA-256 {theirs[:12]}) than {model.name} has "
+            f"({mine[:12]}). Pass the model that they were computed on."
+        )
 
 
 def _recomputed(

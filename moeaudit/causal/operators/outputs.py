@@ -14,7 +14,7 @@ from jaxtyping import Int
 from moeaudit.errors import InputError
 from moeaudit.models import Model, MoELayer
 from moeaudit.models.contract import slot_contributions
-from moeaudit.models.forward import clean_pass
+from moeaudit.models.forward import clean_pass, evaluating
 from moeaudit.text.for_model import tokens_for
 
 from .base import BaseOperator, is_whole
@@ -92,25 +92,28 @@ def expert_outputs(model: Model, docs: Any, *, keep: int = 64, seed: int = 0) ->
     priority: dict[tuple[int, int], torch.Tensor] = {}
     for chunk in texts.chunks:
         ids = torch.as_tensor(chunk.ids, dtype=torch.long, device=model.device)[None]
-        _, seen = clean_pass(model, list(model.anatomy.layers), ids)
-        for layer in model.anatomy.layers:
-            given = seen[layer.index]
-            ones = torch.ones_like(given.weight)
-            out = slot_contributions(layer.experts, given.hidden, given.index, ones)
-            for expert in given.index.unique().tolist():
-                key, mine = (layer.index, expert), out[given.index == expert]
-                before = said.get(key)
-                # Keeping the outputs with the largest random numbers keeps a uniform sample.
-                drawn = torch.rand(len(mine), generator=generator)
-                drawn = drawn if before is None else torch.cat([priority[key], drawn])
-                pool = mine if before is None else torch.cat([before.kept, mine])
-                best = drawn.topk(min(keep, len(drawn))).indices
-                priority[key] = drawn[best]
-                count = len(mine) + (0 if before is None else before.count)
-                # Half precision would stop counting after some thousand tokens.
-                new = mine.to(torch.promote_types(mine.dtype, torch.float32)).sum(0)
-                total = new if before is None else before.total + new
-                said[key] = _Said(count, total, pool[best.to(pool.device)])
+        # One turn for the pass and for what is asked of the experts after it: no other pass of this
+        # model may put its own answers in between.
+        with evaluating(model.hf):
+            _, seen = clean_pass(model, list(model.anatomy.layers), ids)
+            for layer in model.anatomy.layers:
+                given = seen[layer.index]
+                ones = torch.ones_like(given.weight)
+                out = slot_contributions(layer.experts, given.hidden, given.index, ones)
+                for expert in given.index.unique().tolist():
+                    key, mine = (layer.index, expert), out[given.index == expert]
+                    before = said.get(key)
+                    # Keeping the outputs with the largest random numbers keeps a uniform sample.
+                    drawn = torch.rand(len(mine), generator=generator)
+                    drawn = drawn if before is None else torch.cat([priority[key], drawn])
+                    pool = mine if before is None else torch.cat([before.kept, mine])
+                    best = drawn.topk(min(keep, len(drawn))).indices
+                    priority[key] = drawn[best]
+                    count = len(mine) + (0 if before is None else before.count)
+                    # Half precision would stop counting after some thousand tokens.
+                    new = mine.to(torch.promote_types(mine.dtype, torch.float32)).sum(0)
+                    total = new if before is None else before.total + new
+                    said[key] = _Said(count, total, pool[best.to(pool.device)])
     return ExpertOutputs(said, texts.n_documents)
 
 

@@ -6,6 +6,7 @@ loaded), so every counterfactual is a sparse change of weights: `y' = y + sum_c 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -97,6 +98,28 @@ def require_operator(given: object) -> None:
         raise InputError(
             f"{written} is no operator. Give one such as Zero(), Swap(3) or Reroute(), with its brackets."
         )
+
+
+def why_not_per_expert(operator: Operator, layers: Sequence[MoELayer]) -> str | None:
+    """Why routing metrics cannot be held against the effects of `operator`; None if they can.
+
+    The statistics compare the active experts of a token, so there must be one row for each of them.
+    """
+    if operator.scope == "model":
+        return (
+            f"the rows of {operator.name!r} are about the whole model, not about one active expert"
+        )
+    by = getattr(operator, "by", "expert")
+    inside = getattr(operator, "operator", operator)
+    if by != "expert" or not getattr(inside, "of_one_expert", True):
+        return f"the rows of {operator.name!r} are not about one active expert each"
+    for layer in layers:
+        if (rows := operator.rows(layer)) != layer.top_k:
+            return (
+                f"{operator.name!r} makes {rows} rows at each token of layer {layer.index}, where "
+                f"{layer.top_k} experts are active: not one row for each of them"
+            )
+    return None
 
 
 def rank_order(

@@ -102,9 +102,14 @@ def _choose(model: Model) -> Replay:
     difference, largest = _compared(model, ids, rows)
     floor, share = rounding(model).effect
     if not difference <= floor + share * largest:
+        # A model in half precision gets here only after its rows held in float32.
+        why = (
+            f"more than rounding of {str(model.dtype).removeprefix('torch.')} explains, though they agree in float32"
+            if is_half(model.dtype)
+            else "it mixes tokens, or carries state between layers, outside of attention"
+        )
         reason = (
-            "rows and full forwards disagree on a short text (by "
-            f"{difference:.1e} nats): it mixes tokens, or carries state between layers, outside of attention"
+            f"rows and full forwards disagree on a short text (by {difference:.1e} nats): {why}"
         )
         return Replay("full forwards", reason, difference, layout, scale)
     return Replay("wavefront", None, difference, layout, scale)

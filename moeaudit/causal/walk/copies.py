@@ -176,7 +176,11 @@ def walk_model(plan: WalkPlan, ids: torch.Tensor, positions: torch.Tensor) -> Wa
         expert=none,
         weight=removed[positions][:, None],
         outcomes=measure(
-            clean[positions], edited[positions][:, None], ids[0, positions + 1], plan.extra
+            clean[positions],
+            edited[positions][:, None],
+            ids[0, positions + 1],
+            plan.extra,
+            plan.budget.compared,
         ),
     )
 

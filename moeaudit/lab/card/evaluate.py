@@ -64,25 +64,27 @@ def read(model: torch.nn.Module, texts: Texts, context: int) -> Reading:
     top1: dict[int, Any] = {}
     slots: dict[int, Any] = {}
     probability: dict[int, Any] = {}
-    for d, doc in enumerate(docs):
-        ids = torch.from_numpy(doc.ids.astype(np.int64))
-        for start in range(0, len(ids) - 1, context):
-            window = ids[start : start + context + 1]
-            logits = model(input_ids=window[None, :-1], use_cache=False).logits[0]
-            nll[d] += torch.nn.functional.cross_entropy(
-                logits.float(), window[1:], reduction="sum"
-            ).item()
-            tokens[d] += len(window) - 1
-            for layer, (router, index) in routers.seen.items():
-                experts = router.shape[-1]
-                if layer not in slots:
-                    top1[layer] = np.zeros((len(docs), experts))
-                    slots[layer] = np.zeros((len(docs), experts))
-                    probability[layer] = np.zeros(experts)
-                top1[layer][d] += np.bincount(router.argmax(-1).numpy(), minlength=experts)
-                slots[layer][d] += np.bincount(index.reshape(-1).numpy(), minlength=experts)
-                probability[layer] += router.double().softmax(-1).sum(0).numpy()
-    routers.remove()
+    try:
+        for d, doc in enumerate(docs):
+            ids = torch.from_numpy(doc.ids.astype(np.int64))
+            for start in range(0, len(ids) - 1, context):
+                window = ids[start : start + context + 1]
+                logits = model(input_ids=window[None, :-1], use_cache=False).logits[0]
+                nll[d] += torch.nn.functional.cross_entropy(
+                    logits.float(), window[1:], reduction="sum"
+                ).item()
+                tokens[d] += len(window) - 1
+                for layer, (router, index) in routers.seen.items():
+                    experts = router.shape[-1]
+                    if layer not in slots:
+                        top1[layer] = np.zeros((len(docs), experts))
+                        slots[layer] = np.zeros((len(docs), experts))
+                        probability[layer] = np.zeros(experts)
+                    top1[layer][d] += np.bincount(router.argmax(-1).numpy(), minlength=experts)
+                    slots[layer][d] += np.bincount(index.reshape(-1).numpy(), minlength=experts)
+                    probability[layer] += router.double().softmax(-1).sum(0).numpy()
+    finally:
+        routers.remove()
     n_bytes = np.array([doc.n_bytes for doc in docs], dtype=np.float64)
     balance = {
         layer: float(len(p) * (slots[layer].sum(0) / slots[layer].sum()) @ (p / tokens.sum()))

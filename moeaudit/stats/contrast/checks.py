@@ -46,6 +46,26 @@ def as_frame(table: Any, columns: list[str], name: str) -> pd.DataFrame:
     return pd.DataFrame({c: np.asarray(table[c]) for c in columns})
 
 
+def require_per_expert(effects: Any) -> None:
+    """Refuse effects of several questions, and of rows that are not one for each active expert.
+
+    A table that carries no question (read by other means, made by hand) is taken at its word.
+    """
+    known = getattr(effects, "attrs", {}).get("moeaudit") or {}
+    if "mixed" in known:
+        raise InputError(
+            f"This table joins effects of different questions ({'; '.join(known['mixed'])}), and their sum answers "
+            "none of them. Pass the effects of one question."
+        )
+    question = getattr(effects, "question", None)
+    if question is not None and not question.per_expert:
+        raise InputError(
+            f"These are effects of {question}, whose rows are not one for each active expert of a token, so no metric "
+            "of experts can be held against them. Use Zero(), Renormalize(), Reroute() or another operator "
+            "that is about one expert at a time."
+        )
+
+
 def finite(values: np.ndarray, name: str, rows: str = "rows") -> None:
     """Refuse NaN and infinity: a mean over them is meaningless and dropping them hides a fault."""
     bad = ~np.isfinite(values)

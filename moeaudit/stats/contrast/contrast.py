@@ -15,6 +15,7 @@ from moeaudit.seeds import generator
 from ..families.families import Family, check_family
 from ..sizes.effect_sizes import SIZES
 from .cells import Cell, pair
+from .checks import require_per_expert
 from .controls import CONTROLS, check_controls, control_cell
 from .crossfit import Scores, scores_of
 from .frames import KEYS as KEYS
@@ -257,6 +258,7 @@ def _overlap(slots: Slots, described: np.ndarray) -> None:
 def check_effects(defects: Defects, effects: Any) -> None:
     """Effects of a switch that acts where they are made must have been made so: those of a question
     about whole documents, or of a table that says so in `attrs["defects"]`."""
+    require_per_expert(effects)
     whole = getattr(getattr(effects, "question", None), "scope", "position") != "position"
     said = (getattr(effects, "attrs", None) or {}).get("defects", ())
     for name in Defects.IN_EFFECTS:

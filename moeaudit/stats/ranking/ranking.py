@@ -15,7 +15,7 @@ import pandas as pd
 from moeaudit.errors import InputError, one_of
 from moeaudit.seeds import generator
 
-from ..contrast.checks import metrics_table, positive
+from ..contrast.checks import metrics_table, positive, require_per_expert
 from ..contrast.contrast import absent_metrics
 from ..contrast.controls import CONTROLS, check_controls
 from ..contrast.protocol import Protocol, get_protocol
@@ -81,6 +81,7 @@ def expert_harm(
     are few; `no_plan` then says so.
     """
     recipe = get_protocol(protocol).with_(**settings)
+    require_per_expert(effects)
     controls = check_controls(tuple(controls))
     one_of(per, ("active_token", "token"), "per=")
     positive(sesoi, "SESOI")
