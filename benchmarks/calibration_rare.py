@@ -23,15 +23,14 @@ from moeaudit.calibration import (
 )
 
 ROUTING = [  # law of confidences, rho, factor
-    ("above 0.9", 0.0, 1.0),
-    ("above 0.9", 0.2, 1.0),
     ("certain", 0.0, 1.0),
     ("half certain", 0.0, 1.0),
     ("certain", 0.2, 1.0),
     ("half certain", 0.2, 1.0),
     ("certain", 0.0, 3.0),
     ("certain", 0.2, 3.0),
-    ("certain", 0.0, 0.2),
+    ("above 0.9", 0.0, 1.0),
+    ("above 0.9", 0.2, 1.0),
 ]
 SCORES = [  # documents, rows of each, range of confidences, rho, factor
     (20, 25, (0.99, 1.0), 0.0, 1.0),

@@ -93,7 +93,8 @@ def calibration_scores(
     NLL). `p_documents`: the same question with dependence inside documents allowed for, by turning whole
     documents' residuals in sign. Where fewer than 30 errors (or right answers) are expected or seen, or
     in fewer documents, signs cannot be turned: outcomes are drawn, tied within documents, limits are
-    those of `rare_limits`, and the reason says so. Weighted documents count by Kish's number. Missing numbers are null, and `reason` says why.
+    those of `rare_limits`, and the reason says so. Weighted documents count by
+    Kish's number. Missing numbers are null, and `reason` says why.
     Raises InputError for values no score can be computed from.
     """
     p = (

@@ -148,7 +148,8 @@ class TemperatureGrid:
                 t = _lowest(self.temperatures, mean)
             curve = None if np.isnan(mean).any() else CubicSpline(np.log(self.temperatures), mean)
             found.append(t)
-            kept = np.flatnonzero(w > 0) if codes is None or k == len(names) else inside & (w > 0)
+            own = np.ones(len(w), bool) if codes is None or k == len(names) else codes == k
+            kept = np.flatnonzero(own & (w > 0))
             # The right class is the largest where its loss is that of the confidence, up to float32.
             behind = self.nll[kept] + np.log(self.confidence[kept])
             right.append(bool((np.abs(behind) <= 1e-5 * (1 + self.nll[kept])).all()))
