@@ -1,4 +1,4 @@
-"""Calibration where errors are rare: false claims, power and limits, before and after on one command.
+"""Calibration where errors are rare: false claims, power and limits, measured on known truth.
 
     python benchmarks/calibration_rare.py --simulations 200
 
