@@ -244,3 +244,49 @@ def test_mapie_makes_the_same_sets():
     _, sets = theirs.predict_set(rows[450:])
     mine = conformal_sets(p[450:], fit_probabilities=p[:450], fit_label=y[:450], alpha=0.1)
     np.testing.assert_array_equal(mine.sets, sets[:, :, 0])
+
+
+def test_sets_from_clustered_rows_cover_when_documents_are_exchangeable():
+    """A score that is one number a document: 8 documents are 8 rows, however many rows they hold."""
+    rows, documents, size = [], [], 20
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        s = rng.uniform(0, 1, 8).repeat(size)
+        p = np.stack([1 - s, s], axis=1)
+        s_new = np.linspace(0, 1, 201)
+        q = np.stack([1 - s_new, s_new], axis=1)
+        given = {"fit_probabilities": p, "fit_label": np.zeros(len(s), int), "alpha": 0.2}
+        own = conformal_sets(q, **given)
+        tied = conformal_sets(q, **given, fit_document=np.arange(8).repeat(size))
+        rows.append(own.sets[:, 0].mean())
+        documents.append(tied.sets[:, 0].mean())
+    # 7 of 8 order statistics of 8 uniforms: 7 / 9 by rows, 8 / 9 by documents
+    assert np.mean(rows) == pytest.approx(7 / 9, abs=0.02)
+    assert np.mean(documents) >= 0.8
+    table = tied.coverage(np.zeros(201, int))
+    assert table["exchangeable"].tolist() == ["documents"] and table["n_effective"].tolist() == [
+        8.0
+    ]
+    assert own.coverage(np.zeros(201, int))["exchangeable"].tolist() == ["rows"]
+
+
+def test_documents_of_one_row_are_split_conformal():
+    rng = np.random.default_rng(0)
+    p, y = classes(rng, rng.normal(size=300))
+    q, _ = classes(rng, rng.normal(size=50))
+    own = conformal_sets(q, fit_probabilities=p, fit_label=y)
+    tied = conformal_sets(q, fit_probabilities=p, fit_label=y, fit_document=np.arange(300))
+    assert (own.threshold == tied.threshold).all()
+    few = conformal_sets(q, fit_probabilities=p, fit_label=y, fit_document=np.arange(300) // 60)
+    assert np.isinf(few.threshold).all()  # 5 documents cannot vouch for 0.9
+    with pytest.raises(InputError, match="one document for each"):
+        conformal_sets(q, fit_probabilities=p, fit_label=y, fit_document=np.arange(9))
+    with pytest.raises(InputError, match="no weights beside it"):
+        conformal_sets(
+            q,
+            fit_probabilities=p,
+            fit_label=y,
+            fit_weight=np.ones(300),
+            weight=np.ones(50),
+            fit_document=np.arange(300),
+        )

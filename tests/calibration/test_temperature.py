@@ -122,6 +122,26 @@ def test_a_fit_that_ends_at_its_bound_says_so():
         grid.at(5.0)
 
 
+def test_a_fit_at_its_bound_gives_the_true_reason():
+    label = np.zeros(50, int)
+    same = fit_temperature(np.ones((50, 3)), label)
+    assert "same loss" in str(same.overall_reason)
+    assert "every prediction is right" not in str(same.overall_reason)
+    z = np.tile([1e5, 0.0], (50, 1))
+    label[7] = 1  # 49 of 50 right: far better than uniform at the temperature that is wanted
+    far = fit_temperature(z, label)
+    assert far.overall == pytest.approx(20) and "higher still" in str(far.overall_reason)
+    assert "uniform" not in str(far.overall_reason)
+    close = fit_temperature(z / 1e9, label)
+    assert close.overall == pytest.approx(0.05) and "lower still" in str(close.overall_reason)
+    groups = np.array(["right", "wrong"])[np.arange(50) % 2]
+    by = fit_temperature(z, np.arange(50) % 2, group=groups, min_size=10)
+    assert "every prediction is right" in str(by.reason[0])
+    assert "worse than uniform" in str(by.reason[1])
+    grid = TemperatureGrid.of(np.ones((50, 3)), label)
+    assert "same loss" in str(grid.fit().overall_reason)
+
+
 def test_binary_logits_of_two_classes_are_the_whole_logits():
     rng = np.random.default_rng(5)
     z, y = drawn(rng, 900, 2, 1.6)

@@ -167,6 +167,26 @@ class Predictions:
         """Kish's effective sample size, (sum w)^2 / sum w^2."""
         return effective(self.weights)
 
+    @cached_property
+    def effective_documents(self) -> float:
+        """Kish's number of documents, from the mean weight of each one's predictions.
+
+        Without weights, however long the documents, it is their number.
+        """
+        w = self.weights
+        if (w == w[0]).all():
+            return float(self.n_documents)
+        return effective(np.bincount(self.documents, w) / np.bincount(self.documents))
+
+    @property
+    def counted_documents(self) -> float:
+        """The documents that an interval's width counts: all, or Kish's number where under half count.
+
+        Up to there whole weights are copies of rows to the last digit.
+        """
+        kish = self.effective_documents
+        return kish if kish < self.n_documents / 2 else float(self.n_documents)
+
     def groups(self) -> list[Any]:
         """The strata: the declared ones in their order, then any others in sorted order."""
         found = [] if self.group is None else list(dict.fromkeys(self.group.tolist()))
@@ -183,9 +203,13 @@ class Predictions:
                 f"an effective sample size of {self.n_effective:.1f} "
                 f"({len(self)} predictions); at least {EFFECTIVE_SIZE} are needed"
             )
-        if self.n_documents < documents:
+        # A whole weight on one document is 1 up to rounding, and rounding is no document.
+        if self.effective_documents < documents - 1e-9:
+            count = f"{self.n_documents} document"
+            if self.n_documents > 1:
+                count = f"the weights leave {self.effective_documents:.1f} documents of {self.n_documents}"
             return (
-                f"{self.n_documents} document: predictions of one document are not independent, "
+                f"{count}: predictions of one document are not independent, "
                 "so no interval can be given"
             )
         return None

@@ -74,11 +74,20 @@ def group_cells(
     return cells
 
 
-def lack_of(n: int, documents: int, n_effective: float, min_size: int) -> str | None:
-    if n < min_size:
-        return f"{n} tokens, fewer than {min_size}"
-    if documents < DOCUMENTS_FOR_LIMITS:
-        return f"{documents} document(s), fewer than {DOCUMENTS_FOR_LIMITS}"
-    if n_effective < EFFECTIVE_SIZE:
-        return f"an effective sample size of {n_effective:.1f}, under {EFFECTIVE_SIZE}"
+def lack_of(predictions: Predictions, rows: np.ndarray, min_size: int) -> str | None:
+    """Why a cell of these rows cannot be tested; weighted documents count by Kish's number."""
+    if len(rows) < min_size or len(rows) == 0:
+        return f"{len(rows)} tokens, fewer than {max(min_size, 1)}"
+    if not predictions.weights[rows].any():
+        return f"an effective sample size of 0.0, under {EFFECTIVE_SIZE}"
+    cell = predictions.take(rows)
+    if cell.n_documents < DOCUMENTS_FOR_LIMITS:
+        return f"{cell.n_documents} document(s), fewer than {DOCUMENTS_FOR_LIMITS}"
+    if cell.n_effective < EFFECTIVE_SIZE:
+        return f"an effective sample size of {cell.n_effective:.1f}, under {EFFECTIVE_SIZE}"
+    if cell.effective_documents < DOCUMENTS_FOR_LIMITS - 1e-9:
+        return (
+            f"weights that leave {cell.effective_documents:.1f} documents (Kish's number), fewer "
+            f"than {DOCUMENTS_FOR_LIMITS}"
+        )
     return None

@@ -11,9 +11,11 @@ import pandas as pd
 from moeaudit.errors import InputError
 from moeaudit.stats.families.maxt import max_t
 
-from ..predictions.predictions import Predictions, effective
+from ..predictions.predictions import Predictions
+from ..scores.rare import correlation, events_of
 from ..scores.resample import Resamples
 from .cells import group_cells, lack_of
+from .rare_cells import rare_cells
 
 
 def disjoint(first: Predictions, second: Predictions) -> None:
@@ -57,6 +59,7 @@ def replicated(
     resamples = Resamples(predictions.n_documents, 1, seed)
     unit = resamples.unit_of[predictions.documents]
     one_sided: dict[int, float] = {}
+    rho: float | None = None
     for k, row in enumerate(table.to_dict("records")):
         cell = cells.get((row["grouping"], row["group"], row["bin"]))
         rows = np.empty(0, np.int64) if cell is None else cell.rows
@@ -66,11 +69,15 @@ def replicated(
         out.loc[k, ["n_2", "n_documents_2"]] = len(rows), documents
         if weight.sum() > 0:
             out.loc[k, "residual_2"] = float(weight @ residual / weight.sum())
-        lack = lack_of(len(rows), documents, effective(weight), min_size)
+        lack = lack_of(predictions, rows, min_size)
         if row["verdict"] not in ("over-confident", "under-confident"):
             lack = "nothing was found that could be replicated"
         out.loc[k, "reason_2"] = lack
-        if lack is None and cell is not None:
+        if lack is None and cell is not None and events_of(predictions.take(rows)).rare:
+            rho = correlation(predictions) if rho is None else rho
+            drawn = rare_cells(predictions, [cell], rho, n_flips, seed)
+            one_sided[k] = float((drawn.p_lower if row["residual"] < 0 else drawn.p_upper)[0])
+        elif lack is None:
             sums = np.bincount(unit[rows], weight * residual, minlength=resamples.n_units)
             result = max_t(sums[:, None], n_flips=n_flips, alpha=alpha, seed=seed)
             same = (result.statistic[0] < 0) == (row["residual"] < 0)

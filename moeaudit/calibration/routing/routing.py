@@ -2,7 +2,8 @@ r"""Calibration conditional on routing: E[correct - confidence | what the router
 
 A model may be calibrated on average because one expert's over-confidence makes up for another's
 lack of it. Each cell (a group of tokens, a range of confidence) is tested for a residual of zero,
-with one family-wise correction over all cells: whole documents flip their sign (max-T). Cells found
+with one family-wise correction over all cells: whole documents flip their sign (max-T). Where errors
+(or right answers) are too few for that, outcomes are drawn instead (`scores.rare`). Cells found
 in one set of documents are tested again, each once, in documents of another domain.
 """
 
@@ -17,10 +18,13 @@ import pandas as pd
 from moeaudit.errors import InputError
 from moeaudit.stats.families.maxt import max_t
 
-from ..predictions.predictions import Predictions, effective
+from ..predictions.predictions import Predictions
 from ..scores.intervals import mean_limits
+from ..scores.rare import correlation, events_of
 from ..scores.resample import Resamples, widening
+from ..scores.stratum import Stratum
 from .cells import ALL, Cell, bin_of, check, group_cells, lack_of
+from .rare_cells import rare_cells, rare_excess
 from .replication import disjoint, replicated
 
 BINS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -55,7 +59,8 @@ def routing_calibration(
 
     Returns one row per (grouping, group, bin): n, n_documents, confidence, accuracy, residual
     (correct - confidence: negative is over-confident) with a percentile interval over documents
-    (low, high), p (unadjusted sign flips), p_maxt (over all tested cells of the table), verdict
+    (low, high; Clopper and Pearson's where errors are rare), p (unadjusted: sign flips, or drawn
+    outcomes where `null` says so), p_maxt (over all tested cells of the table), null, verdict
     ("over-confident", "under-confident", "not shown"); excess (residual minus that of all tokens
     in the same bin: what routing adds to knowing the confidence) with excess_p_maxt; and if there
     is a replication n_2, n_documents_2, residual_2, p_2 (one-sided, in the direction found, Holm
@@ -75,17 +80,32 @@ def routing_calibration(
     for column in ("p", "p_maxt", "excess", "excess_p_maxt"):
         table[column] = np.nan
     table["verdict"] = "not estimable"
-    if len(tested):
+    table["null"] = pd.Series([None] * len(table), dtype=object)
+    rare = np.array([events_of(predictions.take(cells[k].rows)).rare for k in tested], bool)
+    often, seldom = tested[~rare], tested[rare]
+    # Two families, each with its cells' share of alpha: a weighted Bonferroni over them.
+    table.loc[often, "null"], table.loc[seldom, "null"] = "signs of documents", "drawn outcomes"
+    of_often, of_seldom = (len(tested) / max(len(part), 1) for part in (often, seldom))
+    if len(often):
         plain, relative = _sums(
-            predictions, [cells[k] for k in tested], unit, resamples.n_units, bins
+            predictions, [cells[k] for k in often], unit, resamples.n_units, bins
         )
         found = max_t(plain, n_flips=n_flips, alpha=alpha, seed=seed)
-        table.loc[tested, "p"] = found.p_flip
-        table.loc[tested, "p_maxt"] = found.p_maxt
+        table.loc[often, "p"] = found.p_flip
+        table.loc[often, "p_maxt"] = np.minimum(found.p_maxt * of_often, 1)
+        more = max_t(relative, n_flips=n_flips, alpha=alpha, seed=seed)
+        table.loc[often, "excess_p_maxt"] = np.minimum(more.p_maxt * of_often, 1)
+    if len(seldom):
+        few, rho = [cells[k] for k in seldom], correlation(predictions)
+        drawn = rare_cells(predictions, few, rho, n_flips, seed)
+        table.loc[seldom, "p"] = drawn.p
+        table.loc[seldom, "p_maxt"] = np.minimum(drawn.p_maxt * of_seldom, 1)
+        beyond = rare_excess(predictions, few, bins, rho, n_flips, seed)
+        table.loc[seldom, "excess_p_maxt"] = np.minimum(beyond.p_maxt * of_seldom, 1)
+    if len(tested):
+        relative = _sums(predictions, [cells[k] for k in tested], unit, resamples.n_units, bins)[1]
         weight = np.array([predictions.weights[cells[k].rows].sum() for k in tested])
         table.loc[tested, "excess"] = relative.sum(axis=0) / weight
-        more = max_t(relative, n_flips=n_flips, alpha=alpha, seed=seed)
-        table.loc[tested, "excess_p_maxt"] = more.p_maxt
         over = table["residual"] < 0
         shown = (table["p_maxt"] <= alpha).to_numpy()
         table.loc[tested, "verdict"] = np.where(
@@ -115,7 +135,7 @@ def _describe(
     for cell in cells:
         rows, weight = cell.rows, w[cell.rows]
         inside = len(np.unique(document[rows]))
-        reason = lack_of(len(rows), inside, effective(weight), min_size)
+        reason = lack_of(predictions, rows, min_size)
         total = weight.sum()
         mean = [np.nan] * 2
         if total > 0:
@@ -127,10 +147,15 @@ def _describe(
                 np.bincount(unit[rows], x, minlength=resamples.n_units) for x in (residual, weight)
             )
             drawn, part = (resamples.counts @ x for x in (size, sums))
-            wider = widening(min(inside, resamples.n_units), 0.95)
-            low, high = mean_limits(
-                mean[1] - mean[0], part[drawn > 0] / drawn[drawn > 0], 0.95, wider
-            )
+            part_of = predictions.take(rows)
+            if events_of(part_of).rare:
+                few = Stratum(cell.group, part_of, unit[rows], resamples, 1, 0.95, 0)
+                high, low = (-x for x in few.rare_means["gap"])
+            else:
+                wider = widening(min(part_of.counted_documents, resamples.n_units), 0.95)
+                low, high = mean_limits(
+                    mean[1] - mean[0], part[drawn > 0] / drawn[drawn > 0], 0.95, wider
+                )
         table.append(
             {
                 "grouping": cell.grouping,

@@ -11,7 +11,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from ..predictions.cells import width_bins
-from .intervals import mean_limits, norm_limits
+from .intervals import mean_limits, norm_limits, reached
 from .points.binned import BinnedNorm
 from .points.classwise import ClasswiseBins, beyond_first, head_classes
 from .points.proper import FOLDS, LEAST_DOCUMENTS
@@ -81,7 +81,7 @@ def _splits(
     part: Stratum, log: np.ndarray, label: np.ndarray, plain: dict[str, np.ndarray]
 ) -> list[dict[str, Any]]:
     """Loss, and its parts by a temperature fitted on the other documents (Berta et al. 2025)."""
-    few = part.p.n_documents < LEAST_DOCUMENTS
+    few = part.p.effective_documents < LEAST_DOCUMENTS
     refined = None if few else _cross_fitted(part, log, label)
     rows: list[dict[str, Any]] = []
     for loss, values in plain.items():
@@ -125,7 +125,7 @@ def _cross_fitted(
 def _mean_row(part: Stratum, score: str, values: Float[np.ndarray, " n"]) -> dict[str, Any]:
     w, unit, size = part.p.weights, part.unit, part.resamples.n_units
     row: dict[str, Any] = {"score": score, "value": float(np.average(values, weights=w))}
-    if (why := part.why_no_limits()) is not None:
+    if (why := part.why_no_resampling()) is not None:
         return row | {"reason": why}
     counts = part.resamples.counts.astype(np.float64)
     top, below = (counts @ np.bincount(unit, x, size) for x in (w * values, w))
@@ -139,7 +139,7 @@ def _classwise(part: Stratum, p: np.ndarray, label: np.ndarray) -> dict[str, Any
     sums.add(p, label, part.p.weights)
     head = head_classes(sums.table(), _HEAD)
     row: dict[str, Any] = {"score": "ece_classwise", "value": sums.score(_HEAD)}
-    if (why := part.why_no_limits()) is not None:
+    if (why := part.why_no_resampling()) is not None:
         return row | {"reason": why}
     residual = _unit_residuals(part, p, label, head)
     weight = np.bincount(part.unit, part.p.weights, part.resamples.n_units)
@@ -151,7 +151,7 @@ def _classwise(part: Stratum, p: np.ndarray, label: np.ndarray) -> dict[str, Any
     noise = (drawn - observed) * part.wider
     low, high = norm_limits(norm, observed, noise, part.level)
     flips = combine(part.resamples.signs, residual.astype(np.float32)) / weight.sum()
-    row["p_documents"] = share(norm.reaches(flips.astype(np.float64), row["value"] * len(head)))
+    row["p_documents"] = share(reached(norm, flips.astype(np.float64), row["value"] * len(head)))
     return row | {"low": low / len(head), "high": high / len(head)}
 
 

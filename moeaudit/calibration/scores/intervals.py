@@ -45,6 +45,25 @@ class Norm(Protocol):
         ...
 
 
+# Residuals of shares are added up in float32, so equal scores differ in their last bits; and a smECE is
+# found to 2^-19, so that one below twice that is not told from 0.
+_LAST_BITS, _NO_SHARE, _LEAST_SMECE = 4 * float(np.finfo(np.float32).eps), 1e-7, 2.0**-18
+
+
+def nearly(score: float) -> float:
+    """The least that counts as equal to a score, given how scores are added up."""
+    return score * (1 - _LAST_BITS) - (_NO_SHARE if score <= _NO_SHARE else 0.0)
+
+
+def reached(
+    norm: Norm, features: Float[np.ndarray, "draws features"], score: float
+) -> Bool[np.ndarray, " draws"]:
+    """`norm.reaches`, with scores that differ by rounding taken as equal."""
+    if score <= _LEAST_SMECE:
+        return norm.value(features) >= nearly(score)
+    return norm.reaches(features, nearly(score))
+
+
 def norm_limits(
     norm: Norm,
     observed: Float[np.ndarray, " features"],

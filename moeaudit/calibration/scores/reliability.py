@@ -14,7 +14,9 @@ from moeaudit.stats.nullable import nullable
 from ..predictions.predictions import Predictions, effective
 from .intervals import mean_limits
 from .points.binned import Binning, bin_of
+from .rare import events_of
 from .resample import Resamples, combine, widening
+from .stratum import Stratum
 
 COLUMNS = (
     "stratum",
@@ -106,11 +108,16 @@ def _bins(
         else:
             row["band_low"] = max(0.0, confidence[b] - half[b])
             row["band_high"] = min(1.0, confidence[b] + half[b])
-            if row["documents"] < DOCUMENTS_FOR_LIMITS:
+            of_bin = p.take(inside)
+            if of_bin.effective_documents < DOCUMENTS_FOR_LIMITS - 1e-9:
                 row["reason"] = f"no limits of the gap: fewer than {DOCUMENTS_FOR_LIMITS} documents"
+            elif (few := events_of(of_bin)).rare:
+                part = Stratum(name, of_bin, unit[inside], resamples, bins, level, stream)
+                row["gap_low"], row["gap_high"] = part.rare_means["gap"]
+                row["reason"] = f"{few}: limits are Clopper and Pearson's"
             else:
                 kept = gaps[np.isfinite(gaps[:, b]), b]
-                wider = widening(row["documents"], level)
+                wider = widening(of_bin.counted_documents, level)
                 ends = mean_limits(float(row["gap"]), kept, level, wider)
                 row["gap_low"], row["gap_high"] = ends
         rows.append(row)

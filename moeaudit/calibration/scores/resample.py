@@ -92,7 +92,7 @@ def combine(
     return np.ascontiguousarray((sums.T @ multipliers.T).T)
 
 
-def widening(units: int, level: float) -> float:
+def widening(units: float | int, level: float) -> float:
     """How much wider resampled noise must be made for few documents.
 
     Resampling D units gives a variance too small by (D - 1)/D and normal tails where t tails are due

@@ -91,7 +91,10 @@ def calibration_scores(
     bootstrap (`intervals`). `null_mean`, `null_high`, `p`: what the score would be if outcomes were
     drawn independently from the confidences (upper quantile at `level`; two-sided for gap, Brier and
     NLL). `p_documents`: the same question with dependence inside documents allowed for, by turning whole
-    documents' residuals in sign. Missing numbers are null, and `reason` says why.
+    documents' residuals in sign. Where fewer than 30 errors (or right answers) are expected or seen, or
+    in fewer documents, signs cannot be turned: outcomes are drawn, tied within documents, limits are
+    those of `rare_limits`, and the reason says so. Weighted documents count by
+    Kish's number. Missing numbers are null, and `reason` says why.
     Raises InputError for values no score can be computed from.
     """
     p = (
@@ -102,7 +105,8 @@ def calibration_scores(
     _check(by, bins, draws, level)
     resamples = Resamples(p.n_documents, draws, seed)
     unit = resamples.unit_of[p.documents]
-    rows = _rows(Stratum(ALL, p, unit, resamples, bins, level, 0))
+    whole = Stratum(ALL, p, unit, resamples, bins, level, 0)
+    rows = _rows(whole)
     if by == "group" and p.group is not None:
         worst = Worst(kuiper_sigma(p))
         for i, name in enumerate(p.groups(), start=1):
@@ -112,7 +116,7 @@ def calibration_scores(
                     name, "no predictions in this stratum", p.probabilities is not None
                 )
                 continue
-            part = Stratum(name, p.take(of_group), unit[of_group], resamples, bins, level, i)
+            part = Stratum(name, p.take(of_group), unit[of_group], resamples, bins, level, i, whole)
             rows += _rows(part)
             worst.add(part)
         rows.append(_counted(ALL, p, worst.row(level)))

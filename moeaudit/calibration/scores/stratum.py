@@ -8,21 +8,25 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy import sparse
 
 from moeaudit.stats.least import DOCUMENTS_FOR_LIMITS
 
 from ..predictions.cells import Cells, cells_of
 from ..predictions.predictions import Predictions
-from .intervals import Norm, mean_limits, norm_limits
+from .intervals import Norm, mean_limits, nearly, norm_limits, reached
 from .null import null_residuals
 from .points import binned
 from .points.debiased import clipped_root, debiased_squared, document_squared
-from .points.gap import MEANS, expected_losses, means, unit_sums
+from .points.gap import MEANS, expected_losses, means, signed_gap, unit_sums
 from .points.kuiper import CumulativeNorm, kuiper, kuiper_sigma, range_p
 from .points.smooth import SmoothNorm, smooth_ece
+from .rare import Events, correlation, drawn_sums, events_of
+from .rare_limits import gap_limits, rate_limits
 from .resample import Resamples, combine, widening
 
 # Fewer documents than this give no limits: there are too few different resamples of them.
+FEW = "{}: limits are Clopper and Pearson's, documents' p is by drawn outcomes"
 INFINITE = "infinite: {:,} prediction(s) gave probability 0 to what happened"
 
 
@@ -37,6 +41,7 @@ class Stratum:
     bins: int
     level: float
     stream: int
+    whole: Stratum | None = None  # the table it is a part of, which knows more of the documents
 
     @cached_property
     def cells(self) -> Cells:
@@ -44,7 +49,17 @@ class Stratum:
 
     @cached_property
     def wider(self) -> float:
-        return widening(self.p.n_documents, self.level)
+        return widening(self.p.counted_documents, self.level)
+
+    @cached_property
+    def events(self) -> Events:
+        """How many errors and right answers there are."""
+        return events_of(self.p)
+
+    @cached_property
+    def correlation(self) -> float:
+        """Of outcomes within a document, for the null where errors are rare."""
+        return correlation(self.p) if self.whole is None else self.whole.correlation
 
     @cached_property
     def _sums(self) -> list[Any]:
@@ -65,7 +80,17 @@ class Stratum:
 
     @cached_property
     def flipped(self) -> Float[np.ndarray, "draws cells"]:
-        """Shares of residual where whole documents' residuals have changed sign."""
+        """Shares of residual where whole documents' residuals have changed sign.
+
+        Where errors are rare signs cannot be turned: outcomes are drawn, tied within documents.
+        """
+        if self.events.rare:
+            at = (np.arange(len(self.p)), self.cells.place)
+            shape = (len(self.p), len(self.cells))
+            members = sparse.csr_array((np.ones(len(self.p)), at), shape=shape)
+            rng = self.resamples.generator(7, self.stream)
+            sums = drawn_sums(self.p, members, self.correlation, self.resamples.draws, rng)
+            return (sums / self.p.weights.sum()).astype(np.float32)
         mass, right = self._sums
         centre = self.cells.centre.astype(np.float32)
         residual = mass * centre - right
@@ -85,12 +110,34 @@ class Stratum:
         return self.cells.mass / total, self.cells.residual / total
 
     @cached_property
+    def rare_means(self) -> dict[str, tuple[float, float]]:
+        """Limits of gap, confidence and accuracy that hold where errors are rare."""
+        p = self.p
+        own = float(np.average(p.confidence, weights=p.weights)), signed_gap(p)
+        drawn = self._replicates
+        kept = drawn[np.isfinite(drawn[:, 1]), 1]
+        confidence = mean_limits(own[0], kept, self.level, self.wider)
+        accuracy = rate_limits(p.correct, p.weights, p.documents, self.level)
+        right = own[0] - own[1]
+        gap = gap_limits((own[0], *confidence), (right, *accuracy))
+        return {"gap": gap, "confidence": confidence, "accuracy": accuracy}
+
+    @cached_property
+    def _replicates(self) -> Float[np.ndarray, "draws means"]:
+        """MEANS in every document resample; NaN where it holds none of the stratum."""
+        sums = unit_sums(self.p, self.unit, self.resamples.n_units)
+        drawn = self.resamples.counts.astype(np.float64) @ sums
+        return drawn[:, 1:] / np.where(drawn[:, :1] > 0, drawn[:, :1], np.nan)
+
+    @cached_property
     def least_high(self) -> float:
         """No score of residuals is below |gap|, so none has an upper limit below the gap's own.
 
         This matters where the error has one sign: noise in the observed residuals turns some signs, and
         the inversion would take the plug-in score for more biased than it is.
         """
+        if self.events.rare:
+            return max(abs(x) for x in self.rare_means["gap"])
         drawn = self.drawn[1].sum(axis=1, dtype=np.float64)
         gap = float(self.shares[1].sum())
         return max(abs(x) for x in mean_limits(gap, drawn, self.level, self.wider))
@@ -98,12 +145,22 @@ class Stratum:
     def why_no_limits(self) -> str | None:
         """Why no resampling of documents is possible."""
         count = self.p.n_documents
-        if count >= DOCUMENTS_FOR_LIMITS:
+        if self.p.effective_documents >= DOCUMENTS_FOR_LIMITS - 1e-9:
             return None
+        if count >= DOCUMENTS_FOR_LIMITS:
+            return (
+                f"no limits: the weights leave {self.p.effective_documents:.1f} documents of {count} "
+                f"(Kish's number), and at least {DOCUMENTS_FOR_LIMITS} are needed"
+            )
         return (
             f"no limits: {count} document{'s' * (count != 1)}; predictions of one document are not "
             f"independent, and at least {DOCUMENTS_FOR_LIMITS} documents are needed"
         )
+
+    def why_no_resampling(self) -> str | None:
+        """Why resampled documents give no limits, for scores that have no others."""
+        why = self.why_no_limits()
+        return f"no limits: {self.events}" if why is None and self.events.rare else why
 
     def rows(self) -> list[dict[str, Any]]:
         """Every score of this stratum but the parts of losses and the scores over classes."""
@@ -120,23 +177,23 @@ class Stratum:
         null = norm.features(np.broadcast_to(mass, self.null.shape), self.null)
         sizes = norm.value(null)
         row |= {"null_mean": sizes.mean(), "null_high": np.quantile(sizes, self.level)}
-        row["p"] = share(norm.reaches(null, inner))
+        row["p"] = share(reached(norm, null, inner))
         if (why := self.why_no_limits()) is None:
             noise = (norm.features(*self.drawn) - observed) * self.wider
             low, high = norm_limits(norm, observed, noise, self.level)
+            if self.events.rare:  # no score of residuals is below |gap|: the gap's limits bound it
+                ends = self.rare_means["gap"]
+                low, why = max(0.0, ends[0], -ends[1]), FEW.format(self.events)
             row |= {"low": low, "high": max(high, self.least_high)}
             flips = norm.features(np.broadcast_to(mass, self.flipped.shape), self.flipped)
-            row["p_documents"] = share(norm.reaches(flips, inner))
+            row["p_documents"] = share(reached(norm, flips, inner))
         return row | {"reason": why} | given
 
     def _means(self) -> list[dict[str, Any]]:
         values = means(self.p)
         rows: list[dict[str, Any]] = []
-        why, replicates = self.why_no_limits(), None
-        if why is None:
-            sums = unit_sums(self.p, self.unit, self.resamples.n_units)
-            drawn = self.resamples.counts.astype(np.float64) @ sums
-            replicates = drawn[:, 1:] / np.where(drawn[:, :1] > 0, drawn[:, :1], np.nan)
+        why = self.why_no_limits()
+        replicates = self._replicates if why is None else None
         expected = expected_losses(self.p)
         for i, (score, value) in enumerate(zip(MEANS, values)):
             row: dict[str, Any] = {"score": score, "value": value, "reason": why}
@@ -144,7 +201,13 @@ class Stratum:
             if not np.isfinite(value):
                 row |= {"value": np.nan, "reason": self.infinite()}
                 continue
-            if replicates is not None:
+            if replicates is not None and self.events.rare:
+                if score in self.rare_means:
+                    row["low"], row["high"] = self.rare_means[score]
+                    row["reason"] = None if score == "confidence" else FEW.format(self.events)
+                else:
+                    row["reason"] = self.why_no_resampling()
+            elif replicates is not None:
                 kept = replicates[np.isfinite(replicates[:, i]), i]
                 row["low"], row["high"] = mean_limits(value, kept, self.level, self.wider)
             if score == "gap":
@@ -152,7 +215,7 @@ class Stratum:
                 row |= self._two_sided(value, null)
                 if why is None:
                     flips = self.flipped.sum(axis=1, dtype=np.float64)
-                    row["p_documents"] = share(np.abs(flips) >= abs(value))
+                    row["p_documents"] = share(np.abs(flips) >= nearly(abs(value)))
             elif score in expected:
                 centre, slope = expected[score]
                 row |= self._two_sided(value, centre + self.null @ self._slope(slope), centre)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .intervals import norm_limits
+from .intervals import norm_limits, reached
 from .points.kuiper import CumulativeNorm, kuiper, kuiper_sigma
 from .points.multicalibration import WorstRange, side_by_side
 from .stratum import Stratum, share
@@ -26,7 +26,7 @@ class Worst:
         self.ratios: list[float] = []
         self.left_out = 0
         self._parts: dict[str, list[np.ndarray]] = {"seen": [], "noise": [], "flip": [], "null": []}
-        self._limits = True
+        self._documents = self._limits = True
 
     def add(self, part: Stratum) -> None:
         """Take a group in, or count it as left out."""
@@ -40,11 +40,13 @@ class Worst:
         self.ratios.append(kuiper(part.p) / sigma)
         self._parts["seen"].append(seen)
         self._parts["null"].append(norm.features(part.null, part.null) / np.float32(sigma))
-        self._limits &= part.why_no_limits() is None
+        self._documents &= part.why_no_limits() is None
+        self._limits &= part.why_no_resampling() is None
         if self._limits:
             drawn = norm.features(*part.drawn) / np.float32(sigma)
             noise = (drawn - seen.astype(np.float32)) * np.float32(part.wider)
             self._parts["noise"].append(noise)
+        if self._documents:
             flips = norm.features(part.flipped, part.flipped) / np.float32(sigma)
             self._parts["flip"].append(flips)
 
@@ -59,15 +61,19 @@ class Worst:
         null, _ = side_by_side(self._parts["null"], _MOST_COLUMNS)
         sizes = norm.value(null)
         row |= {"value": max(self.ratios) * self.sigma, "null_mean": sizes.mean()}
-        row |= {"null_high": np.quantile(sizes, level), "p": share(sizes >= inner)}
+        row |= {"null_high": np.quantile(sizes, level), "p": share(reached(norm, null, inner))}
         reasons = []
         if self.left_out:
             reasons.append(f"{self.left_out} group(s) left out: too small, or certain throughout")
         if self._limits:
             noise, _ = side_by_side(self._parts["noise"], _MOST_COLUMNS)
-            flips, _ = side_by_side(self._parts["flip"], _MOST_COLUMNS)
             row["low"], row["high"] = norm_limits(norm, seen, noise, level)
-            row["p_documents"] = share(norm.reaches(flips, inner))
+        elif self._documents:
+            reasons.append("no limits: a group has too few errors or right answers to resample")
+        if self._documents:
+            fewest = min(map(len, self._parts["flip"]))  # fewer outcomes are drawn of large groups
+            flips, _ = side_by_side([f[:fewest] for f in self._parts["flip"]], _MOST_COLUMNS)
+            row["p_documents"] = share(reached(norm, flips, inner))
         else:
             reasons.append("no limits: a group has too few documents")
         return row | {"reason": "; ".join(reasons) or None}

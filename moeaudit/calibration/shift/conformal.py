@@ -6,6 +6,13 @@ without randomisation, so it covers too much rather than too little). The set of
 {y : s(x, y) <= q}, q the (1 - alpha) quantile of the calibration scores with the new point's own
 mass at infinity. With weights w = dQ/dP (Tibshirani, Barber, Candes & Ramdas 2019, arXiv
 1904.06019) the calibration scores carry w_i / (sum_j w_j + w(x)) and infinity w(x) / (...).
+
+Both take the labelled rows as exchangeable with each other. Tokens of one document are not: the promise
+then holds on average, over many calibration sets, and one set may miss it by points. With the
+document of every labelled row, documents are exchangeable instead: each carries 1 / (K + 1), shared
+by its rows, and infinity 1 / (K + 1) (hierarchical conformal prediction, Lee, Barber & Willett 2023, arXiv
+2306.06342; for two layers see Dunn, Wasserman & Ramdas 2023, arXiv 1809.07441). That covers a row of
+a new document with 1 - alpha whatever the dependence inside documents.
 """
 
 from __future__ import annotations
@@ -32,6 +39,7 @@ class ConformalSets:
 
     `threshold` is each row's q; infinite where the calibration scores cannot vouch for 1 - alpha
     (too few of them, or too much weight on the new point), and the set is then everything.
+    `exchangeable`: "rows" or "documents", what the promise of 1 - alpha takes as such.
     """
 
     sets: Bool[np.ndarray, "rows classes"]
@@ -40,6 +48,7 @@ class ConformalSets:
     score: str
     weighted: bool
     n_effective: float
+    exchangeable: str = "rows"
 
     @property
     def size(self) -> Int[np.ndarray, " rows"]:
@@ -78,6 +87,7 @@ class ConformalSets:
                     "score": self.score,
                     "weighted": self.weighted,
                     "n_effective": self.n_effective,
+                    "exchangeable": self.exchangeable,
                     **_covered(covered, inside, documents, draws, seed),
                     "mean_size": float(self.size[inside].mean()),
                     "share_everything": float(np.isinf(self.threshold[inside]).mean()),
@@ -95,6 +105,7 @@ def conformal_sets(
     score: str = "lac",
     fit_weight: Float[np.ndarray, " fit"] | None = None,
     weight: Float[np.ndarray, " rows"] | None = None,
+    fit_document: np.ndarray | None = None,
 ) -> ConformalSets:
     """Sets for new rows from labelled rows of other documents.
 
@@ -103,6 +114,9 @@ def conformal_sets(
     fit_weight, weight
         dQ/dP of the labelled and of the new rows (`covariate_shift` gives both); give both for
         weighted conformal, neither for split conformal.
+    fit_document
+        The document of each labelled row, where rows of one document depend on each other: documents
+        are then exchangeable, and rows of a new one are covered. Not together with weights.
 
     Raises InputError for alpha outside (0, 1), an unknown score, one kind of weights without the
     other, and weights with an effective sample size under 10.
@@ -122,7 +136,18 @@ def conformal_sets(
         )
     if fit_label.min() < 0 or fit_label.max() >= fit_probabilities.shape[1]:
         raise InputError(f"Labels must be class numbers 0 to {fit_probabilities.shape[1] - 1}.")
+    if fit_document is not None and (fit_weight is not None or len(fit_document) != len(fit_label)):
+        raise InputError(
+            f"fit_document needs one document for each of the {len(fit_label)} labelled rows "
+            f"(got {len(fit_document)}), and no weights beside it: what is promised of documents under "
+            "weights is not known."
+        )
     have = scores(fit_probabilities, score)[np.arange(len(fit_label)), fit_label]
+    if fit_document is not None:
+        threshold = document_threshold(have, alpha, fit_document, len(probabilities))
+        sets = scores(probabilities, score) <= threshold[:, None]
+        k = float(len(np.unique(fit_document)))
+        return ConformalSets(sets, threshold, float(alpha), score, False, k, "documents")
     threshold = conformal_threshold(have, alpha, fit_weight, weight, len(probabilities))
     sets = scores(probabilities, score) <= threshold[:, None]
     n_effective = float(len(have)) if fit_weight is None else effective(fit_weight)
@@ -158,6 +183,22 @@ def conformal_threshold(
     needed = (1 - alpha) * (mass[-1] + weight)
     place = np.searchsorted(mass, needed * (1 - 1e-12), side="left")
     return ordered[place]
+
+
+def document_threshold(
+    score: Float[np.ndarray, " fit"], alpha: float, document: np.ndarray, rows: int
+) -> Float[np.ndarray, " rows"]:
+    """The (1 - alpha) quantile of sum_k sum_i delta(s_ki) / (n_k (K + 1)) + delta(infinity) / (K + 1).
+
+    Infinity for fewer than 1 / alpha - 1 documents.
+    """
+    code = pd.factorize(document)[0]
+    share = 1 / np.bincount(code)[code]
+    order = np.argsort(score, kind="stable")
+    mass = np.cumsum(share[order])
+    needed = (1 - alpha) * (np.bincount(code).size + 1)
+    place = np.searchsorted(mass, needed * (1 - 1e-12), side="left")
+    return np.full(rows, np.append(score[order], np.inf)[place])
 
 
 def scores(

@@ -47,6 +47,20 @@ def group_counts(
 
 
 @dataclass(frozen=True)
+class Beyond:
+    """What the loss does beyond any bound, by group (and, last, of all rows).
+
+    `same`: each row's logits are all equal. `right`: no label is below its row's largest logit, so
+    that the loss falls down to T = 0. `against`: labels' logits are on average no larger than their
+    rows' means, so that, the loss being convex in 1 / T, it falls up to T = infinity; None if unknown.
+    """
+
+    same: Bool[np.ndarray, " groups_and_all"]
+    right: Bool[np.ndarray, " groups_and_all"]
+    against: Bool[np.ndarray, " groups_and_all"] | None
+
+
+@dataclass(frozen=True)
 class TemperatureFit:
     """Temperatures by group. `reason` is None for a group that has its own fit.
 
@@ -72,15 +86,16 @@ class TemperatureFit:
         before: Float[np.ndarray, " groups_and_all"],
         after: Float[np.ndarray, " groups_and_all"],
         bounds: tuple[float, float],
+        beyond: Beyond,
     ) -> TemperatureFit:
         """Put the global temperature in place of those of small groups, and say so."""
         overall = float(temperature[-1])
         own = np.where(counts.large, temperature[:-1], overall)
         reason = [
-            _at_bound(t, bounds)
+            _why_at_bound(t, bounds, beyond, k)
             if large
             else f"{n} rows are fewer than {counts.min_size}: the global temperature is used"
-            for t, n, large in zip(own, counts.n, counts.large)
+            for k, (t, n, large) in enumerate(zip(own, counts.n, counts.large))
         ]
         small = np.append(~counts.large, False)
         return cls(
@@ -92,7 +107,7 @@ class TemperatureFit:
             nll_before=before,
             nll_after=np.where(small, np.nan, after),
             n_rows=int(counts.n[-1]),
-            overall_reason=_at_bound(overall, bounds),
+            overall_reason=_why_at_bound(overall, bounds, beyond, -1),
         )
 
     @property
@@ -147,8 +162,34 @@ def log_softmax(z: Float[np.ndarray, "rows classes"]) -> Float[np.ndarray, "rows
     return z - np.log(np.exp(z).sum(axis=1, keepdims=True))
 
 
-def _at_bound(temperature: float, bounds: tuple[float, float]) -> str | None:
-    for bound, why in zip(bounds, ("every prediction is right", "worse than uniform")):
-        if np.isclose(temperature, bound, rtol=1e-6):
-            return f"at the bound {bound:g}: the loss falls beyond it ({why}, or nearly so)"
-    return None
+def at_bound(
+    temperature: Float[np.ndarray, " groups_and_all"], bounds: tuple[float, float]
+) -> Bool[np.ndarray, " groups_and_all"]:
+    """Which temperatures lie at an end of what was allowed."""
+    low, high = (np.isclose(temperature, bound, rtol=1e-6) for bound in bounds)
+    return low | high
+
+
+def _why_at_bound(
+    temperature: float, bounds: tuple[float, float], beyond: Beyond, k: int
+) -> str | None:
+    """What it means that a temperature lies at its bound; None where it lies between them."""
+    if not at_bound(np.array([temperature]), bounds)[0]:
+        return None
+    low = bool(np.isclose(temperature, bounds[0], rtol=1e-6))
+    where = f"at the bound {bounds[0] if low else bounds[1]:g}: "
+    if beyond.same[k]:
+        return (
+            where + "every temperature has the same loss, as the logits of each row are all equal"
+        )
+    if low and beyond.right[k]:
+        why = "every prediction is right"
+    elif low:
+        why = "the best temperature is lower still: the logits are close together and mostly right"
+    elif beyond.against is None:
+        why = "the best temperature is higher still, or none is high enough"
+    elif beyond.against[k]:
+        why = "worse than uniform at every temperature"
+    else:
+        why = "the best temperature is higher still: logits of wrong predictions are that far ahead"
+    return f"{where}the loss falls beyond it ({why})"

@@ -19,7 +19,7 @@ from scipy.optimize import minimize_scalar
 
 from moeaudit.errors import InputError
 
-from .fit import MIN_SIZE, TemperatureFit, group_counts
+from .fit import MIN_SIZE, Beyond, TemperatureFit, group_counts
 from .temperature import check_logits, group_codes
 
 # Evenly spaced in log T, with T = 1 among them.
@@ -137,6 +137,7 @@ class TemperatureGrid:
         w = np.ones(len(self)) if weight is None else weight
         bounds = (float(self.temperatures[0]), float(self.temperatures[-1]))
         found, before, after = [], [], []
+        same, right = [], []
         for k in range(len(names) + 1):
             inside = slice(None) if codes is None or k == len(names) else codes == k
             if counts.total_weight[k] <= 0:
@@ -147,10 +148,23 @@ class TemperatureGrid:
                 t = _lowest(self.temperatures, mean)
             curve = None if np.isnan(mean).any() else CubicSpline(np.log(self.temperatures), mean)
             found.append(t)
+            own = np.ones(len(w), bool) if codes is None or k == len(names) else codes == k
+            kept = np.flatnonzero(own & (w > 0))
+            # The right class is the largest where its loss is that of the confidence, up to float32.
+            behind = self.nll[kept] + np.log(self.confidence[kept])
+            right.append(bool((np.abs(behind) <= 1e-5 * (1 + self.nll[kept])).all()))
+            same.append(bool((np.ptp(self.nll[kept], axis=1) <= 1e-6).all()))
             one = bounds[0] <= 1 <= bounds[1] and curve is not None
             before.append(float(curve(0.0)) if one and curve is not None else np.nan)
             after.append(float(curve(np.log(t))) if curve is not None else np.nan)
-        return TemperatureFit.of(counts, np.array(found), np.array(before), np.array(after), bounds)
+        return TemperatureFit.of(
+            counts,
+            np.array(found),
+            np.array(before),
+            np.array(after),
+            bounds,
+            Beyond(np.array(same), np.array(right), None),
+        )
 
 
 def _rows_at(spline: CubicSpline, x: float, rows: np.ndarray) -> np.ndarray:

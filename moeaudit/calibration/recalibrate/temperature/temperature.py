@@ -19,7 +19,15 @@ from jaxtyping import Float, Int
 
 from moeaudit.errors import InputError
 
-from .fit import BOUNDS, MIN_SIZE, GroupCounts, TemperatureFit, group_counts
+from .fit import (
+    BOUNDS,
+    MIN_SIZE,
+    Beyond,
+    GroupCounts,
+    TemperatureFit,
+    at_bound,
+    group_counts,
+)
 
 # (logits "rows classes", label "rows", group codes "rows" or None, weight "rows" or None)
 Chunk = tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]
@@ -170,7 +178,23 @@ def _newton(
         if not (moving & moved).any():
             break
     loss, _, _ = _pass(chunks, beta, counts)
-    return TemperatureFit.of(counts, 1 / beta, before, loss, bounds)
+    beyond = _beyond(chunks, n, bool(at_bound(1 / beta, bounds).any()))
+    return TemperatureFit.of(counts, 1 / beta, before, loss, bounds, beyond)
+
+
+def _beyond(chunks: Callable[[], Iterable[Chunk]], n: int, asked: bool) -> Beyond:
+    """What lies beyond the bounds; one more pass over the logits, made only where it is `asked`."""
+    spread, behind, against = np.zeros((3, n))
+    for z, y, code, weight in _blocks(chunks) if asked else ():
+        w = np.ones(len(y)) if weight is None else weight
+        true = z[np.arange(len(y)), y]
+        top = z.max(axis=1)
+        own = np.full(len(y), n - 1) if code is None else code
+        for which in (own, np.full(len(y), n - 1)) if n > 1 else (own,):
+            spread += np.bincount(which, w * (top - z.min(axis=1)), minlength=n)
+            behind += np.bincount(which, w * (top - true), minlength=n)
+            against += np.bincount(which, w * (z.mean(axis=1) - true), minlength=n)
+    return Beyond(spread <= 0, behind <= 0, against >= 0)
 
 
 def _loss_at_one(

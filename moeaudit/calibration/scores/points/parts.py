@@ -22,7 +22,7 @@ def part_rows(part: Stratum) -> list[dict[str, Any]]:
     why = None
     if len(right) == 1:
         why = SINGLE.format("correct" if right[0] else "wrong")
-    elif part.p.n_documents < LEAST_DOCUMENTS:
+    elif part.p.effective_documents < LEAST_DOCUMENTS:
         why = f"cross-fitting needs at least {LEAST_DOCUMENTS} documents"
     if why is not None:
         return [{"score": name, "reason": why} for name in names]
@@ -46,6 +46,8 @@ def _row(
 ) -> dict[str, Any]:
     if not np.isfinite(value):
         return {"score": score, "reason": part.infinite()}
+    if (why := part.why_no_resampling()) is not None:
+        return {"score": score, "value": value, "reason": why}
     kept = replicates[np.isfinite(replicates)]
     centred = kept - kept.mean() + value  # refitting on fewer different documents shifts it
     low, high = mean_limits(value, centred, part.level, part.wider)
