@@ -110,7 +110,7 @@ def test_noise_is_no_finding_where_experts_differ_and_documents_alone_would_say_
         rows = table[table.role == "metric"]
         claimed += bool((rows.p_experts_maxt <= 0.05).any())
         alone += bool((rows.p_maxt <= 0.05).any())
-        found = rows.verdict.isin(["predictive", "reversed", "present, size open"])
+        found = ~rows.verdict.isin(["inconclusive", "equivalent to none"])
         assert (rows.p_experts_maxt[found] <= 0.05).all()
         raw += rows.p_experts.tolist()
     most = stats.binom.isf(0.005, audits, 0.05)
@@ -144,7 +144,9 @@ PREDICTIVE = (0.001, 0.9, 0.3, 0.2, 0.4)
         (PREDICTIVE, np.nan, ("predictive", "these experts")),
         ((0.001, 0.9, -0.3, -0.4, -0.2), 0.01, ("reversed", "experts of this layer")),
         ((0.001, 0.5, 0.15, 0.05, 0.25), 0.01, ("present, size open", "experts of this layer")),
-        ((0.001, 0.01, 0.05, 0.03, 0.07), 0.01, ("present but below", "these experts")),
+        ((0.001, 0.01, 0.05, 0.03, 0.07), 0.01, ("present but below", "experts of this layer")),
+        ((0.001, 0.01, 0.05, 0.03, 0.07), 0.2, ("equivalent to none", "these experts")),
+        ((0.001, 0.01, 0.05, 0.03, 0.07), np.nan, ("present but below", "these experts")),
         ((0.3, 0.01, 0.01, -0.03, 0.05), 0.01, ("equivalent to none", "these experts")),
         ((0.3, 0.5, 0.1, -0.1, 0.3), 0.01, ("inconclusive", None)),
         ((np.nan, np.nan, np.nan, np.nan, np.nan), 0.01, ("not estimable", None)),

@@ -24,8 +24,8 @@ VERDICTS = {
     REVERSED: "removing the higher-scored expert costs less, and the interval is beyond the smallest "
     "effect of interest; corrected over the family",
     OPEN: "there is an effect, and the smallest effect of interest lies within its interval",
-    BELOW: "there is an effect for these experts, and it is smaller than the smallest effect of interest",
-    EQUIVALENT: "no effect is shown, and any is smaller than the smallest effect of interest",
+    BELOW: "there is an effect, and it is smaller than the smallest effect of interest",
+    EQUIVALENT: "no effect of the metric is shown, and any is smaller than the smallest effect of interest",
     INCONCLUSIVE: "the data can neither show an effect nor rule one out",
     NOT_ESTIMABLE: "no number can be given; the reason says why",
 }
@@ -77,13 +77,16 @@ def graded(
     not judged.
 
     "experts of this layer": the effect would not come from luck over experts. "these experts": it is
-    shown by documents alone, or a claim of smallness, which holds the experts fixed.
+    shown by documents alone, or a claim of smallness, which holds the experts fixed. (Of "present but
+    below" the first half speaks of the layer, the second of these experts.)
     """
     if np.isnan(p_documents):
         return NOT_ESTIMABLE, None
     shown, shuffled = p_documents <= alpha, not np.isnan(p_experts)
     if p_equivalence <= alpha:  # False for NaN: no equivalence was shown
-        return (BELOW if shown else EQUIVALENT), THESE
+        if shown and shuffled and p_experts <= alpha:
+            return BELOW, THE_LAYER
+        return (BELOW if shown and not shuffled else EQUIVALENT), THESE
     if not shown:
         return INCONCLUSIVE, None
     if shuffled and p_experts > alpha:
