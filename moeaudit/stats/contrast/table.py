@@ -110,7 +110,7 @@ def _correct(
     decision = columns[f"p_{protocol.decision}"]
     limits = [part[c].to_numpy(float) for c in ("d_z", "d_z_low", "d_z_high")]
     columns |= over_experts([c.null for c in cells])
-    columns |= claims(decision, columns, *limits, protocol)
+    columns |= claims(decision, columns, limits[0], limits[1], limits[2], protocol)
     for name, values in columns.items():
         table.loc[members, name] = values
 

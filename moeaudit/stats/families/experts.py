@@ -218,7 +218,7 @@ def _ends(sets: _Sets, orders: np.ndarray) -> np.ndarray:
             place += bottom & kind(stride - 1)
             place += (np.arange(len(part)) * stride**2)[:, None]
             total += look[b : b + len(part)].ravel().take(place, mode="clip").sum(axis=0)
-        out[a : a + len(total), 1], out[a : a + len(total), 2] = total.real, total.imag
+        out[a : a + len(total), 1], out[a : a + len(total), 2] = np.real(total), np.imag(total)
     return out
 
 

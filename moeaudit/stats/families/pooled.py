@@ -213,6 +213,7 @@ def _correct(
     columns["p_equivalence"] = families.adjust(absent, recipe.equivalence or "holm")
     limits = [part[c].to_numpy(float) for c in ("d_z", "d_z_low", "d_z_high")]
     columns |= over_experts(list(shuffled))
-    columns |= claims(columns[f"p_{recipe.decision}"], columns, *limits, recipe)
+    decision = columns[f"p_{recipe.decision}"]
+    columns |= claims(decision, columns, limits[0], limits[1], limits[2], recipe)
     for name, values in columns.items():
         table.loc[members, name] = values
