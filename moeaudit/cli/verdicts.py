@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 SIGNS = {
     "predictive": ("\N{BLACK UP-POINTING TRIANGLE}", "P"),
     "reversed": ("\N{BLACK DOWN-POINTING TRIANGLE}", "R"),
+    "present, size open": ("\N{WHITE DIAMOND}", "S"),
+    "present but below": ("\N{WHITE SQUARE}", "B"),
     "equivalent to none": ("\N{BLACK SQUARE}", "N"),
     "inconclusive": ("\N{WHITE CIRCLE}", "?"),
     "not estimable": ("\N{EN DASH}", "-"),

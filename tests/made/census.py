@@ -51,3 +51,15 @@ def by_hand(effects, layer):
     part = effects[effects.layer == layer].sort_values("expert")
     ends = part.groupby(["document", "position"])["delta_nll"].agg(["first", "last"]).reset_index()
     return ends["document"].to_numpy(), (ends["last"] - ends["first"]).to_numpy()
+
+
+def unexplained(table):
+    """Columns that are null in rows without a `reason`, other than those with a reason of their own."""
+    rows = table[table.reason.isna()]
+    for column, why in (("p_experts", "no_experts"), ("of_oracle", "no_oracle")):
+        if column in rows:
+            assert (rows[column].isna() == rows[why].notna()).all(), column
+    told = ["reason", "caution", "d_z_oracle", "of_oracle", "no_oracle", "no_experts", "supports"]
+    told += ["experts", "p_experts", "p_experts_maxt", "null_low", "null_high"]
+    rest = rows.drop(columns=told, errors="ignore")
+    return list(rest.columns[rest.isna().any()])

@@ -44,6 +44,7 @@ def evidence(harm: list[str], disturbance: list[str]) -> Evidence:
     return Evidence(pd.DataFrame(rows).astype({"d_z": "float64"}), pd.DataFrame())
 
 
+SIZE, BELOW = "present, size open", "present but below"
 NONE, OPEN, YES = "equivalent to none", "inconclusive", "predictive"
 
 
@@ -51,9 +52,12 @@ NONE, OPEN, YES = "equivalent to none", "inconclusive", "predictive"
     ("harm", "disturbance", "words"),
     [
         ([YES, OPEN], [YES, YES], "predict disturbance in 2 and harm in 1 of 2"),
-        ([NONE, NONE], [YES, OPEN], "not harm: all 2 contrasts are below the size of interest"),
-        ([NONE, OPEN], [YES, OPEN], "none is shown to predict harm"),
-        ([OPEN, OPEN], [OPEN, OPEN], "not all is decided"),
+        ([NONE, NONE], [YES, OPEN], "all 2 contrasts are below the size of interest"),
+        ([NONE, OPEN], [YES, OPEN], "none is shown to know any"),
+        ([OPEN, OPEN], [OPEN, OPEN], "Too little text to say"),
+        ([YES, OPEN, OPEN], [OPEN, OPEN, YES], "Too little text to say"),
+        ([NONE, SIZE], [NONE, BELOW], "something of harm in 1 of 2 and of disturbance in 1 of 2"),
+        ([NONE, OPEN], [NONE, NONE], "not all is decided"),
         ([NONE, NONE], [NONE, NONE], "No routing metric predicts harm or disturbance"),
         ([YES, NONE], [NONE, NONE], "predict harm in 1 of 2"),
     ],
@@ -86,10 +90,27 @@ def test_tests_of_a_run_become_evidence(run):
     found = read(run.tests)
     assert found.count("delta_nll") == 5 * 6
     assert set(found.contrasts["role"]) == {"metric", "control"}
-    assert set(found.harm["metric"]) == set(found.contrasts["metric"])
+    assert set(found.harm["metric"]) == set(found.contrasts["metric"]) - {"random_score"}
     assert found.harm["rho"].between(-1, 1).all()
     assert (found.contrasts["low"] <= found.contrasts["high"]).all()
 
 
 def test_unknown_metrics_keep_their_name():
     assert metric_name("my_own_score") == ("my own score", "")
+
+
+def test_what_luck_over_experts_could_have_made_is_not_called_a_want_of_text():
+    made = evidence([OPEN, OPEN], [OPEN, OPEN])
+    rows = made.contrasts.assign(verdict_these_experts=YES, p_experts_maxt=0.4, p_adjusted=0.01)
+    said = answer(Evidence(rows.assign(of_oracle=0.5), pd.DataFrame()), OVERALL, "m")
+    assert said.headline.startswith("Too few experts to say")
+    assert "more text would not decide it" in said.thin
+    assert "2 differ from zero for these experts; 0 of them by more" in said.sentences[1]
+    assert "reaches 50% (median)" in said.sentences[1]
+
+
+def test_the_figure_draws_luck_over_experts_and_the_caption_says_so(run, shown):
+    found = read(run.tests).contrasts
+    assert found["null_high"].notna().sum() > 0
+    assert shown.count('class="luck"') == int(found["null_high"].notna().sum())
+    assert "luck over experts" in shown

@@ -38,10 +38,10 @@ def contrasts(frame: Frame, said: OperatorWords) -> Figure:
         "Within each token, the active expert with the highest value of the metric is compared with "
         "the one with the lowest: d<sub>z</sub> is the mean difference of their effects over its "
         "standard deviation across tokens. Lines are 95% intervals over documents. "
-        "Above zero: a high value goes with a larger effect. {} The controls below the rule are what "
+        "Above zero: a high value goes with a larger effect. {} {} The controls below the rule are what "
         "nothing, the router itself and a causal score from other documents achieve on the same "
         "tokens."
-    ).format(_band_words(frame))
+    ).format(_band_words(frame), _luck_words(frame))
     return Figure(
         "contrasts",
         "Do routing metrics predict the effect?",
@@ -79,6 +79,7 @@ def _panel(body, part, names, split, x0, width, title, labelled) -> None:
             upper, lower = scale(min(band, most)), scale(max(-band, least))
             body.append(svg.rect(x0, upper, width, lower - upper, "band"))
         body.append(svg.line(x0, scale(0), x0 + width, scale(0), "zero"))
+        _luck(body, rows, layers, place, scale, (least, most), width)
         marks = svg.ticks(least, most, 4)
         for tick, words in zip(marks, svg.tick_texts(marks, sign=True)):
             if tick:
@@ -99,6 +100,20 @@ def _panel(body, part, names, split, x0, width, title, labelled) -> None:
     for i in range(0, len(layers), step):
         body.append(svg.text(place(i), bottom + 12, str(layers[i]), "tick", "middle"))
     body.append(svg.text(x0 + width / 2, bottom + 27, "layer", "muted", "middle"))
+
+
+def _luck(body, rows, layers, place, scale, span, width) -> None:
+    """A dashed box a layer: where the same numbers dealt to other experts fall, 95 % of the time."""
+    if "null_high" not in rows:
+        return
+    half, (least, most) = 0.38 * width / len(layers), span
+    for row in rows.itertuples():
+        if not (np.isfinite(row.null_low) and np.isfinite(row.null_high)):
+            continue
+        x, upper = place(layers.index(int(row.layer))), scale(min(row.null_high, most))
+        body.append(
+            svg.rect(x - half, upper, 2 * half, scale(max(row.null_low, least)) - upper, "luck")
+        )
 
 
 def _range(part: Frame) -> tuple[float, float]:
@@ -172,6 +187,15 @@ def _band_words(frame: Frame) -> Markup:
     return Markup(words).format(significant(band.max(), 1))
 
 
+def _luck_words(frame: Frame) -> Markup:
+    if "null_high" not in frame or frame["null_high"].isna().all():
+        return Markup("")
+    return Markup(
+        "The dashed boxes hold 95% of what luck over experts gives: the metric's own numbers dealt to "
+        "the layer's experts at random."
+    )
+
+
 def _table(frame: Frame) -> Markup:
     columns = [
         Column("metric", lambda r: metric_name(r["metric"])[0], text=True),
@@ -183,13 +207,20 @@ def _table(frame: Frame) -> Markup:
         Column("d_z [95% interval]", lambda r: estimate(r["d_z"], r["low"], r["high"])),
         Column("p", lambda r: probability(r["p"])),
         Column("p adjusted", lambda r: probability(r["p_adjusted"])),
+        Column("p over experts", lambda r: probability(r.get("p_experts", np.nan))),
+        Column("adjusted", lambda r: probability(r.get("p_experts_maxt", np.nan))),
         Column("verdict", lambda r: r["verdict"] or "", text=True),
+        Column("speaks of", lambda r: r.get("supports") or "", text=True),
     ]
     return table(
         rows_of(frame),
         columns,
         "Within-token contrast of the highest- and lowest-metric active expert",
-        ["p is the test of no difference; adjusted for all metric contrasts of the same outcome."],
+        [
+            "p is the test of no difference over documents, for these experts; p over experts the share "
+            "of deals of the metric to other experts with as large a difference; both adjusted for all "
+            "metric contrasts of the same outcome."
+        ],
     )
 
 

@@ -62,6 +62,8 @@ VERDICTS = {
     # verdict: (shape, css class, plotly colour)
     "predictive": ("up", "v-pred", "#c4500a"),
     "reversed": ("down", "v-rev", "#1f6aa5"),
+    "present, size open": ("diamond", "v-size", "#c98a4b"),
+    "present but below": ("square", "v-below", "#9a7a5a"),
     "equivalent to none": ("square", "v-eq", "#6b6b6b"),
     "inconclusive": ("circle", "v-open", "#9a9a9a"),
     "not estimable": ("circle", "v-none", "#c0c0c0"),

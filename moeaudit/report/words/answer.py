@@ -7,11 +7,10 @@ from typing import Any
 
 from moeaudit.frames import Column as Series
 
-from .evidence import Evidence, metric_name, outcome_name
+from .evidence import ALPHA, Evidence, metric_name, outcome_name
+from .headline import headline
 from .numbers import count, estimate, fixed, percent, plural, significant
 from .operator import ZERO, OperatorWords
-
-ALPHA = 0.05
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ def answer(
     if evidence.untested:
         return _untested(evidence, overall, model, said)
     return Answer(
-        headline=_headline(evidence, said),
+        headline=headline(evidence, said),
         sentences=[
             _overall(overall, model, said),
             *_outcomes(evidence),
@@ -64,59 +63,6 @@ def _missing(evidence: Evidence) -> list[str]:
     return [f"Not estimable: {'; '.join(reasons)}."] if reasons else []
 
 
-def _headline(evidence: Evidence, said: OperatorWords) -> str:
-    if set(evidence.outcomes) != {"delta_nll", "kl"}:
-        return _any_headline(evidence)
-    harm, disturbance = (_shown(evidence, o) for o in ("delta_nll", "kl"))
-    if harm and disturbance:
-        return (
-            f"Routing metrics predict disturbance in {disturbance} and harm in {harm} of "
-            f"{evidence.count('kl')} metric-by-layer contrasts"
-            if harm != disturbance
-            else f"Routing metrics predict harm and disturbance in {harm} of "
-            f"{evidence.count('kl')} metric-by-layer contrasts each"
-        )
-    if disturbance:
-        return (
-            f"Routing metrics predict how much an expert's {said.one} disturbs "
-            f"({disturbance} of {evidence.count('kl')} contrasts), but {_no_harm(evidence)}"
-        )
-    if harm:
-        return (
-            f"Routing metrics predict harm in {harm} of {evidence.count('delta_nll')} contrasts, and "
-            "none is shown to predict disturbance"
-        )
-    open_cells = evidence.count("delta_nll", "inconclusive")
-    if open_cells:
-        return "No routing metric is shown to predict harm or disturbance, and not all is decided"
-    return "No routing metric predicts harm or disturbance by an amount of interest"
-
-
-def _any_headline(evidence: Evidence) -> str:
-    """The headline where other outcomes than harm and disturbance were tested."""
-    parts = [
-        f"{outcome_name(o).lower()} in {_shown(evidence, o)} of {evidence.count(o)}"
-        for o in evidence.outcomes
-    ]
-    return f"Routing metrics predict {' and '.join(parts)} metric-by-layer contrasts"
-
-
-def _no_harm(evidence: Evidence) -> str:
-    """How far the absence of predicted harm is itself shown."""
-    total, none = evidence.count("delta_nll"), evidence.count("delta_nll", "equivalent to none")
-    if none == total:
-        return f"not harm: all {total} contrasts are below the size of interest"
-    if none > total / 2:
-        return (
-            f"none is shown to predict harm, and {none} of {total} are below the size of interest"
-        )
-    return "none is shown to predict harm"
-
-
-def _shown(evidence: Evidence, outcome: str) -> int:
-    return evidence.count(outcome, "predictive")
-
-
 def _overall(overall: dict[str, float], model: str, said: OperatorWords) -> str:
     harm = estimate(overall["delta_nll"], overall["delta_nll_low"], overall["delta_nll_high"])
     return (
@@ -135,33 +81,47 @@ def _outcomes(evidence: Evidence) -> list[str]:
         parts = [f"{evidence.count(outcome, 'predictive')} of {total} contrasts are predictive"]
         for verdict, words in (
             ("reversed", "reversed"),
-            ("equivalent to none", "equivalent to none"),
+            ("present, size open", "present with their size open"),
+            ("present but below", "present but below the size of interest"),
+            ("equivalent to none", "shown to be below it, if there is any"),
             ("inconclusive", "undecided"),
             ("not estimable", "not estimable"),
         ):
             if n := evidence.count(outcome, verdict):
-                parts.append(f"{n} {words}{_small_but_real(evidence, outcome, verdict)}")
+                parts.append(f"{n} {words}")
         text = f"{outcome_name(outcome)}: {', '.join(parts)}"
         best = evidence.strongest(outcome, None)
         if best is not None:
             text += f"; the largest is {_cell(best)}"
+        text += _luck(evidence, outcome)
         text += _controls(evidence, outcome)
         out.append(text + ".")
     return out
 
 
-def _small_but_real(evidence: Evidence, outcome: str, verdict: str) -> str:
-    """Equivalent to none is not zero: how many are shown to differ from zero all the same."""
-    if verdict != "equivalent to none":
-        return ""
-    rows = evidence.metrics(outcome)
-    real = int(((rows["verdict"] == verdict) & (rows["p_adjusted"] <= ALPHA)).sum())
-    return f" ({real} of them not zero, but below the size of interest)" if real else ""
-
-
 def _cell(row: Series) -> str:
     size = estimate(float(row["d_z"]), float(row["low"]), float(row["high"]))
     return f"{metric_name(row['metric'])[0]} in layer {row['layer']} (d_z = {size})"
+
+
+def _luck(evidence: Evidence, outcome: str) -> str:
+    """How many stand up to luck over experts, and how far the metrics get of what is to be had."""
+    rows = evidence.metrics(outcome)
+    if "p_experts_maxt" not in rows or rows["p_experts_maxt"].isna().all():
+        return ""
+    sure = rows["p_adjusted"] <= ALPHA
+    both = sure & (rows["p_experts_maxt"] <= ALPHA)
+    text = (
+        f". {int(sure.sum())} differ from zero for these experts; {int(both.sum())} of them by more than "
+        "the same numbers dealt to other experts would"
+    )
+    share = rows["of_oracle"].dropna()
+    if len(share):
+        text += (
+            f". A metric reaches {percent(float(share.median()), 0)} (median) of what the held-out effect, "
+            "one number an expert too, reaches"
+        )
+    return text
 
 
 def _controls(evidence: Evidence, outcome: str) -> str:
@@ -170,6 +130,7 @@ def _controls(evidence: Evidence, outcome: str) -> str:
         ("gate_weight", "the token's own gate weight"),
         ("heldout_causal", "the expert's mean effect in other documents"),
         ("random", "a random pair"),
+        ("random_score", "a random score of each expert"),
     ):
         rows = evidence.control(outcome, name)["d_z"].dropna()
         if len(rows):
@@ -198,8 +159,9 @@ def _across(evidence: Evidence) -> list[str]:
     best = found.loc[found["rho"].abs().idxmax()]
     size = estimate(float(best["rho"]), float(best["low"]), float(best["high"]))
     return [
-        f"{text}; the largest is {metric_name(best['metric'])[0]} in layer {best['layer']} "
-        f"(rho = {size}; ceiling {fixed(float(best['ceiling']), 2)})."
+        f"{text}, for text like this; the largest of {len(rows)}, so with some luck, is "
+        f"{metric_name(best['metric'])[0]} in layer {best['layer']} (rho = {size}; "
+        f"ceiling about {fixed(float(best['ceiling']), 2)}, itself an estimate)."
     ]
 
 
@@ -230,11 +192,20 @@ def _thin(evidence: Evidence) -> str:
     if undecided:
         text += (
             f" {plural(undecided, 'contrast')} of {name} can neither be shown nor ruled out: "
-            "more documents would decide them."
+            f"{_what_would(evidence, first, undecided)}."
         )
     for caution in evidence.cautions():
         text += f" Caution: {caution}."
     return text
+
+
+def _what_would(evidence: Evidence, outcome: str, undecided: int) -> str:
+    luck = evidence.by_luck(outcome)
+    if luck == undecided:
+        return "documents show them, and so few experts could do so by luck; more text would not decide it"
+    if luck:
+        return f"more documents would decide {undecided - luck} of them, the others are luck over experts"
+    return "more documents would decide them"
 
 
 def _first(evidence: Evidence) -> str:

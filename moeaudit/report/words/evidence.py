@@ -42,6 +42,7 @@ _NAMES = {
     "domain_specialisation": ("domain specialisation", "information on domain"),
     "vocabulary_specialisation": ("vocabulary specialisation", "information on token"),
     "random": ("random pair", "negative control"),
+    "random_score": ("random score", "one number an expert"),
     "gate_weight": ("gate weight", "of the token itself"),
     "heldout_causal": ("held-out effect", "other documents' mean"),
 }
@@ -61,6 +62,10 @@ def outcome_words(outcome: str, cost: str = "to lose") -> tuple[str, str]:
 def metric_name(metric: str) -> tuple[str, str]:
     """A short name and what it is, for labels."""
     return _NAMES.get(metric, (metric.replace("_", " "), ""))
+
+
+ALPHA = 0.05
+PRESENT = ("predictive", "reversed", "present, size open", "present but below")
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,18 @@ class Evidence:
         rows = self.metrics(outcome)
         return len(rows) if verdict is None else int((rows["verdict"] == verdict).sum())
 
+    def present(self, outcome: str) -> int:
+        """Metric contrasts that are not zero and would not come from luck over experts, of any size."""
+        return int(self.metrics(outcome)["verdict"].isin(PRESENT).sum())
+
+    def by_luck(self, outcome: str) -> int:
+        """Undecided metric contrasts that documents show, and luck over experts could have made."""
+        rows = self.metrics(outcome)
+        if "verdict_these_experts" not in rows:
+            return 0
+        open_ = rows["verdict"] == "inconclusive"
+        return int((open_ & (rows["verdict_these_experts"] != "inconclusive")).sum())
+
     def cautions(self) -> list[str]:
         """What the statistics warn of, each once, with the number of cells it concerns."""
         out: list[str] = []
@@ -139,6 +156,7 @@ _RENAMED = {
     "rho_high": "high",
     "p_maxt": "p_adjusted",
 }
+_EXPERTS = ["p_experts", "p_experts_maxt", "null_low", "null_high", "of_oracle"]
 _NUMBERS = ["low", "high", "p", "p_adjusted", "sesoi"]
 _WITHIN = "within-token contrast"
 NOT_TESTED = "not tested"
@@ -154,7 +172,7 @@ def read(tests: Frame) -> Evidence:
         return Evidence(pd.DataFrame(columns=_EMPTY), pd.DataFrame(columns=_EMPTY), why)
     within = tests["question"] == _WITHIN
     return Evidence(
-        _plain(tests[within], [*_NUMBERS, "d_z", "mde"]),
+        _plain(tests[within], [*_NUMBERS, "d_z", "mde", *_EXPERTS]),
         _plain(tests[~within], [*_NUMBERS, "rho", "reliability", "ceiling"]),
     )
 

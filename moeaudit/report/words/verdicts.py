@@ -17,6 +17,8 @@ from .numbers import estimate
 SIGNS = {
     "predictive": ("\N{BLACK UP-POINTING TRIANGLE}", "predictive"),
     "reversed": ("\N{BLACK DOWN-POINTING TRIANGLE}", "reversed"),
+    "present, size open": ("\N{WHITE DIAMOND}", "size"),
+    "present but below": ("\N{WHITE SQUARE}", "below"),
     "equivalent to none": ("\N{BLACK SQUARE}", "equivalent"),
     "inconclusive": ("\N{WHITE CIRCLE}", "inconclusive"),
     "not estimable": ("\N{EN DASH}", "not"),
@@ -69,7 +71,7 @@ def verdicts(evidence: Evidence) -> Markup:
         "Does the active expert with the higher metric matter more?",
         [
             "Each layer is one contrast; p-values are adjusted for all metrics and layers of the "
-            "outcome. Each control is a family of its own.",
+            "outcome, over documents and over experts. Each control is a family of its own.",
             Markup("Largest: the contrast with the largest |{}| with its 95% interval.").format(
                 symbols("d_z")
             ),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float, Int
 
+from ..families.experts import Null
 from .slots import Slots
 
 
@@ -34,6 +35,7 @@ class Cell:
     n_partial: int = 0
     reason: str | None = None
     position: np.ndarray | None = field(default=None, repr=False)
+    null: Null | None = field(default=None, repr=False)  # over experts; None: was not asked for
     tested: bool = True  # False: no expert has a value of this metric, so it is in no family
 
     @property

@@ -19,6 +19,7 @@ from .checks import require_per_expert
 from .controls import CONTROLS, check_controls, control_cell
 from .crossfit import Scores, scores_of
 from .frames import KEYS as KEYS
+from .over_experts import nulls_of
 from .protocol import Defects, Protocol, choose_layers, choose_metrics, choose_tokens, get_protocol
 from .row import reduced
 from .slots import Census, Slots
@@ -59,7 +60,7 @@ def contrast(
     protocol
         "moeaudit", "engmann2026", or a `Protocol`.
     controls
-        Rows to add from "random", "gate_weight", "heldout_causal"; at least one.
+        Rows to add from "random", "random_score", "gate_weight", "heldout_causal"; at least one.
     layers
         Decoder layer indices; the protocol's choice if None.
     seed
@@ -83,7 +84,15 @@ def contrast(
     signed ranks (Wilcoxon's test with documents as clusters), `p_tost` tests |d_z| < sesoi, `p_equivalence`
     is its correction; `mde` is the effect found with the protocol's power, `n_to_decide` the tokens
     at which the cell would be decided; `d_z_oracle` is the d_z of heldout_causal in that layer, about
-    the most that one number per expert can reach. Verdicts: see `equivalence.VERDICTS`.
+    the most that one number per expert can reach, and `of_oracle` is the share of it (null where the
+    oracle is about zero; `no_oracle` says so).
+
+    A metric is one number an expert, so experts are a sample too. `p_experts` is the share of
+    shuffles of the metric over the layer's `experts` with a |d_z| as large (a random permutation
+    test, all metrics of a layer shuffled alike), `p_experts_maxt` its step-down max-T over the family,
+    `null_low` and `null_high` hold 95 % of the shuffles; `no_experts` says why these are null.
+    `verdict` needs documents and experts, `verdict_these_experts` documents alone, and `supports`
+    says whom a row speaks of. Verdicts: see `equivalence.VERDICTS`.
 
     Raises
     ------
@@ -108,6 +117,7 @@ def contrast(
         mine = result["metric"] == "heldout_causal"
         oracle = dict(zip(result["layer"][mine], result["d_z"][mine]))
         result["d_z_oracle"] = pd.array([oracle[y] for y in result["layer"]], dtype="Float64")
+        result = _of_oracle(result, dict(zip(result["layer"][mine], result["d_z_low"][mine])))
     result.insert(0, "outcome", outcome)
     result.insert(0, "question", QUESTION)
     result.attrs = {
@@ -116,6 +126,17 @@ def contrast(
         "crossfitted": recipe.n_folds if callable(metrics) else 0,
     }
     return result
+
+
+def _of_oracle(table: pd.DataFrame, low: Mapping[Any, Any]) -> pd.DataFrame:
+    """`of_oracle`: d_z as a share of what the held-out oracle of the layer reaches; null with the reason
+    `no_oracle` where the oracle's own interval (lower limits `low`, by layer) does not lie above zero."""
+    known = {y: bool(pd.notna(x) and x > 0) for y, x in low.items()}
+    ok = np.array([known[y] for y in table["layer"]], dtype=bool) & table["d_z"].notna().to_numpy()
+    share = (table["d_z"] / table["d_z_oracle"].where(ok, pd.NA)).astype("Float64")
+    why = "the held-out oracle of this layer is not shown to be above zero"
+    text = [None if use else why if pd.notna(d) else "no d_z" for use, d in zip(ok, table["d_z"])]
+    return table.assign(of_oracle=share, no_oracle=pd.Series(text, index=table.index, dtype=object))
 
 
 def contrast_cells(
@@ -165,13 +186,20 @@ class Asked:
         for layer in self.layers:
             slots = self.census.slots(layer)
             _overlap(slots, self.scores.described(layer))
+            tested = [n for n in self.names if n not in self.absent]
+            null = nulls_of(
+                slots, self.scores, tested, self.controls, self.recipe,
+                seed=self.seed, draw_seed=draw_seed,
+            )  # fmt: skip
             for name in self.names:
                 cell = pair(slots, self.scores.of(slots, name), name, "metric")
                 if name in self.absent:
                     cell = replace(cell, reason=self.absent[name], tested=False)
+                cell = replace(cell, null=null.get(name))
                 yield _sampled(cell, slots, self.recipe, draw_seed, name)
             for name in self.controls:
                 cell = control_cell(slots, name, seed=self.seed, n_folds=self.recipe.n_folds)
+                cell = replace(cell, null=null[name])
                 yield _sampled(cell, slots, self.recipe, draw_seed, name)
 
 
@@ -241,6 +269,7 @@ def _sampled(cell: Cell, slots: Slots, recipe: Protocol, seed: int, name: str) -
         n_unscored=cell.n_unscored,
         n_partial=cell.n_partial,
         reason=cell.reason,
+        null=cell.null,
         tested=cell.tested,
     )
 

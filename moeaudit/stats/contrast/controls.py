@@ -1,4 +1,4 @@
-"""The three controls that accompany every table: what nothing, the router and an oracle would give."""
+"""The controls that accompany every table: what nothing, the router and an oracle would give."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from .slots import Slots
 
 CONTROLS = {
     "random": "negative: two active experts of the token at random; its true contrast is zero",
+    "random_score": "negative: a random number for each expert; what luck over experts gives a metric",
     "gate_weight": "positive: the token's own largest against its smallest gate weight",
     "heldout_causal": "oracle: each expert's mean effect in other documents (cross-fitted folds)",
 }
@@ -24,7 +25,7 @@ def check_controls(controls: tuple[str, ...]) -> tuple[str, ...]:
     if not controls:
         raise InputError(
             "No control was asked for. A contrast cannot be read without one: keep at least "
-            f"one of {', '.join(CONTROLS)} (all three are the default)."
+            f"one of {', '.join(CONTROLS)} (all of them are the default)."
         )
     return controls
 
@@ -33,6 +34,8 @@ def control_cell(slots: Slots, name: str, *, seed: int, n_folds: int) -> Cell:
     """One control of one layer, through the same pairing as the metrics."""
     if name == "random":
         score = generator(seed, "control", "random", slots.layer).random(slots.expert.shape)
+    elif name == "random_score":
+        score = np.where(slots.present, random_score(slots, seed)[slots.expert], np.nan)
     elif name == "gate_weight":
         # Slots are in rank order (rank 0 is the largest weight), so the weight's order is known
         # without its value and no two slots tie.
@@ -60,6 +63,15 @@ def heldout_score(slots: Slots, folds: np.ndarray) -> np.ndarray:
 
     (tokens, top_k); NaN where the expert was active in no other fold.
     """
+    present = slots.present
+    fold = np.broadcast_to(folds[slots.document][:, None], slots.expert.shape)
+    score = np.full(slots.expert.shape, np.nan)
+    score[present] = heldout_means(slots, folds)[fold[present], slots.expert[present]]
+    return score
+
+
+def heldout_means(slots: Slots, folds: np.ndarray) -> np.ndarray:
+    """Mean effect of each expert over the documents of all folds but one: (folds, experts)."""
     n_folds = int(folds.max()) + 1
     n_experts = int(slots.expert.max()) + 1
     present = slots.present
@@ -71,9 +83,13 @@ def heldout_score(slots: Slots, folds: np.ndarray) -> np.ndarray:
     others = count.sum(axis=0) - count
     mean = np.full(total.shape, np.nan)
     np.divide(total.sum(axis=0) - total, others, out=mean, where=others > 0)
-    score = np.full(slots.expert.shape, np.nan)
-    score[present] = mean[fold[present], slots.expert[present]]
-    return score
+    return mean
+
+
+def random_score(slots: Slots, seed: int) -> np.ndarray:
+    """A random number for each expert of a layer, by expert."""
+    size = int(slots.expert.max()) + 1
+    return generator(seed, "control", "random score", slots.layer).random(size)
 
 
 def _empty(slots: Slots, name: str, reason: str) -> Cell:

@@ -50,6 +50,14 @@ class Scores:
                 score[mine] = metric_score(slots, expert, value)[mine]
         return score
 
+    def values(
+        self, number: int, layer: int, name: str, expert: Int[np.ndarray, " experts"]
+    ) -> Float[np.ndarray, " experts"]:
+        """A metric in one table, by expert; NaN where it has no value."""
+        table = self.tables[number]
+        rows = table.loc[(table["layer"] == layer) & (table["metric"] == name)]
+        return rows.set_index("expert")["value"].reindex(expert).to_numpy(float)
+
     def described(self, layer: int) -> np.ndarray:
         """Experts of a layer that any metric describes."""
         parts = [

@@ -57,6 +57,7 @@ class Protocol:
     `statistic` is what the sign-flips compare (`maxt.STATISTICS`). `test` gives the p that families
     correct ("sign_flip", "cluster_t", "paired_t", "paired_t_and_wilcoxon": the larger of the two);
     `decision` the corrected p that verdicts use ("maxt" or a correction of `families.METHODS`);
+    `experts` whether a verdict needs the p over experts (of `n_shuffles` shuffles) as well;
     `equivalence` the correction of the TOST p, or None for no equivalence claims.
     """
 
@@ -72,6 +73,8 @@ class Protocol:
     level: float | int = 0.95
     n_boot: int = 2000
     n_flips: int = 10_000
+    n_shuffles: int = 999
+    experts: bool = True
     n_folds: int = 5
     metrics: tuple[str, ...] | None = None
     n_layers: int | None = None
@@ -105,7 +108,7 @@ class Protocol:
         return replace(self, **changes)  # pyright: ignore[reportArgumentType]
 
 
-LEAST = {"n_boot": 20, "n_flips": 19, "n_folds": 2, "n_layers": 1, "positions": 2}
+LEAST = {"n_boot": 20, "n_flips": 19, "n_shuffles": 19, "n_folds": 2, "n_layers": 1, "positions": 2}
 TESTS = ("sign_flip", "cluster_t", "paired_t", "paired_t_and_wilcoxon")
 DECISIONS = ("maxt", "bonferroni", "holm", "hochberg", "bh", "by")
 
@@ -128,6 +131,7 @@ PROTOCOLS = {
         test="paired_t",
         decision="bonferroni",
         equivalence=None,
+        experts=False,
         interval="token",
         metrics=tuple(PUBLISHED_METRICS),
         n_layers=5,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from ..families.experts import Null
 from ..least import FEW_DOCUMENTS, FEW_FOR_POWER, FEW_TOKENS
 from ..sizes.effect_sizes import Pairs, interval_of
 from ..sizes.moments import COUNT, Moments
@@ -23,7 +24,7 @@ class Reduced:
     """A cell without its tokens: its row, and its sums by document that the family's tests need.
 
     `rank_sums` are sums of signed ranks. `tested` is False for a metric that no expert has a value
-    of: it has a row, and belongs to no family.
+    of: it has a row, and belongs to no family. `null` is the cell with its values on other experts.
     """
 
     metric: str
@@ -33,6 +34,7 @@ class Reduced:
     moments: Moments
     rank_sums: Float[np.ndarray, " documents"]
     tested: bool = True
+    null: Null | None = None
 
 
 def reduced(
@@ -46,7 +48,9 @@ def reduced(
     pairs = Pairs(cell.document, cell.high, cell.low, n_documents)
     row = _row(cell, pairs, protocol, weights, sizes)
     ranks = signed_rank_sums(cell.difference, cell.document, n_documents)
-    return Reduced(cell.metric, cell.role, cell.layer, row, pairs.moments, ranks, cell.tested)
+    return Reduced(
+        cell.metric, cell.role, cell.layer, row, pairs.moments, ranks, cell.tested, cell.null
+    )
 
 
 def _row(

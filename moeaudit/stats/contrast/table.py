@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy import stats
 from moeaudit.errors import InputError
 
 from ..families import families
+from ..families.experts import Null, joint_p, none
 from ..families.maxt import MaxT, max_t
 from ..nullable import nullable
 from ..sizes import equivalence, power
@@ -22,10 +24,15 @@ from .protocol import Protocol
 from .row import COUNTS, Reduced, reduced
 
 WHOLE = [
-    *(*COUNTS, "layer", "n_experts", "family_size"),
+    *(*COUNTS, "layer", "n_experts", "experts", "family_size"),
     *("n_to_decide", "n_documents_to_decide", "n_experts_to_decide"),
 ]
 TEXT = ("reason", "caution", "no_plan")
+SAID = (
+    "no_experts",
+    "no_oracle",
+    "supports",
+)  # null where the number is there, or nothing is claimed
 
 
 def cells_table(
@@ -61,7 +68,8 @@ def table_of(cells: list[Reduced], protocol: Protocol, *, seed: int = 0) -> pd.D
     for members in _families(cells):
         _correct(table, members, [cells[i] for i in members], protocol, seed)
     absent = [i for i, cell in enumerate(cells) if not cell.tested]
-    table.loc[absent, "verdict"] = equivalence.NOT_ESTIMABLE
+    for name in ("verdict", "verdict_these_experts"):
+        table.loc[absent, name] = equivalence.NOT_ESTIMABLE
     if protocol.equivalence is None:  # the protocol makes no such claims
         table = table.drop(columns="p_equivalence")
     return finish(table)
@@ -100,12 +108,51 @@ def _correct(
     columns["sesoi"] = protocol.sesoi
     columns |= _absence(part, cells, usable, protocol, flipped)
     decision = columns[f"p_{protocol.decision}"]
-    columns["verdict"] = [
-        equivalence.verdict(*x, protocol.alpha)
-        for x in zip(decision, columns["p_equivalence"], part["d_z"].to_numpy(float))
-    ]
+    limits = [part[c].to_numpy(float) for c in ("d_z", "d_z_low", "d_z_high")]
+    columns |= over_experts([c.null for c in cells])
+    columns |= claims(decision, columns, limits[0], limits[1], limits[2], protocol)
     for name, values in columns.items():
         table.loc[members, name] = values
+
+
+def over_experts(family: list[Null | None]) -> dict[str, Any]:
+    """The columns of a family that come from shuffling its metrics over experts."""
+    told = [none("experts were not shuffled") if x is None else x for x in family]
+    band = np.array([x.band for x in told])
+    return {
+        "experts": np.array([x.experts if x.reason is None else np.nan for x in told]),
+        "p_experts": np.array([x.p for x in told]),
+        "p_experts_maxt": joint_p(told),
+        "null_low": band[:, 0],
+        "null_high": band[:, 1],
+        "no_experts": np.array([x.reason for x in told], dtype=object),
+    }
+
+
+def claims(
+    decision: np.ndarray,
+    columns: Mapping[str, Any],
+    estimate: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    protocol: Protocol,
+) -> dict[str, list[Any]]:
+    """Verdicts by documents and experts, by documents alone, and what each row supports."""
+    bound = protocol.sesoi if protocol.equivalence else None
+    sizes = list(zip(decision, columns["p_equivalence"], estimate, low, high))
+    family = columns["p_experts_maxt"]
+    if not protocol.experts:
+        family = np.full(len(decision), np.nan)
+    graded = [
+        equivalence.graded(*x, p_experts=p, bound=bound, alpha=protocol.alpha)
+        for x, p in zip(sizes, family)
+    ]
+    alone = [equivalence.graded(*x, bound=bound, alpha=protocol.alpha)[0] for x in sizes]
+    return {
+        "verdict": [verdict for verdict, _ in graded],
+        "verdict_these_experts": alone,
+        "supports": [supports for _, supports in graded],
+    }
 
 
 def _flip(sums: list[np.ndarray], usable: np.ndarray, protocol: Protocol, seed: int) -> MaxT:
@@ -170,4 +217,4 @@ def _cell_level(protocol: Protocol, flipped: MaxT, dof: float, size: int) -> flo
 
 def finish(table: pd.DataFrame) -> pd.DataFrame:
     """Nullable columns: whole numbers as Int64, the others as Float64, nothing as NaN."""
-    return nullable(table, WHOLE, TEXT)
+    return nullable(table, WHOLE, (*TEXT, *SAID))

@@ -18,13 +18,14 @@ from ..contrast.contrast import contrast_cells
 from ..contrast.controls import CONTROLS
 from ..contrast.protocol import Protocol, get_protocol
 from ..contrast.row import caution
-from ..contrast.table import finish
+from ..contrast.table import claims, finish, over_experts
 from ..sizes import equivalence, power
 from ..sizes.bootstrap import bca_limits, document_weights, leave_one_out, percentile_limits
 from ..sizes.effect_sizes import Pairs
 from ..sizes.limits import adjusted_limits, adjusted_tost, jackknife_se, student_limits
 from ..sizes.moments import COUNT
 from . import families
+from .experts import Null, none
 from .maxt import max_t
 
 QUESTION = "pooled over layers"
@@ -52,6 +53,8 @@ def pooled(
     each document flipped in all layers together; corrections and `p_maxt` are over the metrics.
     `mde`, `power_at_sesoi`, `n_documents_to_decide` and `n_to_decide` (tokens, over all layers) are of
     the design, as in `contrast`, at alpha over the number of metrics.
+    `p_experts` shuffles the metric over the experts of every layer, as `contrast` does, and averages
+    d_z again; `experts` counts them over all layers.
     `n_layers` counts the layers that could be used, `n_layers_dropped` those that could not.
     """
     recipe = get_protocol(protocol).with_(**settings)
@@ -72,6 +75,7 @@ def pool_cells(
     for cell in cells:
         groups.setdefault((cell.role, cell.metric), []).append(cell)
     rows, sums = [], []
+    shuffled = [_averaged(members) for members in groups.values()]
     for (role, name), members in groups.items():
         row, by_document = _row(members, n_documents, recipe, seed)
         if not members[0].tested:
@@ -84,11 +88,27 @@ def pool_cells(
     family = [name if ok else None for name, ok in zip(family, tested)]
     for name in dict.fromkeys(name for name in family if name is not None):
         members = np.flatnonzero([f == name for f in family])
-        _correct(table, members, [sums[i] for i in members], recipe, seed)
-    table.loc[[not ok for ok in tested], "verdict"] = equivalence.NOT_ESTIMABLE
+        _correct(
+            table, members, [sums[i] for i in members], [shuffled[i] for i in members], recipe, seed
+        )
+    for column in ("verdict", "verdict_these_experts"):
+        table.loc[[not ok for ok in tested], column] = equivalence.NOT_ESTIMABLE
     if recipe.equivalence is None:
         table = table.drop(columns="p_equivalence")
     return finish(table)
+
+
+def _averaged(members: list[Cell]) -> Null:
+    """The mean over layers of d_z with the metric's values on other experts; layers are shuffled apart."""
+    known = [c.null for c in members if c.reason is None and c.null is not None]
+    if not known:
+        return none("experts were not shuffled")
+    refused = [x.reason for x in known if x.reason is not None]
+    if refused:
+        return none(refused[0])
+    mean = np.mean([x.statistic for x in known], axis=0)
+    reach = abs(mean[0]) * (1 - 1e-9)
+    return Null(mean, float((np.abs(mean) >= reach).mean()), sum(x.experts for x in known))
 
 
 def _row(
@@ -159,7 +179,12 @@ def _limits(
 
 
 def _correct(
-    table: pd.DataFrame, members: np.ndarray, sums: list[np.ndarray], recipe: Protocol, seed: int
+    table: pd.DataFrame,
+    members: np.ndarray,
+    sums: list[np.ndarray],
+    shuffled: list[Null],
+    recipe: Protocol,
+    seed: int,
 ) -> None:
     flipped = max_t(
         np.stack(sums, axis=1),
@@ -186,9 +211,9 @@ def _correct(
     columns |= plan
     absent = part["p_tost"].to_numpy(float)
     columns["p_equivalence"] = families.adjust(absent, recipe.equivalence or "holm")
-    columns["verdict"] = [
-        equivalence.verdict(float(p), float(q), float(e), recipe.alpha)
-        for p, q, e in zip(columns[f"p_{recipe.decision}"], columns["p_equivalence"], part["d_z"])
-    ]
+    limits = [part[c].to_numpy(float) for c in ("d_z", "d_z_low", "d_z_high")]
+    columns |= over_experts(list(shuffled))
+    decision = columns[f"p_{recipe.decision}"]
+    columns |= claims(decision, columns, limits[0], limits[1], limits[2], recipe)
     for name, values in columns.items():
         table.loc[members, name] = values

@@ -17,13 +17,22 @@ from moeaudit.seeds import generator
 
 from ..contrast.cells import metric_score
 from ..contrast.checks import metrics_table
-from ..contrast.controls import CONTROLS, check_controls, document_folds, heldout_score
+from ..contrast.controls import (
+    CONTROLS,
+    check_controls,
+    document_folds,
+    heldout_score,
+    random_score,
+)
 from ..contrast.protocol import Protocol, choose_metrics, get_protocol
 from ..contrast.slots import Census, Slots
 from ..contrast.table import finish
 from ..sizes import power
 from . import families
+from .experts import Shuffles, joint_p, none
+from .slopes import slope_null
 
+NOT_A_NUMBER = "not one number of each expert"
 MODELS = {
     "cluster": "ordinary least squares with layer effects, CR1 standard errors by document",
     "within_token": "the same with a mean for every token and layer taken off: experts of one "
@@ -64,7 +73,9 @@ def regression(
     the metrics of one model, `mde` (the slope found with the protocol's power at alpha over the
     metrics; a bound in these units was not declared, so no n to decide), `random` (the random effects
     by document that could be fitted), `n`, `n_documents`, `n_dropped` (rows without a value, or not
-    drawn).
+    drawn). `p_experts` shuffles the metric over the experts of every layer (|slope| as large), and
+    `p_experts_maxt` is its step-down max-T over the metrics of one model; `p` holds the experts fixed.
+    `no_experts` says why there is none.
     """
     recipe = get_protocol(protocol).with_(**settings)
     controls = check_controls(tuple(controls))
@@ -72,12 +83,28 @@ def regression(
     scores = metrics_table(metrics)
     names = choose_metrics(recipe, list(dict.fromkeys(scores["metric"].astype(str))))
     every = [census.slots(layer) for layer in census.layers]
-    rows = []
+    rows, nulls = [], []
+    shuffles = [Shuffles.of(slots, recipe.n_shuffles, seed) for slots in every]
     for role, name, score in _scores(every, scores, names, controls, recipe, seed):
+        values = _values(every, scores, role, name, shuffles, seed)
         for model in models:
             row = _fit(model, every, score, recipe, max_tokens, seed)
+            null = (
+                none(NOT_A_NUMBER) if values is None else slope_null(every, values, shuffles, model)
+            )
+            row |= {"p_experts": null.p, "no_experts": null.reason}
+            row["experts"] = null.experts if null.reason is None else np.nan
             rows.append({"metric": name, "role": role, "model": model} | row)
+            nulls.append(null)
     result = pd.DataFrame(rows)
+    result["p_experts_maxt"] = np.nan
+    for model in models:
+        for role in ("metric", "control"):  # a control is a family of its own
+            mine = np.flatnonzero((result["model"] == model) & (result["role"] == role))
+            p = joint_p([nulls[i] for i in mine])
+            result.loc[mine, "p_experts_maxt"] = (
+                p if role == "metric" else result.loc[mine, "p_experts"].to_numpy(float)
+            )
     result.insert(0, "outcome", outcome)
     result.insert(0, "question", "regression over all layers")
     for model in models:
@@ -98,6 +125,29 @@ def regression(
         )
     ]
     return finish(result)
+
+
+def _values(
+    every: list[Slots],
+    scores: pd.DataFrame,
+    role: str,
+    name: str,
+    shuffles: list[Shuffles],
+    seed: int,
+) -> list[np.ndarray] | None:
+    """By layer, one number for each active expert; None for a control that is no such number."""
+    if name == "random_score" and role == "control":
+        return [random_score(s, seed)[x.expert] for s, x in zip(every, shuffles)]
+    if role == "control":
+        return None
+    part = scores.loc[scores["metric"].astype(str) == name]
+    return [
+        part.loc[part["layer"] == s.layer]
+        .set_index("expert")["value"]
+        .reindex(x.expert)
+        .to_numpy(float)
+        for s, x in zip(every, shuffles)
+    ]
 
 
 def _scores(
@@ -126,6 +176,13 @@ def _scores(
                 "control",
                 name,
                 [np.broadcast_to(r, s.expert.shape) for r, s in zip(ranks, every)],
+            )
+        elif name == "random_score":
+            drawn = [random_score(s, seed) for s in every]
+            yield (
+                "control",
+                name,
+                [np.where(s.present, x[s.expert], np.nan) for s, x in zip(every, drawn)],
             )
         elif every[0].n_documents < 2:  # no other document to score an expert by
             yield "control", name, [np.full(s.expert.shape, np.nan) for s in every]

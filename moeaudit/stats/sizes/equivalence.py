@@ -1,4 +1,4 @@
-"""Absence of effect as a claim of its own: two one-sided tests, and the four verdicts."""
+"""Absence of effect as a claim of its own: two one-sided tests, and the verdicts."""
 
 from __future__ import annotations
 
@@ -13,13 +13,19 @@ from ..contrast.checks import positive
 
 PREDICTIVE = "predictive"
 REVERSED = "reversed"
+OPEN = "present, size open"
+BELOW = "present but below"
 EQUIVALENT = "equivalent to none"
 INCONCLUSIVE = "inconclusive"
 NOT_ESTIMABLE = "not estimable"
 VERDICTS = {
-    PREDICTIVE: "removing the higher-scored expert costs more; corrected over the family",
-    REVERSED: "removing the higher-scored expert costs less; corrected over the family",
-    EQUIVALENT: "any effect is smaller than the smallest effect of interest",
+    PREDICTIVE: "removing the higher-scored expert costs more, and the interval is above the smallest "
+    "effect of interest; corrected over the family",
+    REVERSED: "removing the higher-scored expert costs less, and the interval is beyond the smallest "
+    "effect of interest; corrected over the family",
+    OPEN: "there is an effect, and the smallest effect of interest lies within its interval",
+    BELOW: "there is an effect, and it is smaller than the smallest effect of interest",
+    EQUIVALENT: "no effect of the metric is shown, and any is smaller than the smallest effect of interest",
     INCONCLUSIVE: "the data can neither show an effect nor rule one out",
     NOT_ESTIMABLE: "no number can be given; the reason says why",
 }
@@ -46,6 +52,49 @@ def tost(estimate: float | int, se: float | int, dof: float | int, sesoi: float 
     above = float(stats.t.sf((estimate + sesoi) / se, dof))
     below = float(stats.t.cdf((estimate - sesoi) / se, dof))
     return Tost(above, below, max(above, below))
+
+
+THESE, THE_LAYER = "these experts", "experts of this layer"
+
+
+def graded(
+    p_documents: float,
+    p_equivalence: float,
+    estimate: float,
+    low: float,
+    high: float,
+    *,
+    bound: float | int | None,
+    alpha: float | int,
+    p_experts: float = float("nan"),
+) -> tuple[str, str | None]:
+    """The verdict of a contrast, and whom it speaks of; p-values adjusted over the family.
+
+    An effect is present if documents show it and, where the metric was shuffled (`p_experts` is a
+    number), experts do. How large it is, is another question: above the `bound` where the interval is,
+    below it where equivalence is shown, else open. A true effect above the bound can so only go from
+    undecided to open to predictive as evidence grows, never back. Without a bound (None) sizes are
+    not judged.
+
+    "experts of this layer": the effect would not come from luck over experts. "these experts": it is
+    shown by documents alone, or a claim of smallness, which holds the experts fixed. (Of "present but
+    below" the first half speaks of the layer, the second of these experts.)
+    """
+    if np.isnan(p_documents):
+        return NOT_ESTIMABLE, None
+    shown, shuffled = p_documents <= alpha, not np.isnan(p_experts)
+    if p_equivalence <= alpha:  # False for NaN: no equivalence was shown
+        if shown and shuffled and p_experts <= alpha:
+            return BELOW, THE_LAYER
+        return (BELOW if shown and not shuffled else EQUIVALENT), THESE
+    if not shown:
+        return INCONCLUSIVE, None
+    if shuffled and p_experts > alpha:
+        return INCONCLUSIVE, THESE
+    whom = THE_LAYER if shuffled else THESE
+    if bound is None or low > bound or high < -bound:
+        return (PREDICTIVE if estimate > 0 else REVERSED), whom
+    return OPEN, whom
 
 
 def verdict(p_effect: float, p_equivalence: float, estimate: float, alpha: float) -> str:

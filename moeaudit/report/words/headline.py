@@ -1,0 +1,84 @@
+"""The page's first sentence: what routing metrics are shown to know, or that there is too little to say."""
+
+from __future__ import annotations
+
+from .evidence import Evidence, outcome_name
+from .operator import OperatorWords
+
+
+def headline(evidence: Evidence, said: OperatorWords) -> str:
+    if little := _too_little(evidence):
+        return little
+    if set(evidence.outcomes) != {"delta_nll", "kl"}:
+        return _any_headline(evidence)
+    harm, disturbance = (_shown(evidence, o) for o in ("delta_nll", "kl"))
+    if harm and disturbance:
+        return (
+            f"Routing metrics predict disturbance in {disturbance} and harm in {harm} of "
+            f"{evidence.count('kl')} metric-by-layer contrasts"
+            if harm != disturbance
+            else f"Routing metrics predict harm and disturbance in {harm} of "
+            f"{evidence.count('kl')} metric-by-layer contrasts each"
+        )
+    if disturbance:
+        return (
+            f"Routing metrics predict how much an expert's {said.one} disturbs in "
+            f"{disturbance} of {evidence.count('kl')} contrasts; of harm {_no_harm(evidence)}"
+        )
+    if harm:
+        return (
+            f"Routing metrics predict harm in {harm} of {evidence.count('delta_nll')} contrasts, and "
+            "none is shown to predict disturbance by an amount of interest"
+        )
+    found = [(o, evidence.present(o)) for o in ("delta_nll", "kl")]
+    if any(n for _, n in found):
+        parts = [f"{outcome_name(o).lower()} in {n} of {evidence.count(o)}" for o, n in found]
+        return (
+            f"Routing metrics know something of {' and of '.join(parts)} contrasts, and none is shown to "
+            "reach the size of interest"
+        )
+    if evidence.count("delta_nll", "inconclusive"):
+        return "No routing metric is shown to predict harm or disturbance, and not all is decided"
+    return "No routing metric predicts harm or disturbance by an amount of interest"
+
+
+def _too_little(evidence: Evidence) -> str | None:
+    """The headline where most contrasts are undecided: no finding stands in front of that."""
+    total = sum(evidence.count(o) for o in evidence.outcomes)
+    undecided = sum(evidence.count(o, "inconclusive") for o in evidence.outcomes)
+    if not total or 2 * undecided <= total:
+        return None
+    luck = sum(evidence.by_luck(o) for o in evidence.outcomes)
+    what = "experts" if 2 * luck > undecided else "text"
+    return (
+        f"Too {'few experts' if what == 'experts' else 'little text'} to say what routing metrics know: "
+        f"{undecided} of {total} contrasts are undecided"
+    )
+
+
+def _any_headline(evidence: Evidence) -> str:
+    """The headline where other outcomes than harm and disturbance were tested."""
+    parts = [
+        f"{outcome_name(o).lower()} in {_shown(evidence, o)} of {evidence.count(o)}"
+        for o in evidence.outcomes
+    ]
+    return f"Routing metrics predict {' and '.join(parts)} metric-by-layer contrasts"
+
+
+def _no_harm(evidence: Evidence) -> str:
+    """How far the absence of predicted harm is itself shown."""
+    total, present = evidence.count("delta_nll"), evidence.present("delta_nll")
+    small = evidence.count("delta_nll", "equivalent to none")
+    small += evidence.count("delta_nll", "present but below")
+    known = (
+        f"they know something in {present} of {total}" if present else "none is shown to know any"
+    )
+    if small == total:
+        return f"{known}, and all {total} contrasts are below the size of interest"
+    if small > total / 2:
+        return f"{known}, {small} of {total} below the size of interest"
+    return f"{known}, none shown to reach the size of interest" if present else known
+
+
+def _shown(evidence: Evidence, outcome: str) -> int:
+    return evidence.count(outcome, "predictive")
