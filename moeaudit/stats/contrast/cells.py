@@ -34,6 +34,7 @@ class Cell:
     n_partial: int = 0
     reason: str | None = None
     position: np.ndarray | None = field(default=None, repr=False)
+    layer_mean: float = np.nan  # of the outcome, over all of the layer's rows
     tested: bool = True  # False: no expert has a value of this metric, so it is in no family
 
     @property

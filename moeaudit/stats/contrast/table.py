@@ -62,6 +62,7 @@ def table_of(cells: list[Reduced], protocol: Protocol, *, seed: int = 0) -> pd.D
         _correct(table, members, [cells[i] for i in members], protocol, seed)
     absent = [i for i, cell in enumerate(cells) if not cell.tested]
     table.loc[absent, "verdict"] = equivalence.NOT_ESTIMABLE
+    table.loc[absent, ["sesoi", "sesoi_nats"]] = np.nan  # in no family, so held against nothing
     if protocol.equivalence is None:  # the protocol makes no such claims
         table = table.drop(columns="p_equivalence")
     return finish(table)
@@ -97,7 +98,6 @@ def _correct(
     for name, values in (("p_rank_flip", ranked.p_flip), ("p_rank_maxt", ranked.p_maxt)):
         columns[name] = np.where(usable & np.isnan(values), 1.0, values)
     columns["family_size"] = len(members)
-    columns["sesoi"] = protocol.sesoi
     columns |= _absence(part, cells, usable, protocol, flipped)
     decision = columns[f"p_{protocol.decision}"]
     columns["verdict"] = [
@@ -135,7 +135,10 @@ def _absence(
         if not ok or not se > 0:
             continue
         estimate, dof = float(part["d_z"].iloc[i]), float(m.n_documents - 1)
-        out["p_tost"][i] = adjusted_tost(estimate, jackknife(m, "d_z"), protocol.sesoi)
+        sesoi = float(part["sesoi"].iloc[i])
+        if not sesoi > 0:  # a share of nothing: no bound, so no claim of equivalence
+            continue
+        out["p_tost"][i] = adjusted_tost(estimate, jackknife(m, "d_z"), sesoi)
         # At no effect d_z varies as the mean does, and only that spread belongs in a plan.
         by_token = protocol.test.startswith("paired")
         null_se = np.sqrt((1.0 if by_token else float(part["design_effect"].iloc[i])) / m.n)
@@ -145,13 +148,13 @@ def _absence(
         needed = power.documents_to_decide(
             null_se,
             m.n_documents,
-            protocol.sesoi,
+            sesoi,
             level,
             protocol.alpha / len(part),
             protocol.power,
         )
         out["alpha_cell"][i] = level
-        out["power_at_sesoi"][i] = power.power_t(protocol.sesoi, null_se, null_dof, level)
+        out["power_at_sesoi"][i] = power.power_t(sesoi, null_se, null_dof, level)
         out["mde"][i] = power.minimum_detectable(null_se, null_dof, level, protocol.power)
         out["n_documents_to_decide"][i] = needed
         out["n_to_decide"][i] = np.ceil(needed * m.n / m.n_documents)

@@ -21,9 +21,11 @@ from ..contrast.controls import CONTROLS, check_controls, document_folds, heldou
 from ..contrast.protocol import Protocol, choose_metrics, get_protocol
 from ..contrast.slots import Census, Slots
 from ..contrast.table import finish
+from ..made import record
 from ..sizes import power
 from . import families
 
+QUESTION = "regression over all layers"
 MODELS = {
     "cluster": "ordinary least squares with layer effects, CR1 standard errors by document",
     "within_token": "the same with a mean for every token and layer taken off: experts of one "
@@ -79,7 +81,7 @@ def regression(
             rows.append({"metric": name, "role": role, "model": model} | row)
     result = pd.DataFrame(rows)
     result.insert(0, "outcome", outcome)
-    result.insert(0, "question", "regression over all layers")
+    result.insert(0, "question", QUESTION)
     for model in models:
         members = np.flatnonzero((result["model"] == model) & (result["role"] == "metric"))
         alone = np.flatnonzero((result["model"] == model) & (result["role"] == "control"))
@@ -97,7 +99,12 @@ def regression(
             np.where(result["role"] == "metric", len(names), 1),
         )
     ]
-    return finish(result)
+    result = finish(result)
+    result.attrs = record(
+        QUESTION, outcome, recipe, metrics=names, layers=census.layers, controls=controls, seed=seed,
+        documents=census.documents, scores=metrics, models=list(models), max_tokens=max_tokens,
+    )  # fmt: skip
+    return result
 
 
 def _scores(
