@@ -32,7 +32,7 @@ def record(
     documents: Iterable[Any],
     scores: Any,
     **further: Any,
-) -> dict[str, list[dict[str, Any]]]:
+) -> dict[Any, Any]:
     """The `attrs` of one table. `metrics` are those in its family, `scores` the table they came in."""
     names = [str(name) for name in documents]
     made = {

@@ -57,7 +57,7 @@ def mark(
         rows = (table["question"] == question) & (table["outcome"] == outcome)
         found = differences(spec, made.get((question, outcome)), question, outcome, context)
         why[rows] = "; ".join(found) or None
-    odd = ~table["metric"].isin(known) & why.isna()
+    odd = ~table["metric"].isin(sorted(known)) & why.isna()
     why[odd] = [f"metric: {name!r} was not declared" for name in table["metric"][odd]]
     status = np.where(why.isna(), CONFIRMATORY, EXPLORATORY)
     return table.assign(status=status, differs=why)

@@ -38,6 +38,7 @@ class Bound:
         if not isinstance(given, str):
             return Bound(positive(given, "SESOI"))
         found = _FORM.fullmatch(given)
+        value = math.nan
         try:
             value = float(found[1]) if found else math.nan
         except ValueError:
