@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .front import Run as Run
     from .front import audit as audit
     from .front import calibration_audit as calibration_audit
+    from .front import plan as plan
     from .models import Model as Model
     from .models import bundled_models as bundled_models
     from .models import load as load
@@ -56,6 +57,9 @@ if TYPE_CHECKING:
     from .observe import vocabulary_specialisation as vocabulary_specialisation
     from .pruning import export_pruned as export_pruned
     from .pruning import prune_curve as prune_curve
+    from .runs.plans import Plan as Plan
+    from .runs.plans import check_plan as check_plan
+    from .runs.plans import documents_needed as documents_needed
     from .stats import contrast as contrast
     from .stats import expert_harm as expert_harm
     from .text import Corpus as Corpus
@@ -113,6 +117,10 @@ _ROOM_OF = {
     "Run": "front",
     "audit": "front",
     "calibration_audit": "front",
+    "plan": "front",
+    "Plan": "runs.plans",
+    "check_plan": "runs.plans",
+    "documents_needed": "runs.plans",
     "contrast": "stats",
     "expert_harm": "stats",
     "Corpus": "text",

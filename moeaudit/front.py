@@ -7,18 +7,21 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
+from moeaudit.errors import InputError, RunError
 from moeaudit.runs.calibration.audit import CalibrationTables, measure_calibration
 from moeaudit.runs.folder import check_report_path, claim
 from moeaudit.runs.operators import operator_of
 from moeaudit.runs.progress import LogProgress, Progress
 from moeaudit.runs.run import StoredRun
-from moeaudit.runs.session import TOKENS, Session, complete, outcomes_of, question
+from moeaudit.runs.session import TOKENS, Session, complete, declared_of, outcomes_of, question
+from moeaudit.runs.spec import ALPHA, SESOI
 from moeaudit.store.files import locked
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from moeaudit.causal.operators import Operator
+    from moeaudit.runs.plans import Plan
 
 P = ParamSpec("P")
 
@@ -74,6 +77,10 @@ def audit(
     tokens: int = TOKENS,
     max_length: int | None = None,
     seed: int = 0,
+    sesoi: str | float | int = SESOI,
+    alpha: float = ALPHA,
+    metrics: Iterable[str] | None = None,
+    plan: Plan | str | Path | None = None,
     verify_rows: int = 8,
     verify_engines: tuple[str, ...] = ("hooks", "nnsight"),
     report: str | Path | None = None,
@@ -112,6 +119,15 @@ def audit(
         How many tokens of each document are read, from its beginning; 0 reads whole documents.
     max_length
         Tokens that the model reads at once; longer documents are cut (default: what it can).
+    sesoi
+        The smallest effect of interest of the within-token contrast: 0.1 (in d_z), "0.01nats", or "50%harm"
+        (a share of the layer's mean outcome).
+    alpha
+        Error rate of a family of tests.
+    metrics
+        Which routing metrics are tested; all of them if None.
+    plan
+        A frozen plan (`plan`): refused, naming the field, if this is another audit.
     report
         Where the HTML page goes as well; the folder always has `report.html`.
     device, dtype, experts_implementation
@@ -122,13 +138,16 @@ def audit(
     ModelError, ContractError, InputError, RunError: before anything is written.
     """
     from moeaudit.models import load
+    from moeaudit.runs.plans import Plan
 
     progress = progress or LogProgress()
+    metrics = None if metrics is None else list(metrics)
+    planned = None if plan is None else Plan.read(plan)
     if report is not None:
         check_report_path(Path(report))
     if isinstance(operator, str):
         operator_of(operator)  # a wrong word is refused before anything is loaded
-    outcomes_of(outcome)
+    declared_of(sesoi, alpha, metrics, outcomes_of(outcome)[0])
     loaded = load(model, device=device, dtype=dtype, experts_implementation=experts_implementation)
     material, spec, made = question(
         loaded,
@@ -143,17 +162,96 @@ def audit(
         operator,
         outcome,
         frozen_routing,
+        sesoi,
+        alpha,
+        metrics,
     )
+    if planned is not None:
+        planned.require(spec)
     folder = Path(out)
     record = claim(folder, spec)
+    if planned is not None and record is not None:
+        planned.require_named(record, folder)
     if record is None or not complete(folder, record):
         with locked(folder):
-            record = Session(folder, spec, made, claim(folder, spec)).run(
-                loaded, material, progress
-            )
+            record = Session(
+                folder, spec, made, claim(folder, spec), planned and planned.entry
+            ).run(loaded, material, progress)
     run = Run.load(folder)
     if not (folder / "report.html").exists():
         run.report()
     if report is not None:
         run.report(report)
     return run
+
+
+def plan(
+    model: Any,
+    docs: Any = None,
+    *,
+    path: str | Path,
+    amend: Plan | str | Path | None = None,
+    why: str | None = None,
+    asked: dict[str, Any] | None = None,
+    device: str | None = None,
+    dtype: Any = None,
+    experts_implementation: str | None = None,
+    **options: Any,
+) -> Plan:
+    """Settle an audit before it is run, and freeze it into a file with SHA-256, UTC time and commit.
+
+    Parameters
+    ----------
+    model, docs, device, dtype, experts_implementation
+        As for `audit`.
+    options
+        Of `audit`: operator, outcome, frozen_routing, layers, documents, tokens, max_length, seed, sesoi,
+        alpha, metrics, verify_rows, verify_engines.
+    path
+        The new file; one that exists is not written over.
+    amend, why
+        The plan that this one replaces, and the reason; the new file says what it changes.
+    asked
+        Options to write down as they were given (the command line's own).
+
+    Raises InputError, ModelError, RunError: before anything is written.
+    """
+    from moeaudit.models import load
+    from moeaudit.runs.plans import Plan
+
+    wrong = sorted(set(options) - set(OPTIONS))
+    if wrong:
+        raise InputError(f"A plan has no option {', '.join(wrong)}. It has {', '.join(OPTIONS)}.")
+    before = None if amend is None else Plan.read(amend)
+    if Path(path).exists():
+        raise RunError(
+            f"{path} exists, and a frozen plan is not written over. Choose another name."
+        )
+    given = OPTIONS | options
+    named = given["metrics"]
+    given["metrics"] = None if named is None else list(named)
+    declared_of(given["sesoi"], given["alpha"], given["metrics"], outcomes_of(given["outcome"])[0])
+    if isinstance(given["operator"], str):
+        operator_of(given["operator"])
+    loaded = load(model, device=device, dtype=dtype, experts_implementation=experts_implementation)
+    _, spec, _ = question(loaded, docs, **given)
+    settled = Plan.settle(spec, asked=asked, amends=before, why=why)
+    settled.write(path)
+    return settled
+
+
+OPTIONS: dict[str, Any] = {
+    "operator": None,
+    "outcome": None,
+    "frozen_routing": False,
+    "layers": None,
+    "documents": None,
+    "tokens": TOKENS,
+    "max_length": None,
+    "seed": 0,
+    "sesoi": SESOI,
+    "alpha": ALPHA,
+    "metrics": None,
+    "verify_rows": 8,
+    "verify_engines": ("hooks", "nnsight"),
+}

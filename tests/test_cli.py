@@ -60,7 +60,17 @@ def test_help_knows_all_commands_and_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for verb in ("audit", "models", "inspect", "report", "calibrate", "prune", "screen"):
+    for verb in (
+        "audit",
+        "models",
+        "inspect",
+        "report",
+        "plan",
+        "check",
+        "calibrate",
+        "prune",
+        "screen",
+    ):
         assert f"  {verb} " in done.stdout
 
 
@@ -363,3 +373,58 @@ def test_numbers_that_fail_verification_are_not_a_success(small, tmp_path, monke
     said = capfd.readouterr().out
     assert "failed: 2 removals recomputed by raw PyTorch hooks" in said
     assert "Verification failed" in said
+
+
+def test_a_plan_from_freezing_to_checking(small, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    options = [*small[1:], "--sesoi", "0.01nats", "--metrics", "reap, ean", "--layers", "1"]
+    assert call(monkeypatch, "plan", *options, "--freeze", "plan.json") == 0
+    out = capfd.readouterr().out
+    sha = json.loads(Path("plan.json").read_text())["sha256"]
+    assert f"SHA-256 {sha}" in out and "smallest effect of interest 0.01nats" in out
+    # Another bound than the plan's is refused by name; what is not given is taken from the plan.
+    run = ["audit", small[1], "--plan", "plan.json", "--out", "run"]
+    assert call(monkeypatch, *run, "--sesoi", "0.3") == 2
+    assert "sesoi is '0.01nats' in the plan and '0.3' here" in capfd.readouterr().err
+    assert not Path("run").exists()
+    assert call(monkeypatch, *run) == 0
+    capfd.readouterr()
+    assert call(monkeypatch, "check", "run", "plan.json") == 0
+    out = capfd.readouterr().out
+    assert "is the audit that was planned" in out and "DIFFERS" not in out
+    # An amendment is a file of its own, which the earlier run does not keep.
+    amend = ["plan", "--amend", "plan.json", "--freeze", "new.json", "--alpha", "0.01"]
+    assert call(monkeypatch, *amend) == 2
+    assert "needs a reason" in capfd.readouterr().err
+    assert call(monkeypatch, *amend, "--why", "stricter") == 0
+    assert "Amended: alpha was 0.05, is 0.01" in capfd.readouterr().out
+    assert call(monkeypatch, "check", "run", "new.json") == 1
+    out = capfd.readouterr().out
+    assert "DIFFERS  alpha: planned 0.01, found 0.05" in out and "is not the audit" in out
+    # Documents for a bound and a power, from the run as a pilot.
+    assert call(monkeypatch, "plan", "--pilot", "run", "--sesoi", "0.02nats", "--power", "0.9") == 0
+    out = capfd.readouterr().out
+    assert re.search(r"delta_nll, layer 1: [\d,]+ documents \(median metric [\d,]+\)", out)
+    assert "0.02 nats" in out and "For these experts" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["plan"], "needs --freeze FILE"),
+        (["plan", "--freeze", "p.json"], "needs the MODEL"),
+        (["plan", "--pilot", "nowhere"], "is not a run folder"),
+        (["plan", "x", "--pilot", "nowhere"], "takes no MODEL"),
+        (["plan", "x", "--why", "so", "--freeze", "p.json"], "the reason of an amendment"),
+        (["plan", "x", "--sesoi", "50%", "--freeze", "p.json"], "a % must say of what"),
+        (["plan", "x", "--metrics", "blue", "--freeze", "p.json"], "Unknown metric blue"),
+        (["audit", "x", "--plan", "nowhere.json"], "cannot be read as a plan"),
+        (["audit", "x", "--sesoi", "0.01nats", "--outcome", "flip"], "flip is not in nats"),
+        (["check", "nowhere", "nowhere.json"], "is not a run folder"),
+    ],
+)
+def test_a_wrong_plan_is_refused_in_words(arguments, why, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert call(monkeypatch, *arguments) == 2
+    assert why in capfd.readouterr().err
+    assert not list(tmp_path.iterdir())

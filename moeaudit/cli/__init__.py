@@ -1,4 +1,5 @@
-"""The command line: `moeaudit audit`, `models`, `inspect`, `report`, `calibrate`, `prune`, `screen`.
+"""The command line: `moeaudit audit`, `models`, `inspect`, `report`, `plan`, `check`,
+`calibrate`, `prune`, `screen`.
 
 Nothing heavy is imported here, so that `moeaudit --help` answers at once.
 """
@@ -16,6 +17,7 @@ from .audit import audit
 from .calibrate.command import calibrate
 from .inspect import inspect
 from .models import models
+from .plan import check, plan
 from .prune import prune
 from .report import report
 from .screen import screen
@@ -33,6 +35,8 @@ app.command()(audit)
 app.command()(models)
 app.command()(inspect)
 app.command()(report)
+app.command()(plan)
+app.command()(check)
 app.command()(calibrate)
 app.command()(prune)
 app.command()(screen)

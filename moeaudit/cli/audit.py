@@ -1,5 +1,6 @@
 """`moeaudit audit MODEL`: the census, the tests, the report."""
 
+# ruff: noqa: ARG001 -- the options are read together, from the context
 from __future__ import annotations
 
 from pathlib import Path
@@ -7,11 +8,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moeaudit.runs.operators import WORDS
-
-from .options import Device, Dtype, Experts, default_out, parse_layers
-
-OPERATORS = ", ".join(word.usage for word in WORDS.values())
+from .asked import (
+    Alpha,
+    Context,
+    Documents,
+    Frozen,
+    Layers,
+    MaxLength,
+    Metrics,
+    Operator,
+    Outcome,
+    Seed,
+    Sesoi,
+    Text,
+    Tokens,
+    VerifyRows,
+    asked_of,
+    options_of,
+)
+from .options import Device, Dtype, Experts, default_out
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,54 +35,37 @@ if TYPE_CHECKING:
 
 
 def audit(
+    context: Context,
     model: Annotated[
         str, typer.Argument(help="A bundled model, a folder in hub layout, or a hub id.")
     ],
-    operator: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME[:ARGUMENT]",
-            help="What is done to the router's answer: " + OPERATORS + ".",
-        ),
-    ] = "zero",
-    outcome: Annotated[
-        str,
-        typer.Option(
-            help="Outcomes that are tested, separated by commas: delta_nll, abs_delta_nll, kl, flip, "
-            "delta_entropy, delta_confidence, delta_brier."
-        ),
-    ] = "delta_nll,kl",
-    frozen_routing: Annotated[
-        bool,
-        typer.Option("--frozen-routing", help="Later layers keep the intact model's routing."),
-    ] = False,
-    text: Annotated[
-        Path | None,
-        typer.Option(help="A folder of text files (sub-folder = domain) or a .jsonl file."),
-    ] = None,
+    operator: Operator = "zero",
+    outcome: Outcome = "delta_nll,kl",
+    frozen_routing: Frozen = False,
+    text: Text = None,
     out: Annotated[
         Path | None, typer.Option(help="The run folder.  [default: runs/MODEL]", show_default=False)
     ] = None,
     report: Annotated[
         Path | None, typer.Option(help="Write the HTML report here as well as in the run folder.")
     ] = None,
-    layers: Annotated[
-        str | None, typer.Option(help="Decoder layers, such as 0,3-5.  [default: all MoE layers]")
+    plan: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A frozen plan: options that are not given are taken from it, and another audit than "
+            "the planned one is refused.",
+        ),
     ] = None,
-    documents: Annotated[
-        int | None, typer.Option(help="Documents to measure effects on.  [default: 160]")
-    ] = None,
-    tokens: Annotated[
-        int, typer.Option(help="Tokens read of each document, from its beginning; 0 for all.")
-    ] = 128,
-    max_length: Annotated[
-        int | None,
-        typer.Option(help="Tokens the model reads at once; longer documents are cut."),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
-    verify_rows: Annotated[
-        int, typer.Option(help="Rows that each independent engine recomputes.")
-    ] = 8,
+    layers: Layers = None,
+    documents: Documents = None,
+    tokens: Tokens = 128,
+    max_length: MaxLength = None,
+    seed: Seed = 0,
+    sesoi: Sesoi = "0.1",
+    alpha: Alpha = 0.05,
+    metrics: Metrics = None,
+    verify_rows: VerifyRows = 8,
     device: Device = None,
     dtype: Dtype = None,
     experts: Experts = None,
@@ -76,32 +74,27 @@ def audit(
     --operator says), and test what routing metrics say about it. The same command resumes an
     interrupted run."""
     from moeaudit.front import audit as run_audit
+    from moeaudit.runs.plans import Plan
 
     from .console import console
     from .progress import ConsoleProgress
 
-    chosen = parse_layers(layers)
-    folder = out or default_out(model, operator)
+    planned = None if plan is None else Plan.read(plan)
+    asked = asked_of(context, {} if planned is None else planned.record["asked"])
+    folder = out or default_out(model, asked["operator"])
     try:
         with ConsoleProgress(console(stderr=True)) as progress:
             run = run_audit(
                 model,
-                text,
+                asked["text"],
                 out=folder,
-                operator=operator,
-                outcome=[name.strip() for name in outcome.split(",")],
-                frozen_routing=frozen_routing,
-                layers=chosen,
-                documents=documents,
-                tokens=tokens,
-                max_length=max_length,
-                seed=seed,
-                verify_rows=verify_rows,
+                plan=planned,
                 report=report,
                 progress=progress,
                 device=device,
-                dtype=dtype,
+                dtype=asked["dtype"],
                 experts_implementation=experts,
+                **options_of(asked),
             )
     except KeyboardInterrupt:
         typer.echo(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from moeaudit.errors import RunError
+from moeaudit.errors import InputError, RunError
 from moeaudit.frames import Frame
 
 from .provenance import now
@@ -19,27 +19,35 @@ if TYPE_CHECKING:
 NOT_TESTED = "not tested"
 
 
-def declare(experts: Frame, spec: AuditSpec, model: dict[str, Any]) -> Spec:
+def declare(
+    experts: Frame, spec: AuditSpec, model: dict[str, Any], documents: Iterable[Any] | None = None
+) -> Spec:
     """The tests that this audit will make: every distinct metric, in every layer, for each outcome.
 
-    Metrics without any value are declared as what cannot be tested (`context`).
+    Metrics without any value are declared as what cannot be tested (`context`). Frozen too are the
+    metrics' values and which `documents` the effects will be of (their number alone if None).
     """
     from moeaudit.stats import freeze
     from moeaudit.stats.contrast.contrast import QUESTION as WITHIN
     from moeaudit.stats.ranking.table import QUESTION as ACROSS
 
     known = set(experts["metric"][experts["value"].notna()])
-    names = [str(name) for name in experts["metric"].unique()]
-    absent = [name for name in names if name not in known]
+    absent = [str(name) for name in experts["metric"].unique() if name not in known]
+    if not known:
+        raise InputError(
+            f"None of the metrics {', '.join(absent)} has a value for any expert, so there is nothing to "
+            "test. Name others with metrics=, or leave it out for all."
+        )
     context = {"audit": spec.hash, "weights": model.get("weights_sha256")}
     if absent:
         context["not estimable"] = ", ".join(absent)
     return freeze(
-        [name for name in names if name in known],
+        experts,
         list(spec.layers),
+        documents=spec.effect_documents if documents is None else documents,
         outcomes=spec.tested,
         questions=(WITHIN, ACROSS),
-        protocol=spec.protocol,
+        protocol=spec.recipe,
         seed=spec.seed,
         context=context,
     )
@@ -49,10 +57,8 @@ def marked(tests: Frame, declared: Spec) -> Frame:
     """The tests with their `status`; rows of metrics declared as not estimable were declared, too."""
     from moeaudit.stats import mark
 
-    table = mark(tests, declared)
     absent = dict(declared.context).get("not estimable", "").split(", ")
-    known = table["metric"].isin(absent) & (table["role"] == "metric")
-    return table.assign(status=table["status"].where(~known, "confirmatory"))
+    return mark(tests, declared, context=dict(declared.context), untestable=absent)
 
 
 def untested_table(spec: AuditSpec, reason: str) -> Frame:

@@ -23,10 +23,11 @@ from .folder import FORMAT, RECORD
 from .operators import operator_of
 from .progress import Progress
 from .provenance import now, session
-from .spec import TESTED, AuditSpec
+from .spec import ALPHA, SESOI, TESTED, AuditSpec
 
 if TYPE_CHECKING:
     from moeaudit.causal.operators import Operator
+    from moeaudit.frames import Frame
     from moeaudit.models import Model
 
 TOKENS = 128
@@ -55,9 +56,13 @@ def question(
     operator: Operator | str | None = None,
     outcome: str | Iterable[str] | None = None,
     frozen_routing: bool = False,
+    sesoi: str | float | int = SESOI,
+    alpha: float = ALPHA,
+    metrics: Iterable[str] | None = None,
 ) -> tuple[Material, AuditSpec, Operator]:
     """Settle what is asked: the documents, the frozen spec, the operator. Nothing is written."""
     tested, further = outcomes_of(outcome)
+    bound, named = declared_of(sesoi, alpha, metrics, tested)
     if verify_rows < 1 or not verify_engines:
         raise InputError(
             f"An audit checks itself: verify_rows = {verify_rows} and {len(verify_engines)} "
@@ -104,6 +109,9 @@ def question(
         verify_rows=verify_rows,
         verify_engines=tuple(verify_engines),
         dtype=model.provenance["dtype"],
+        sesoi=bound,
+        alpha=alpha,
+        metrics=named,
     )
     return material, spec, made
 
@@ -151,11 +159,36 @@ def outcomes_of(asked: str | Iterable[str] | None) -> tuple[tuple[str, ...], tup
     return names, tuple(name for name in names if name in NAMED)
 
 
+def declared_of(
+    sesoi: str | float | int, alpha: float, metrics: Iterable[str] | None, tested: tuple[str, ...]
+) -> tuple[str, tuple[str, ...]]:
+    """(the smallest effect of interest as it is written down, the metrics that are tested).
+
+    Raises InputError for what cannot be read, or does not fit the tested outcomes.
+    """
+    from moeaudit.observe.metrics import METRICS
+    from moeaudit.stats import get_protocol
+
+    recipe = get_protocol("moeaudit").with_(sesoi=sesoi, alpha=alpha)
+    recipe.bound.check(tested)
+    names = () if metrics is None else tuple(metrics)
+    if metrics is not None and (not names or len(set(names)) < len(names)):
+        raise InputError(f"metrics = {list(names)}: one or several, each once, were expected.")
+    if wrong := [name for name in names if name not in METRICS]:
+        raise InputError(f"Unknown metric {', '.join(wrong)}. Choose among {', '.join(METRICS)}.")
+    return str(recipe.bound), tuple(name for name in METRICS if name in names)
+
+
 class Session:
     """One process working on a run folder. The record says which stages are done."""
 
     def __init__(
-        self, folder: Path, spec: AuditSpec, operator: Operator, record: dict[str, Any] | None
+        self,
+        folder: Path,
+        spec: AuditSpec,
+        operator: Operator,
+        record: dict[str, Any] | None,
+        plan: dict[str, Any] | None = None,
     ) -> None:
         self.folder = folder
         self.spec = spec
@@ -168,15 +201,15 @@ class Session:
             "sessions": [],
             "stages": {},
             "notes": [],
+            "plan": plan,
         }
 
     def run(self, model: Model, material: Material, progress: Progress) -> dict[str, Any]:
         from moeaudit.causal.folder import EffectsFolder
-        from moeaudit.stats import get_protocol
 
         self.record["sessions"].append(session())
         self.record["model"] = _model_facts(model)
-        self.record["protocol"] = dataclasses.asdict(get_protocol(self.spec.protocol))
+        self.record["protocol"] = dataclasses.asdict(self.spec.recipe)
         self._note([*material.notes, *model.anatomy.notes])
         self._save()
         layers = list(self.spec.layers)
@@ -186,12 +219,16 @@ class Session:
                 table, why = stages.expert_table(model, material, layers, progress)
                 self.record["reasons"] = why
                 write_table(self.folder / "experts.parquet", table)
-        experts, twins = stages.distinct_metrics(read_table(self.folder / "experts.parquet"))
+        experts = read_table(self.folder / "experts.parquet")
+        if self.spec.metrics:
+            experts = experts[experts["metric"].isin(self.spec.metrics)].reset_index(drop=True)
+        experts, twins = stages.distinct_metrics(experts)
         self._note(twins)
         untested = why_not_per_expert(self.operator, [model.anatomy[layer] for layer in layers])
         declared = None
         if untested is None:
-            declared = declare(experts, self.spec, self.record["model"])
+            which = dict.fromkeys(chunk.document for chunk in material.effect.chunks)
+            declared = declare(experts, self.spec, self.record["model"], which)
             freeze_in(self.record, declared)
         else:
             self._note([f"Routing metrics were not tested, because {untested}."])
@@ -209,7 +246,7 @@ class Session:
                 write_table(self.folder / "tests.parquet", untested_table(self.spec, str(untested)))
             elif todo and declared is not None:
                 tests = stages.test_table(
-                    effects, experts, self.spec, progress, self.record["reasons"]
+                    effects, experts, self.spec, progress, self._reasons(experts)
                 )
                 write_table(self.folder / "tests.parquet", marked(tests, declared))
         stages.join_tokens(self.folder)
@@ -224,6 +261,11 @@ class Session:
         self._save()
         shutil.rmtree(self.folder / stages.PARTIAL, ignore_errors=True)
         return self.record
+
+    def _reasons(self, experts: Frame) -> dict[str, str]:
+        """Why metrics are null, for those that are tested."""
+        named = set(experts["metric"])
+        return {name: why for name, why in self.record["reasons"].items() if name in named}
 
     @contextmanager
     def _stage(self, name: str, leaves: str | None) -> Iterator[bool]:

@@ -11,13 +11,19 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from moeaudit.errors import RunError
 from moeaudit.store.question import Question
 
+if TYPE_CHECKING:
+    from moeaudit.stats import Protocol
+
 ZERO = Question("zero", {"operator": "Zero"})
 TESTED = ("delta_nll", "kl")  # harm and disturbance
+SESOI, ALPHA = "0.1", 0.05
+# Fields that came later: at these values they are left out of the hash, so older runs keep theirs.
+LATER = {"sesoi": SESOI, "alpha": ALPHA, "metrics": []}
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,9 @@ class AuditSpec:
     from the first, causal effects from the second, so that no document counts for both. `tokens` is
     how many tokens of each document are read (0: all), `max_length` how many the model reads at once.
     `question` is what is done to the router's answers and what is measured, `tested` the measured
-    outcomes that the statistics are about.
+    outcomes that the statistics are about. `sesoi` is the smallest effect of interest ("0.1" in d_z,
+    "0.01nats", "50%harm"), `alpha` the error rate of a family, `metrics` which routing metrics are tested
+    (none named: all of them).
     """
 
     model: str
@@ -49,6 +57,16 @@ class AuditSpec:
     verify_engines: tuple[str, ...] = ("hooks", "nnsight")
     dtype: str = "float32"
     shard_documents: int = 8
+    sesoi: str = SESOI
+    alpha: float = ALPHA
+    metrics: tuple[str, ...] = ()
+
+    @property
+    def recipe(self) -> Protocol:
+        """The statistical protocol with what was declared here."""
+        from moeaudit.stats import get_protocol
+
+        return get_protocol(self.protocol).with_(sesoi=self.sesoi, alpha=self.alpha)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; tuples become lists."""
@@ -77,8 +95,10 @@ class AuditSpec:
 
     def canonical(self) -> str:
         """One line of JSON, the same for equal specs on every platform."""
+        values = self.to_dict()
+        values = {k: v for k, v in values.items() if k not in LATER or v != LATER[k]}
         return json.dumps(
-            self.to_dict(),
+            values,
             sort_keys=True,
             separators=(",", ":"),
             ensure_ascii=False,
@@ -101,16 +121,16 @@ class AuditSpec:
         Fields inside the question are named in full, such as `question.operator.expert`; what only
         one of the two has is None in the other.
         """
-        mine, theirs = _flat(self.to_dict()), _flat(other.to_dict())
+        mine, theirs = flat(self.to_dict()), flat(other.to_dict())
         names = dict.fromkeys([*mine, *theirs])
         found = [(name, mine.get(name), theirs.get(name)) for name in names]
         return [each for each in found if each[1] != each[2]]
 
 
-def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+def flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     """`{"a": {"b": 1}}` as `{"a.b": 1}`."""
     out: dict[str, Any] = {}
     for key, value in values.items():
-        inside = _flat(value, f"{before}{key}.") if isinstance(value, Mapping) else None
+        inside = flat(value, f"{before}{key}.") if isinstance(value, Mapping) else None
         out |= {f"{before}{key}": value} if inside is None else inside
     return out

@@ -189,7 +189,7 @@ def test_table(
 
     `effects` is a frame or `Shards`. `reasons` says why metrics are null, where they are.
     """
-    from moeaudit.stats import contrast, expert_harm
+    from moeaudit.stats import contrast, expert_harm, together
 
     tests = [(question, outcome) for outcome in spec.tested for question in (contrast, expert_harm)]
     progress.stage("statistics", len(tests), "tables")
@@ -200,13 +200,13 @@ def test_table(
                 effects,
                 experts,
                 outcome=outcome,
-                protocol=spec.protocol,
+                protocol=spec.recipe,
                 seed=spec.seed,
                 reasons=reasons,
             )
         )
         progress.advance(1)
-    return pd.concat(tables, ignore_index=True)
+    return together(tables)
 
 
 def join_tokens(folder: Path) -> None:

@@ -12,20 +12,23 @@ from .contrast.protocol import Protocol as Protocol
 from .contrast.protocol import get_protocol as get_protocol
 from .contrast.spec import Spec as Spec
 from .contrast.spec import freeze as freeze
-from .contrast.spec import mark as mark
 from .families.families import Family as Family
 from .families.families import adjust as adjust
 from .families.maxt import max_t as max_t
 from .families.maxt import sign_flip_p as sign_flip_p
 from .families.pooled import pooled as pooled
 from .families.regression import regression as regression
+from .made import together as together
+from .marking import mark as mark
 from .ranking.association import association as association
 from .ranking.ranking import expert_harm as expert_harm
+from .sizes.bounds import Bound as Bound
 from .sizes.effect_sizes import effect_size as effect_size
 from .sizes.equivalence import VERDICTS as VERDICTS
 from .sizes.equivalence import tost as tost
 
 __all__ = [
+    "Bound",
     "Defects",
     "Family",
     "Protocol",
@@ -44,5 +47,6 @@ __all__ = [
     "pooled",
     "regression",
     "sign_flip_p",
+    "together",
     "tost",
 ]

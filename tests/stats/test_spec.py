@@ -16,6 +16,12 @@ def spec():
     return freeze(["id", "odd"], [1, 2], context={"model": "abc"}, sesoi=0.2)
 
 
+@pytest.fixture
+def quick():
+    """What `contrast(**QUICK)` of the made census does."""
+    return freeze(["id", "odd"], [1, 2], documents=12, **QUICK)
+
+
 def test_a_spec_survives_the_round_trip_and_hashes_all_it_says(spec):
     again = Spec.from_json(spec.to_json())
     assert again == spec and again.hash == spec.hash and len(spec.hash) == 64
@@ -37,7 +43,8 @@ def test_a_spec_cannot_be_changed(spec):
         spec.seed = 2
 
 
-def test_declared_rows_are_confirmatory_and_others_exploratory(spec):
+def test_declared_rows_are_confirmatory_and_others_exploratory(quick):
+    spec = quick
     effects, metrics = census()
     declared = mark(contrast(effects, metrics, **QUICK), spec)
     assert set(declared.status) == {"confirmatory"}

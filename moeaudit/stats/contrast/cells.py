@@ -36,6 +36,7 @@ class Cell:
     reason: str | None = None
     position: np.ndarray | None = field(default=None, repr=False)
     null: Null | None = field(default=None, repr=False)  # over experts; None: was not asked for
+    layer_mean: float = np.nan  # of the outcome, over all of the layer's rows
     tested: bool = True  # False: no expert has a value of this metric, so it is in no family
 
     @property

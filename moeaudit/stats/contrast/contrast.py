@@ -13,6 +13,7 @@ from moeaudit.errors import InputError, one_of
 from moeaudit.seeds import generator
 
 from ..families.families import Family, check_family
+from ..made import record
 from ..sizes.effect_sizes import SIZES
 from .cells import Cell, pair
 from .checks import require_per_expert
@@ -73,7 +74,8 @@ def contrast(
         Why a metric has no values, by its name. A metric that no expert has a value of (or that only
         this names) has a row per layer with null numbers and this reason, and is in no family.
     settings
-        Changes to the protocol, such as `sesoi=0.05`, `n_boot=10_000`, `interval="bca"`.
+        Changes to the protocol, such as `sesoi=0.05` (in d_z; "0.01nats" and "50%harm" give it in
+        nats and as a share of the layer's mean outcome), `n_boot=10_000`, `interval="bca"`.
 
     Returns
     -------
@@ -82,7 +84,8 @@ def contrast(
     numbers have a `reason`. `p` is the protocol's test of a cell, `p_bonferroni` ... `p_by` correct
     it over the family, `p_maxt` is step-down max-T, `p_rank_flip` and `p_rank_maxt` are the same on
     signed ranks (Wilcoxon's test with documents as clusters), `p_tost` tests |d_z| < sesoi, `p_equivalence`
-    is its correction; `mde` is the effect found with the protocol's power, `n_to_decide` the tokens
+    is its correction; `sesoi_nats` is the bound times the cell's own deviation, in the outcome's
+    unit; `mde` is the effect found with the protocol's power, `n_to_decide` the tokens
     at which the cell would be decided; `d_z_oracle` is the d_z of heldout_causal in that layer, about
     the most that one number per expert can reach, and `of_oracle` is the share of it (null where the
     oracle is about zero; `no_oracle` says so).
@@ -105,8 +108,9 @@ def contrast(
         effects, metrics, recipe, outcome=outcome, controls=controls, layers=layers, seed=seed,
         reasons=reasons,
     )  # fmt: skip
+    recipe.bound.check((outcome,))
+    tested = [n for n in asked.names if n not in asked.absent]
     if family is not None:
-        tested = [n for n in asked.names if n not in asked.absent]
         check_family(family, [(n, y) for n in tested for y in asked.layers])
         recipe = recipe.with_(alpha=family.alpha)
     weights = weights_for(asked.n_documents, recipe, seed)
@@ -124,7 +128,11 @@ def contrast(
         "protocol": recipe.name,
         "defects": list(recipe.defects.on),
         "crossfitted": recipe.n_folds if callable(metrics) else 0,
-    }
+        **record(
+            QUESTION, outcome, recipe, metrics=tested, layers=asked.layers, controls=asked.controls,
+            seed=seed, documents=asked.census.documents, scores=metrics,
+        ),
+    }  # fmt: skip
     return result
 
 
@@ -185,6 +193,7 @@ class Asked:
         draw_seed = self.seed if self.recipe.seed is None else self.recipe.seed
         for layer in self.layers:
             slots = self.census.slots(layer)
+            mean = float(slots.value[slots.present].mean())
             _overlap(slots, self.scores.described(layer))
             tested = [n for n in self.names if n not in self.absent]
             null = nulls_of(
@@ -193,13 +202,14 @@ class Asked:
             )  # fmt: skip
             for name in self.names:
                 cell = pair(slots, self.scores.of(slots, name), name, "metric")
+                cell = replace(cell, layer_mean=mean)
                 if name in self.absent:
                     cell = replace(cell, reason=self.absent[name], tested=False)
                 cell = replace(cell, null=null.get(name))
                 yield _sampled(cell, slots, self.recipe, draw_seed, name)
             for name in self.controls:
                 cell = control_cell(slots, name, seed=self.seed, n_folds=self.recipe.n_folds)
-                cell = replace(cell, null=null[name])
+                cell = replace(cell, null=null[name], layer_mean=mean)
                 yield _sampled(cell, slots, self.recipe, draw_seed, name)
 
 
@@ -270,6 +280,7 @@ def _sampled(cell: Cell, slots: Slots, recipe: Protocol, seed: int, name: str) -
         n_partial=cell.n_partial,
         reason=cell.reason,
         null=cell.null,
+        layer_mean=cell.layer_mean,
         tested=cell.tested,
     )
 

@@ -9,8 +9,9 @@ import numpy as np
 from moeaudit.errors import InputError, one_of
 
 from ..families.maxt import STATISTICS
+from ..sizes.bounds import Bound
 from ..sizes.effect_sizes import INTERVALS
-from .checks import fraction, positive
+from .checks import fraction
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Defects:
 class Protocol:
     """A recipe for `contrast`. Sizes are in units of d_z.
 
+    `sesoi` is a number in d_z, or text: "0.01nats", or "50%harm" of the layer's mean outcome.
     `statistic` is what the sign-flips compare (`maxt.STATISTICS`). `test` gives the p that families
     correct ("sign_flip", "cluster_t", "paired_t", "paired_t_and_wilcoxon": the larger of the two);
     `decision` the corrected p that verdicts use ("maxt" or a correction of `families.METHODS`);
@@ -67,7 +69,7 @@ class Protocol:
     statistic: str = "skew_adjusted"
     equivalence: str | None = "holm"
     alpha: float | int = 0.05
-    sesoi: float | int = 0.1
+    sesoi: float | int | str = 0.1
     power: float | int = 0.8
     interval: str = "adjusted"
     level: float | int = 0.95
@@ -83,7 +85,7 @@ class Protocol:
     defects: Defects = field(default_factory=Defects)
 
     def __post_init__(self) -> None:
-        positive(self.sesoi, "SESOI")
+        object.__setattr__(self, "sesoi", Bound.parse(self.sesoi).plain)
         for name in ("alpha", "power", "level"):
             fraction(getattr(self, name), name)
         for name, least in LEAST.items():
@@ -96,6 +98,21 @@ class Protocol:
         one_of(self.interval, INTERVALS, "interval")
         if self.equivalence is not None:
             one_of(self.equivalence, DECISIONS[1:], "equivalence correction")
+
+    @property
+    def bound(self) -> Bound:
+        """The smallest effect of interest, with its unit."""
+        return Bound.parse(self.sesoi)
+
+    @property
+    def d_z_bound(self) -> float:
+        """The bound in d_z. Raises InputError if it was declared in another unit."""
+        if self.bound.unit != "d_z":
+            raise InputError(
+                f"The smallest effect of interest is {self.sesoi}, which is another d_z in every layer, and "
+                "this table averages over layers. Give it a bound in d_z, such as sesoi=0.1."
+            )
+        return self.bound.value
 
     def with_(self, **changes: object) -> Protocol:
         """A copy with some settings changed; unknown names are refused."""

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from ..families.experts import Null
 from ..least import FEW_DOCUMENTS, FEW_FOR_POWER, FEW_TOKENS
 from ..sizes.effect_sizes import Pairs, interval_of
-from ..sizes.moments import COUNT, Moments
+from ..sizes.moments import COUNT, Moments, weighted
 from ..sizes.paired import cluster_t, design_effect, paired_t, signed_rank_sums, wilcoxon
 from .cells import Cell
 from .protocol import Protocol
@@ -79,6 +79,8 @@ def _row(
     for size in sizes:
         row |= _size(size, pairs, protocol, weights, estimable=reason is None)
     row["d_z_se"] = pairs.se("d_z") if reason is None else np.nan
+    sd = float(np.sqrt(weighted(m).var_difference[0])) if m.n > 1 else np.nan
+    row["sesoi"], row["sesoi_nats"] = protocol.bound.sizes(sd, cell.layer_mean)
     limits = [row[f"{size}_{side}"] for size in sizes for side in ("low", "high")]
     if reason is None and not np.isfinite([row["d_z_se"], *limits]).all():
         reason = "too few documents or tokens: leaving one document out leaves no spread"

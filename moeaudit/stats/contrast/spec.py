@@ -1,31 +1,35 @@
-"""The analysis declared before the effects are seen: frozen, hashed, and used to mark tables."""
+"""The analysis declared before the effects are seen: frozen, hashed, read back."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from moeaudit.errors import InputError, one_of
 
 from ..declared import Declared
 from ..families.families import Family
+from ..made import documents_sha256, metrics_sha256
 from .checks import OUTCOMES
 from .controls import CONTROLS, check_controls
 from .protocol import PROTOCOLS, Defects, Protocol, get_protocol
 
-CONFIRMATORY, EXPLORATORY = "confirmatory", "exploratory"
+SESOI_OF_RANKS = 0.3  # rank correlations have a bound of their own
 
 
 @dataclass(frozen=True)
 class Spec(Declared):
     """What will be asked, and how it will be answered.
 
-    `context` holds what else should not change unseen: model and corpus hashes, seeds of other
-    stages. Every field enters the hash.
+    `documents` is how many documents the effects are measured on (None: not declared, and then no
+    table is confirmatory, since more could be added until the answer pleases). `data` holds hashes of
+    "documents" (which ones) and of "metrics" (their values), where these were known. `sesoi_of_ranks` is
+    the bound of `expert_harm`. `context` holds what else should not change unseen: model and corpus
+    hashes, seeds of other stages. Every field enters the hash.
     """
 
     metrics: tuple[str, ...]
@@ -36,6 +40,9 @@ class Spec(Declared):
     protocol: Protocol = PROTOCOLS["moeaudit"]
     seed: int = 0
     context: tuple[tuple[str, str], ...] = ()
+    documents: int | None = None
+    data: tuple[tuple[str, str], ...] = ()
+    sesoi_of_ranks: float = SESOI_OF_RANKS
 
     def __post_init__(self) -> None:
         check_controls(self.controls)
@@ -45,6 +52,9 @@ class Spec(Declared):
                 raise InputError(f"A spec needs {name}, each once; it was given {values!r}.")
         for outcome in self.outcomes:
             one_of(outcome, OUTCOMES, "outcome")
+        self.protocol.bound.check(self.outcomes)
+        if self.documents is not None and self.documents < 1:
+            raise InputError(f"documents is {self.documents}; a spec declares how many, from 1 on.")
 
     @property
     def family(self) -> Family:
@@ -66,7 +76,8 @@ class Spec(Declared):
             if protocol["metrics"] is not None:
                 protocol["metrics"] = tuple(protocol["metrics"])
             data["protocol"] = Protocol(**protocol)
-            data["context"] = tuple((str(a), str(b)) for a, b in data["context"])
+            for name in ("context", "data"):
+                data[name] = tuple((str(a), str(b)) for a, b in data.get(name, ()))
             for name in ("metrics", "layers", "outcomes", "questions", "controls"):
                 data[name] = tuple(data[name])
             return Spec(**data)
@@ -78,44 +89,52 @@ class Spec(Declared):
 
 
 def freeze(
-    metrics: list[str],
+    metrics: list[str] | pd.DataFrame,
     layers: list[int],
     *,
+    documents: int | Iterable[Any] | None = None,
     outcomes: tuple[str, ...] = ("delta_nll",),
     questions: tuple[str, ...] = ("within-token contrast",),
     controls: tuple[str, ...] = tuple(CONTROLS),
     protocol: str | Protocol = "moeaudit",
     seed: int = 0,
-    context: dict[str, Any] | None = None,
+    sesoi_of_ranks: float = SESOI_OF_RANKS,
+    context: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Spec:
-    """A spec from plain values; `settings` change the protocol. Call before effects are computed."""
+    """A spec from plain values; `settings` change the protocol. Call before effects are computed.
+
+    Parameters
+    ----------
+    metrics
+        Their names; or the metrics table itself, whose values are then frozen by their hash too.
+    documents
+        How many documents the effects will be of, or the documents themselves (their numbers, as in
+        the effects' column `document`). Without it no table will be confirmatory.
+    context
+        What else should not change: `mark` needs the same pairs.
+    """
     recipe = get_protocol(protocol).with_(**settings)
     pairs = tuple(sorted((str(k), str(v)) for k, v in (context or {}).items()))
-    metric_names = tuple(str(m) for m in metrics)
-    indices = tuple(int(y) for y in layers)
-    return Spec(metric_names, indices, outcomes, questions, controls, recipe, seed, pairs)
-
-
-def mark(table: pd.DataFrame, spec: Spec) -> pd.DataFrame:
-    """The table with a column `status`: confirmatory where the spec declared the row, else exploratory.
-
-    A row is declared if its question, outcome, metric (or control) and layer all are; a row
-    without a layer (pooled) needs the first three. A family larger or smaller than the declared one
-    makes all of a table's metric rows exploratory, since their corrections answer another question.
-    """
-    for column in ("question", "outcome", "metric"):
-        if column not in table:
-            raise InputError(f"A table to be marked needs the column {column}.")
-    known = (
-        table["question"].isin(spec.questions)
-        & table["outcome"].isin(spec.outcomes)
-        & table["metric"].isin([*spec.metrics, *spec.controls])
+    data: dict[str, str] = {}
+    if isinstance(metrics, pd.DataFrame):
+        data["metrics"] = metrics_sha256(metrics)
+        names = metrics.loc[metrics["value"].notna(), "metric"].astype(str)
+        metrics = list(dict.fromkeys(names))
+    n = documents
+    if not (n is None or isinstance(n, int)):
+        which = list(dict.fromkeys(map(str, n)))
+        data["documents"], n = documents_sha256(which), len(which)
+    return Spec(
+        tuple(str(m) for m in metrics),
+        tuple(int(y) for y in layers),
+        tuple(outcomes),
+        tuple(questions),
+        tuple(controls),
+        recipe,
+        seed,
+        pairs,
+        n,
+        tuple(sorted(data.items())),
+        float(sesoi_of_ranks),
     )
-    if "layer" in table and bool(table["layer"].notna().any()):
-        known &= table["layer"].isin(spec.layers)
-        if "family_size" in table:
-            role = table.get("role", pd.Series("metric", index=table.index))
-            known &= (role != "metric") | (table["family_size"] == len(spec.family))
-    known = known.fillna(False).astype(bool)
-    return table.assign(status=np.where(known.to_numpy(), CONFIRMATORY, EXPLORATORY))

@@ -70,6 +70,7 @@ def table_of(cells: list[Reduced], protocol: Protocol, *, seed: int = 0) -> pd.D
     absent = [i for i, cell in enumerate(cells) if not cell.tested]
     for name in ("verdict", "verdict_these_experts"):
         table.loc[absent, name] = equivalence.NOT_ESTIMABLE
+    table.loc[absent, ["sesoi", "sesoi_nats"]] = np.nan  # in no family, so held against nothing
     if protocol.equivalence is None:  # the protocol makes no such claims
         table = table.drop(columns="p_equivalence")
     return finish(table)
@@ -105,12 +106,13 @@ def _correct(
     for name, values in (("p_rank_flip", ranked.p_flip), ("p_rank_maxt", ranked.p_maxt)):
         columns[name] = np.where(usable & np.isnan(values), 1.0, values)
     columns["family_size"] = len(members)
-    columns["sesoi"] = protocol.sesoi
     columns |= _absence(part, cells, usable, protocol, flipped)
     decision = columns[f"p_{protocol.decision}"]
     limits = [part[c].to_numpy(float) for c in ("d_z", "d_z_low", "d_z_high")]
     columns |= over_experts([c.null for c in cells])
-    columns |= claims(decision, columns, limits[0], limits[1], limits[2], protocol)
+    columns |= claims(
+        decision, columns, limits[0], limits[1], limits[2], protocol, part["sesoi"].to_numpy(float)
+    )
     for name, values in columns.items():
         table.loc[members, name] = values
 
@@ -136,18 +138,22 @@ def claims(
     low: np.ndarray,
     high: np.ndarray,
     protocol: Protocol,
+    sesoi: np.ndarray,  # in d_z, of each row
 ) -> dict[str, list[Any]]:
     """Verdicts by documents and experts, by documents alone, and what each row supports."""
-    bound = protocol.sesoi if protocol.equivalence else None
+    bounds = [float(x) if protocol.equivalence and x > 0 else None for x in sesoi]
     sizes = list(zip(decision, columns["p_equivalence"], estimate, low, high))
     family = columns["p_experts_maxt"]
     if not protocol.experts:
         family = np.full(len(decision), np.nan)
     graded = [
         equivalence.graded(*x, p_experts=p, bound=bound, alpha=protocol.alpha)
-        for x, p in zip(sizes, family)
+        for x, p, bound in zip(sizes, family, bounds)
     ]
-    alone = [equivalence.graded(*x, bound=bound, alpha=protocol.alpha)[0] for x in sizes]
+    alone = [
+        equivalence.graded(*x, bound=bound, alpha=protocol.alpha)[0]
+        for x, bound in zip(sizes, bounds)
+    ]
     return {
         "verdict": [verdict for verdict, _ in graded],
         "verdict_these_experts": alone,
@@ -182,7 +188,10 @@ def _absence(
         if not ok or not se > 0:
             continue
         estimate, dof = float(part["d_z"].iloc[i]), float(m.n_documents - 1)
-        out["p_tost"][i] = adjusted_tost(estimate, jackknife(m, "d_z"), protocol.sesoi)
+        sesoi = float(part["sesoi"].iloc[i])
+        if not sesoi > 0:  # a share of nothing: no bound, so no claim of equivalence
+            continue
+        out["p_tost"][i] = adjusted_tost(estimate, jackknife(m, "d_z"), sesoi)
         # At no effect d_z varies as the mean does, and only that spread belongs in a plan.
         by_token = protocol.test.startswith("paired")
         null_se = np.sqrt((1.0 if by_token else float(part["design_effect"].iloc[i])) / m.n)
@@ -192,13 +201,13 @@ def _absence(
         needed = power.documents_to_decide(
             null_se,
             m.n_documents,
-            protocol.sesoi,
+            sesoi,
             level,
             protocol.alpha / len(part),
             protocol.power,
         )
         out["alpha_cell"][i] = level
-        out["power_at_sesoi"][i] = power.power_t(protocol.sesoi, null_se, null_dof, level)
+        out["power_at_sesoi"][i] = power.power_t(sesoi, null_se, null_dof, level)
         out["mde"][i] = power.minimum_detectable(null_se, null_dof, level, protocol.power)
         out["n_documents_to_decide"][i] = needed
         out["n_to_decide"][i] = np.ceil(needed * m.n / m.n_documents)

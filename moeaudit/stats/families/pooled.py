@@ -14,11 +14,12 @@ import numpy as np
 import pandas as pd
 
 from ..contrast.cells import Cell
-from ..contrast.contrast import contrast_cells
+from ..contrast.contrast import asked_of
 from ..contrast.controls import CONTROLS
 from ..contrast.protocol import Protocol, get_protocol
 from ..contrast.row import caution
 from ..contrast.table import claims, finish, over_experts
+from ..made import record
 from ..sizes import equivalence, power
 from ..sizes.bootstrap import bca_limits, document_weights, leave_one_out, percentile_limits
 from ..sizes.effect_sizes import Pairs
@@ -58,12 +59,20 @@ def pooled(
     `n_layers` counts the layers that could be used, `n_layers_dropped` those that could not.
     """
     recipe = get_protocol(protocol).with_(**settings)
-    cells, n_documents = contrast_cells(
-        effects, metrics, recipe, outcome=outcome, controls=controls, layers=layers, seed=seed
-    )
-    table = pool_cells(cells, n_documents, recipe, seed=seed)
+    assert recipe.d_z_bound > 0  # refused before anything is computed
+    asked = asked_of(
+        effects, metrics, recipe, outcome=outcome, controls=controls, layers=layers, seed=seed,
+        reasons=None,
+    )  # fmt: skip
+    cells = sorted(asked.cells(), key=asked.place)
+    table = pool_cells(cells, asked.n_documents, recipe, seed=seed)
     table.insert(0, "outcome", outcome)
     table.insert(0, "question", QUESTION)
+    tested = [n for n in asked.names if n not in asked.absent]
+    table.attrs = record(
+        QUESTION, outcome, recipe, metrics=tested, layers=asked.layers, controls=asked.controls,
+        seed=seed, documents=asked.census.documents, scores=metrics,
+    )  # fmt: skip
     return table
 
 
@@ -152,7 +161,7 @@ def _row(
         why = "all documents have the same difference, so no spread"
         return row | {"reason": f"not poolable: {why}"}, np.zeros(n_documents)
     row["d_z_low"], row["d_z_high"] = _limits(layers, estimate, left, n_documents, recipe, seed)
-    row["p_tost"] = adjusted_tost(estimate, left, recipe.sesoi)
+    row["p_tost"] = adjusted_tost(estimate, left, recipe.d_z_bound)
     row["caution"] = caution(np.sum([p.moments.sums[:, COUNT] for p in layers], axis=0))
     return row | {"d_z_se": se, "null_se": null_se}, by_document
 
@@ -197,14 +206,14 @@ def _correct(
     columns: dict[str, Any] = {"p": flipped.p_flip}
     columns |= {f"p_{m}": families.adjust(flipped.p_flip, m) for m in families.METHODS}
     columns["p_maxt"] = flipped.p_maxt
-    columns |= {"family_size": len(members), "sesoi": recipe.sesoi}
+    columns |= {"family_size": len(members), "sesoi": recipe.d_z_bound}
     plan = {name: np.full(len(members), np.nan) for name in PLAN}
     level = recipe.alpha / len(members)
     for i, (null_se, d, n) in enumerate(zip(part["null_se"], part["n_documents"], part["n"])):
         if not null_se > 0:
             continue
-        needed = power.documents_to_decide(null_se, d, recipe.sesoi, level, level, recipe.power)
-        plan["power_at_sesoi"][i] = power.power_t(recipe.sesoi, null_se, float(d - 1), level)
+        needed = power.documents_to_decide(null_se, d, recipe.d_z_bound, level, level, recipe.power)
+        plan["power_at_sesoi"][i] = power.power_t(recipe.d_z_bound, null_se, float(d - 1), level)
         plan["mde"][i] = power.minimum_detectable(null_se, float(d - 1), level, recipe.power)
         plan["n_documents_to_decide"][i] = needed
         plan["n_to_decide"][i] = np.ceil(needed * n / d)
@@ -214,6 +223,9 @@ def _correct(
     limits = [part[c].to_numpy(float) for c in ("d_z", "d_z_low", "d_z_high")]
     columns |= over_experts(list(shuffled))
     decision = columns[f"p_{recipe.decision}"]
-    columns |= claims(decision, columns, limits[0], limits[1], limits[2], recipe)
+    columns |= claims(
+        decision, columns, limits[0], limits[1], limits[2], recipe,
+        np.full(len(members), recipe.d_z_bound),
+    )  # fmt: skip
     for name, values in columns.items():
         table.loc[members, name] = values

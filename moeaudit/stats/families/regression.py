@@ -27,12 +27,14 @@ from ..contrast.controls import (
 from ..contrast.protocol import Protocol, choose_metrics, get_protocol
 from ..contrast.slots import Census, Slots
 from ..contrast.table import finish
+from ..made import record
 from ..sizes import power
 from . import families
 from .experts import Shuffles, joint_p, none
 from .slopes import slope_null
 
 NOT_A_NUMBER = "not one number of each expert"
+QUESTION = "regression over all layers"
 MODELS = {
     "cluster": "ordinary least squares with layer effects, CR1 standard errors by document",
     "within_token": "the same with a mean for every token and layer taken off: experts of one "
@@ -106,7 +108,7 @@ def regression(
                 p if role == "metric" else result.loc[mine, "p_experts"].to_numpy(float)
             )
     result.insert(0, "outcome", outcome)
-    result.insert(0, "question", "regression over all layers")
+    result.insert(0, "question", QUESTION)
     for model in models:
         members = np.flatnonzero((result["model"] == model) & (result["role"] == "metric"))
         alone = np.flatnonzero((result["model"] == model) & (result["role"] == "control"))
@@ -124,7 +126,12 @@ def regression(
             np.where(result["role"] == "metric", len(names), 1),
         )
     ]
-    return finish(result)
+    result = finish(result)
+    result.attrs = record(
+        QUESTION, outcome, recipe, metrics=names, layers=census.layers, controls=controls, seed=seed,
+        documents=census.documents, scores=metrics, models=list(models), max_tokens=max_tokens,
+    )  # fmt: skip
+    return result
 
 
 def _values(

@@ -58,6 +58,7 @@ class HarmSums:
         for rows in reader:
             self._blocks.setdefault(rows.layer, []).append(_Block.of(rows))
         self.layers, self.n_documents = reader.chosen(), len(reader.names)
+        self.documents = reader.documents
         self._codes = reader.codes
 
     def harm(self, layer: int, per: str, of: str = "value") -> Harm:

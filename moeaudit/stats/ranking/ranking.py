@@ -20,11 +20,12 @@ from ..contrast.contrast import absent_metrics
 from ..contrast.controls import CONTROLS, check_controls
 from ..contrast.protocol import Protocol, get_protocol
 from ..least import DOCUMENTS_FOR_HARM
+from ..made import record
 from ..sizes.bootstrap import document_weights
 from .attenuation import Attenuation, of_half
 from .correlation import kendall_limits, kendall_rows, spearman_limits, spearman_rows
 from .harm import Harm, HarmSums, reliability
-from .table import ranking_table
+from .table import QUESTION, ranking_table
 
 MIN_EXPERTS = 4
 LEAST_REPLICATES = 20
@@ -118,7 +119,12 @@ def expert_harm(
                 row["reason"] = absent[name]
             rows.append(row)
             null.append(draws)
-    return ranking_table(rows, null, outcome, per, sesoi, recipe, [*names, *controls], absent)
+    table = ranking_table(rows, null, outcome, per, sesoi, recipe, [*names, *controls], absent)
+    table.attrs = record(
+        QUESTION, outcome, recipe, metrics=[n for n in names if n not in absent], layers=sums.layers,
+        controls=controls, seed=seed, documents=sums.documents, scores=metrics, sesoi=float(sesoi), per=per,
+    )  # fmt: skip
+    return table
 
 
 def _questions(

@@ -11,9 +11,11 @@ import math
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy import optimize, stats
 
 from ..contrast.checks import fraction, positive
+from .bounds import Bound
 
 
 def power_t(effect: float | int, se: float, dof: float, alpha: float | int) -> float:
@@ -86,3 +88,27 @@ def documents_to_decide(
         middle = (low + high) // 2
         low, high = (low, middle) if decides(middle) else (middle, high)
     return high
+
+
+def documents_for(
+    cells: pd.DataFrame, bound: Bound, mean: float, alpha: float, power: float | int = 0.8
+) -> pd.DataFrame:
+    """Documents that decide each of a pilot's cells: metric, sesoi (d_z), sesoi_nats, documents.
+
+    `cells` are rows of `contrast` from one layer, `mean` that layer's mean outcome (for a bound that is
+    a share of it). The deviation of a token is sesoi_nats / sesoi, the standard error at no effect
+    that of a mean with the cell's design effect, and the level of a cell alpha over the family's size.
+    """
+    fraction(alpha, "alpha")
+    rows = []
+    names = ("sesoi_nats", "sesoi", "n", "design_effect", "n_documents")
+    for cell in cells.to_dict("records"):
+        nats, d_z, n, design, documents = (float(cell[name]) for name in names)
+        size, of_nats = bound.sizes(nats / d_z, mean)
+        if not (size > 0 and design > 0):
+            continue
+        level = alpha / int(cell["family_size"])
+        se = math.sqrt(design / n)
+        needed = documents_to_decide(se, int(documents), size, level, level, power)
+        rows.append((cell["metric"], size, of_nats, needed))
+    return pd.DataFrame(rows, columns=["metric", "sesoi", "sesoi_nats", "documents"])

@@ -1,0 +1,108 @@
+"""What is asked of an audit, as options that `audit` and `plan` share, and their reading."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from moeaudit.runs.operators import WORDS
+
+from .options import parse_layers
+
+if TYPE_CHECKING:
+    from typer import Context
+else:  # what typer hands over is click's own class, above its own
+    Context = typer.Context.__mro__[1]
+
+Operator = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME[:ARGUMENT]",
+        help="What is done to the router's answer: "
+        + ", ".join(word.usage for word in WORDS.values())
+        + ".",
+    ),
+]
+Outcome = Annotated[
+    str,
+    typer.Option(
+        help="Outcomes that are tested, separated by commas: delta_nll, abs_delta_nll, kl, flip, "
+        "delta_entropy, delta_confidence, delta_brier."
+    ),
+]
+Frozen = Annotated[
+    bool, typer.Option("--frozen-routing", help="Later layers keep the intact model's routing.")
+]
+Text = Annotated[
+    Path | None,
+    typer.Option(help="A folder of text files (sub-folder = domain) or a .jsonl file."),
+]
+Layers = Annotated[
+    str | None, typer.Option(help="Decoder layers, such as 0,3-5.  [default: all MoE layers]")
+]
+Documents = Annotated[
+    int | None, typer.Option(help="Documents to measure effects on.  [default: 160]")
+]
+Tokens = Annotated[
+    int, typer.Option(help="Tokens read of each document, from its beginning; 0 for all.")
+]
+MaxLength = Annotated[
+    int | None, typer.Option(help="Tokens the model reads at once; longer documents are cut.")
+]
+Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
+Sesoi = Annotated[
+    str,
+    typer.Option(
+        help="Smallest effect of interest within a token: 0.1 (in d_z), 0.01nats, or 50%harm (a share of "
+        "the layer's mean)."
+    ),
+]
+Alpha = Annotated[float, typer.Option(help="Error rate of a family of tests.")]
+Metrics = Annotated[
+    str | None,
+    typer.Option(help="Routing metrics to test, separated by commas.  [default: all]"),
+]
+VerifyRows = Annotated[int, typer.Option(help="Rows that each independent engine recomputes.")]
+
+NAMES = (
+    *(
+        "operator",
+        "outcome",
+        "frozen_routing",
+        "text",
+        "layers",
+        "documents",
+        "tokens",
+        "max_length",
+    ),
+    *("seed", "sesoi", "alpha", "metrics", "verify_rows", "dtype"),
+)
+
+
+def asked_of(context: Context, before: Mapping[str, Any]) -> dict[str, Any]:
+    """The options by name, as they were typed; those not given are taken from `before`, if there."""
+    out: dict[str, Any] = {}
+    for name in NAMES:
+        value = context.params[name]
+        source = context.get_parameter_source(name)
+        given = source is not None and source.name != "DEFAULT"
+        if not given and name in before:
+            value = before[name]
+        out[name] = str(value) if isinstance(value, Path) else value
+    return out
+
+
+def options_of(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The options as `moeaudit.audit` takes them. Raises InputError for layers that cannot be read."""
+    out = {name: asked[name] for name in NAMES if name not in ("text", "dtype")}
+    out["layers"] = parse_layers(asked["layers"])
+    out["outcome"] = _listed(asked["outcome"])
+    out["metrics"] = None if asked["metrics"] is None else _listed(asked["metrics"])
+    return out
+
+
+def _listed(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]

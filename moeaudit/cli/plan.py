@@ -1,0 +1,208 @@
+"""`moeaudit plan` and `moeaudit check`: an audit settled before it is run, and held against after."""
+
+# ruff: noqa: ARG001 -- the options are read together, from the context
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from moeaudit.errors import InputError
+
+from .asked import (
+    Alpha,
+    Context,
+    Documents,
+    Frozen,
+    Layers,
+    MaxLength,
+    Metrics,
+    Operator,
+    Outcome,
+    Seed,
+    Sesoi,
+    Text,
+    Tokens,
+    VerifyRows,
+    asked_of,
+    options_of,
+)
+from .options import Device, Dtype, Experts
+
+
+def plan(
+    context: Context,
+    model: Annotated[
+        str | None,
+        typer.Argument(help="The model that will be audited; an amendment keeps its own."),
+    ] = None,
+    freeze: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the plan to this new file.")
+    ] = None,
+    amend: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The plan that changes: the options given replace those in it."
+        ),
+    ] = None,
+    why: Annotated[str | None, typer.Option(help="Why the plan is amended.")] = None,
+    pilot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="How many documents a run like this one needs for --sesoi and --power.",
+        ),
+    ] = None,
+    power: Annotated[float, typer.Option(help="Power of --pilot's plan.")] = 0.8,
+    operator: Operator = "zero",
+    outcome: Outcome = "delta_nll,kl",
+    frozen_routing: Frozen = False,
+    text: Text = None,
+    layers: Layers = None,
+    documents: Documents = None,
+    tokens: Tokens = 128,
+    max_length: MaxLength = None,
+    seed: Seed = 0,
+    sesoi: Sesoi = "0.1",
+    alpha: Alpha = 0.05,
+    metrics: Metrics = None,
+    verify_rows: VerifyRows = 8,
+    device: Device = None,
+    dtype: Dtype = None,
+    experts: Experts = None,
+) -> None:
+    """Settle an audit before it is run (--freeze), change a frozen plan in the open (--amend), or find
+    how many documents it needs from a pilot (--pilot)."""
+    if pilot is not None:
+        if given := [
+            n for n, v in (("MODEL", model), ("--freeze", freeze), ("--amend", amend)) if v
+        ]:
+            raise InputError(f"--pilot plans from a run and takes no {' and no '.join(given)}.")
+        _needed(context, pilot, power)
+        return
+    if freeze is None:
+        raise InputError(
+            "A plan needs --freeze FILE, the new file to write (or --pilot RUN, to find how many documents "
+            "to plan for)."
+        )
+    _freeze(context, model, freeze, amend, why, device, experts)
+
+
+def _freeze(
+    context: Context,
+    model: str | None,
+    freeze: Path,
+    amend: Path | None,
+    why: str | None,
+    device: str | None,
+    experts: str | None,
+) -> None:
+    from moeaudit.front import plan as settle
+    from moeaudit.runs.plans import Plan
+
+    from .console import console, say
+
+    before = None if amend is None else Plan.read(amend)
+    if before is None and why is not None:
+        raise InputError("--why gives the reason of an amendment; name the plan with --amend FILE.")
+    told: dict[str, Any] = {} if before is None else before.record["asked"]
+    if before is not None and not told:
+        raise InputError(
+            f"{amend} was frozen from Python and does not hold the options of a command line; amend it "
+            "there, with moeaudit.plan(..., amend=...)."
+        )
+    name = model or told.get("model")
+    if name is None:
+        raise InputError("A plan needs the MODEL that will be audited.")
+    asked = asked_of(context, told)
+    settled = settle(
+        name,
+        asked["text"],
+        path=freeze,
+        amend=before,
+        why=why,
+        asked={"model": name, **asked},
+        device=device,
+        dtype=asked["dtype"],
+        experts_implementation=experts,
+        **options_of(asked),
+    )
+    spec, screen = settled.spec, console()
+    code = settled.record["code"]
+    commit = code["commit"] or code["reason"]
+    say(screen, f"Frozen: {freeze}")
+    say(screen, f"SHA-256 {settled.sha256}, {settled.record['frozen']}, code {commit}")
+    if code["dirty"]:
+        say(screen, "Note: the checkout has changes that are not committed.")
+    say(
+        screen,
+        f"{spec.model}: effects on {spec.effect_documents} documents, metrics from {spec.metric_documents} others; "
+        f"layers "
+        f"{', '.join(map(str, spec.layers))}; {', '.join(spec.tested)} by {len(settled.record['metrics'])} "
+        f"metrics; smallest effect of interest {spec.sesoi}, alpha {spec.alpha}, seed {spec.seed}.",
+    )
+    for change in (settled.record["amends"] or {}).get("changes", []):
+        say(screen, f"Amended: {change['field']} was {change['was']!r}, is {change['is']!r}")
+    say(screen, f"Run it: moeaudit audit {name} --plan {freeze}")
+
+
+def _needed(context: Context, pilot: Path, power: float) -> None:
+    from moeaudit.runs.plans import documents_needed
+    from moeaudit.runs.plans.pilot import SCOPE
+    from moeaudit.stats.least import FEW_DOCUMENTS
+    from moeaudit.stats.sizes.bounds import IN_NATS
+
+    from .console import console, say
+
+    def given(name: str) -> Any:
+        source = context.get_parameter_source(name)
+        return context.params[name] if source is not None and source.name != "DEFAULT" else None
+
+    table = documents_needed(pilot, sesoi=given("sesoi"), alpha=given("alpha"), power=power)
+    screen = console()
+    for row in table.to_dict("records"):
+        unit = "nats" if row["outcome"] in IN_NATS else "in the outcome's unit"
+        say(
+            screen,
+            f"{row['outcome']}, layer {row['layer']}: {row['documents']:,} documents (median metric "
+            f"{row['documents_median']:,}) for {row['sesoi']:.3g} in d_z, {row['sesoi_nats']:.3g} {unit}",
+        )
+    for outcome, rows in table.groupby("outcome", sort=False):
+        say(
+            screen,
+            f"All layers of {outcome}, power {power:g}: {max(rows['documents']):,} documents.",
+        )
+    if min(table["documents"].to_numpy()) < FEW_DOCUMENTS:
+        say(
+            screen,
+            f"With fewer than {FEW_DOCUMENTS} documents a table carries a caution: plan for more.",
+        )
+    say(screen, SCOPE)
+
+
+def check(
+    run: Annotated[Path, typer.Argument(help="A run folder that `moeaudit audit` finished.")],
+    file: Annotated[Path, typer.Argument(help="The frozen plan.")],
+) -> None:
+    """Say what of a finished RUN equals the plan in FILE; exit status 1 where something does not."""
+    from moeaudit.runs.plans import check_plan
+
+    from .console import console, say
+
+    table = check_plan(run, file)
+    screen = console()
+    for row in table.to_dict("records"):
+        if row["equal"]:
+            say(screen, f"equal    {row['field']}")
+        elif row["note"]:
+            say(
+                screen,
+                f"note     {row['field']}: planned {row['planned']}, found {row['found']} ({row['note']})",
+            )
+        else:
+            say(screen, f"DIFFERS  {row['field']}: planned {row['planned']}, found {row['found']}")
+    if not table.attrs["kept"]:
+        say(screen, f"The run in {run} is not the audit that was planned in {file}.", style="bold")
+        raise typer.Exit(1)
+    say(screen, f"The run in {run} is the audit that was planned in {file}.", style="bold")
