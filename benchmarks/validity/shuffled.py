@@ -34,12 +34,13 @@ FLIPS = 999
 def noise(
     run: Path, outcome: str, audits: int, by_documents: int, seed: int = 0
 ) -> dict[str, float]:
-    """Shares of audits with any claim: by documents, by experts, and verdicts by both over a grid of
-    bounds (effects present but below the bound left out). Audit i has the metrics as shuffle i deals them, and the other shuffles for its null."""
+    """Shares of audits with any claim: by experts, by documents, and verdicts over a grid of bounds
+    (effects present but below the bound left out). Audit i has the metrics as shuffle i deals them, and
+    other shuffles for its null; the first `by_documents` are tested over documents as well."""
     effects = pd.concat([pd.read_parquet(f) for f in sorted((run / "effects").glob("*.parquet"))])
     experts, _ = distinct_metrics(pd.read_parquet(run / "experts.parquet"))
     census = Census(effects, outcome)
-    layers, bank = [], []
+    layers, bank, other = [], [], []
     for layer in census.layers:
         slots = census.slots(layer)
         shuffles = Shuffles.of(slots, 999, seed + 1)
@@ -47,11 +48,13 @@ def noise(
             index="metric", columns="expert", values="value"
         )
         values = wide.reindex(columns=shuffles.expert).to_numpy(float)
-        bank += nulls(slots, [values], np.zeros(len(slots.document), dtype=np.int64), shuffles)
+        part = np.zeros(len(slots.document), dtype=np.int64)
+        bank += nulls(slots, [values], part, shuffles)
+        other += nulls(slots, [values], part, Shuffles.of(slots, 999, seed + 2))
         layers.append((slots, shuffles, values))
     counts: dict[str, list[bool]] = {}
     for i in range(1, audits + 1):
-        p_experts = joint_p([_as_observed(null, i) for null in bank])
+        p_experts = joint_p([_as_observed(x, i, y) for x, y in zip(bank, other)])
         said = {"experts": bool((p_experts <= 0.05).any())}
         if i <= by_documents:
             sums = np.stack(
@@ -77,10 +80,9 @@ def _dealt(values: np.ndarray, shuffles: Shuffles, i: int) -> np.ndarray:
     return out
 
 
-def _as_observed(null: Null, i: int) -> Null:
-    draws = null.statistic.copy()
-    draws[[0, i]] = draws[[i, 0]]
-    return replace(null, statistic=draws)
+def _as_observed(dealt: Null, i: int, other: Null) -> Null:
+    """Deal i as the cell, with shuffles of its own for its null."""
+    return replace(other, statistic=np.append(dealt.statistic[i], other.statistic[1:]))
 
 
 def _sums(slots, expert: np.ndarray, values: np.ndarray, n_documents: int) -> np.ndarray:
