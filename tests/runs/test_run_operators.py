@@ -175,7 +175,7 @@ def test_other_outcomes_are_tested_when_they_are_asked_for(tiny_model, tmp_path)
     assert "delta_entropy" in run.effects and run.question.outcomes[-1] == "delta_entropy"
     text = text_of(run)
     assert "Entropy is the change of the prediction's entropy" in text
-    assert "top prediction changed in" in text and "Harm:" not in text
+    assert "Top prediction changed: 0 of 11" in text and "Harm:" not in text
     with pytest.raises(
         RunError, match=r"tested is \['flip', 'delta_entropy'\] there and \['flip'\]"
     ):

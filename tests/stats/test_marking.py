@@ -48,7 +48,9 @@ def test_the_declared_analysis_is_confirmatory(tables):
         ({"n_flips": 100}, ["n_flips: 200 was declared, 100 was used"]),
         (
             {"controls": ("random",)},
-            ["controls: random, gate_weight, heldout_causal was declared, random was used"],
+            [
+                "controls: random, random_score, gate_weight, heldout_causal was declared, random was used"
+            ],
         ),
     ],
 )

@@ -19,7 +19,7 @@ MODELS = ("cluster", "within_token")
 
 def slope_null(
     every: Sequence[Slots],
-    values: Sequence[Float[np.ndarray, " experts"]],
+    values: Sequence[Float[np.ndarray, "_"]],
     shuffles: Sequence[Shuffles],
     model: str,
 ) -> Null:
