@@ -5,7 +5,7 @@
                                               [--strength 2] [--radius 0.5]
 
 Soft-routed and hard-routed classifier mixtures are trained on digits and on text (see
-calibration_shift_tasks.py) by the plain loss, the adversarially tilted and filtered losses of
+tasks.py) by the plain loss, the adversarially tilted and filtered losses of
 arXiv 2606.20544, and a tilt of routing configurations at a bounded KL. Each is scored as trained and
 after one aggregate temperature from validation samples; the plain ones also after one temperature per
 expert, and after one temperature fitted by the robust loss itself. Written to DIR:

@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 nice -n 10 python -m benchmarks.validity --run FOLDER --out docs/methods/validity.md
 
 Effects are drawn clustered by document, with tails as heavy as real ones and cells that share tokens
-(`validity_draws.Law`); `--run FOLDER` adds audits redrawn, document by document, from the census of a finished run
+(`draws.Law`); `--run FOLDER` adds audits redrawn, document by document, from the census of a finished run
 (`moeaudit audit tiny-olmoe --out FOLDER`), its cells centred so that no metric predicts
 anything. `--quick` runs a tenth of everything.
 """
