@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from moeaudit.store.question import Question
 from moeaudit.store.shard import KEY
 
-from .facts import Facts, NoFacts, joined
+from .facts import Facts, NoFacts, Told, joined
 
 if TYPE_CHECKING:
     from moeaudit.text import Chunk, TokenizedCorpus
@@ -32,7 +31,7 @@ COLUMNS = {
 }
 
 
-class Effects(pd.DataFrame):
+class Effects(Told, pd.DataFrame):
     """A DataFrame of effects that knows its question and which texts it was measured on.
 
     One row for each (document, position, layer, rank): `rank` 0 is the active expert with the
@@ -78,26 +77,6 @@ class Effects(pd.DataFrame):
                 "that ablate() returned, or open its folder or file with moeaudit.effects(...)."
             )
         return Facts.from_dict(said)
-
-    @property
-    def question(self) -> Question:
-        """What was asked. Raises InputError where it is not known."""
-        return self.facts.question
-
-    @property
-    def engine(self) -> str:
-        """Which engine computed the rows. Raises InputError where it is not known."""
-        return self.facts.engine
-
-    @property
-    def drift(self) -> float | None:
-        """What rounding does to a row, nats. Raises InputError where nothing is known."""
-        return self.facts.drift
-
-    @property
-    def notes(self) -> list[str]:
-        """What was left out, cut or slower. Raises InputError where nothing is known."""
-        return list(self.facts.notes)
 
     def __finalize__(self, other: Any, method: str | None = None, **kwargs: Any) -> Effects:  # pyright: ignore
         """pandas' own hook for what goes along with a table; joins are its only hard case."""

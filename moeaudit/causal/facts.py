@@ -84,6 +84,32 @@ class Facts:
         return Facts(**{**plain, "question": Question.from_dict(values["question"])})
 
 
+class Told:
+    """What a table of effects says of itself, in memory or in a folder: read from its `facts`."""
+
+    facts: Any
+
+    @property
+    def question(self) -> Question:
+        """What was asked. Raises InputError where it is not known."""
+        return self.facts.question
+
+    @property
+    def engine(self) -> str:
+        """Which engine computed the rows. Raises InputError where it is not known."""
+        return self.facts.engine
+
+    @property
+    def drift(self) -> float | None:
+        """What rounding does to a row, nats. Raises InputError where nothing is known."""
+        return self.facts.drift
+
+    @property
+    def notes(self) -> list[str]:
+        """What was left out, cut or slower. Raises InputError where nothing is known."""
+        return list(self.facts.notes)
+
+
 def joined(parts: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
     """The facts, as `to_dict` writes them, of a table made of several; None is a part without any.
 

@@ -9,15 +9,14 @@ from pathlib import Path
 import pandas as pd
 
 from moeaudit.errors import RunError
-from moeaudit.store.question import Question
 from moeaudit.store.shard import KEY
 from moeaudit.store.shards import MANIFEST, Shards
 
 from .effects import COLUMNS, Effects
-from .facts import Facts, joined
+from .facts import Facts, Told, joined
 
 
-class EffectsFolder:
+class EffectsFolder(Told):
     """A finished table of effects in a folder; rows are read a shard at a time, or all at once.
 
     `question`, `engine`, `drift` and `notes` are those of `Effects`, read from the shards.
@@ -46,22 +45,6 @@ class EffectsFolder:
         # What the manifest says of the whole table: a shard may know the hash of its own texts only.
         asked = {k: v for k, v in self.shards.about.items() if k in whole and k != "question"}
         return Facts.from_dict({**whole, **asked})
-
-    @property
-    def question(self) -> Question:
-        return self.facts.question
-
-    @property
-    def engine(self) -> str:
-        return self.facts.engine
-
-    @property
-    def drift(self) -> float | None:
-        return self.facts.drift
-
-    @property
-    def notes(self) -> list[str]:
-        return list(self.facts.notes)
 
     def frames(self, columns: list[str] | None = None) -> Iterator[pd.DataFrame]:
         """The shards in order, each document whole in one. Raises RunError for one that is damaged."""
