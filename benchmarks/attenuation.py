@@ -18,7 +18,8 @@ from scipy import stats
 
 from moeaudit.stats.ranking.attenuation import Attenuation
 from moeaudit.stats.ranking.correlation import spearman_rows
-from moeaudit.stats.ranking.harm import Harm, reliability
+from moeaudit.stats.ranking.harm import Harm
+from moeaudit.stats.ranking.reliability import reliability
 from moeaudit.stats.sizes.bootstrap import document_weights
 
 DOCUMENTS = 100

@@ -59,7 +59,17 @@ def unexplained(table):
     for column, why in (("p_experts", "no_experts"), ("of_oracle", "no_oracle")):
         if column in rows:
             assert (rows[column].isna() == rows[why].notna()).all(), column
-    told = ["reason", "caution", "d_z_oracle", "of_oracle", "no_oracle", "no_experts", "supports"]
+    told = [
+        "reason",
+        "caution",
+        "d_z_oracle",
+        "d_z_oracle_low",
+        "d_z_oracle_high",
+        "of_oracle",
+        "no_oracle",
+        "no_experts",
+        "supports",
+    ]
     told += ["experts", "p_experts", "p_experts_maxt", "null_low", "null_high"]
     rest = rows.drop(columns=told, errors="ignore")
     return list(rest.columns[rest.isna().any()])

@@ -86,9 +86,11 @@ def contrast(
     signed ranks (Wilcoxon's test with documents as clusters), `p_tost` tests |d_z| < sesoi, `p_equivalence`
     is its correction; `sesoi_nats` is the bound times the cell's own deviation, in the outcome's
     unit; `mde` is the effect found with the protocol's power, `n_to_decide` the tokens
-    at which the cell would be decided; `d_z_oracle` is the d_z of heldout_causal in that layer, about
-    the most that one number per expert can reach, and `of_oracle` is the share of it (null where the
-    oracle is about zero; `no_oracle` says so).
+    at which the cell would be decided; `d_z_oracle` is the d_z of heldout_causal in that layer with its
+    limits (`d_z_oracle_low`, `_high`): an estimate of what one number per expert reaches, no bound. `of_oracle`
+    is the share of it (null where the oracle is about zero; `no_oracle` says so). `largest_held_out`, one
+    number for a family, is what its largest |d_z|, picked in one half of the documents, shows in the other
+    (`families.selected`); `metric_largest_held_out` the same among the layers of one metric.
 
     A metric is one number an expert, so experts are a sample too. `p_experts` is the share of
     shuffles of the metric over the layer's `experts` with a |d_z| as large (a random permutation
@@ -119,9 +121,11 @@ def contrast(
     result = table_of(cells, recipe, seed=seed)
     if "heldout_causal" in controls:
         mine = result["metric"] == "heldout_causal"
-        oracle = dict(zip(result["layer"][mine], result["d_z"][mine]))
-        result["d_z_oracle"] = pd.array([oracle[y] for y in result["layer"]], dtype="Float64")
-        result = _of_oracle(result, dict(zip(result["layer"][mine], result["d_z_low"][mine])))
+        layers_of = result["layer"]
+        for end in ("", "_low", "_high"):
+            oracle = dict(zip(layers_of[mine], result[f"d_z{end}"][mine]))
+            result[f"d_z_oracle{end}"] = pd.array([oracle[y] for y in layers_of], dtype="Float64")
+        result = _of_oracle(result, dict(zip(layers_of[mine], result["d_z_low"][mine])))
     result.insert(0, "outcome", outcome)
     result.insert(0, "question", QUESTION)
     result.attrs = {

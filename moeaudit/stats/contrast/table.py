@@ -11,14 +11,14 @@ from scipy import stats
 
 from moeaudit.errors import InputError
 
-from ..families import families
+from ..families import families, selected
 from ..families.experts import Null, joint_p, none
 from ..families.maxt import MaxT, max_t
 from ..nullable import nullable
 from ..sizes import equivalence, power
 from ..sizes.bootstrap import document_weights
 from ..sizes.limits import adjusted_tost
-from ..sizes.moments import jackknife
+from ..sizes.moments import d_z, jackknife, weighted
 from .cells import Cell
 from .protocol import Protocol
 from .row import COUNTS, Reduced, reduced
@@ -31,6 +31,7 @@ TEXT = ("reason", "caution", "no_plan")
 SAID = (
     "no_experts",
     "no_oracle",
+    "no_given_use",
     "supports",
 )  # null where the number is there, or nothing is claimed
 
@@ -109,12 +110,23 @@ def _correct(
     columns |= _absence(part, cells, usable, protocol, flipped)
     decision = columns[f"p_{protocol.decision}"]
     limits = [part[c].to_numpy(float) for c in ("d_z", "d_z_low", "d_z_high")]
+    columns |= _held_out(cells, usable, seed)
     columns |= over_experts([c.null for c in cells])
     columns |= claims(
         decision, columns, limits[0], limits[1], limits[2], protocol, part["sesoi"].to_numpy(float)
     )
     for name, values in columns.items():
         table.loc[members, name] = values
+
+
+def _held_out(cells: list[Reduced], usable: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """The largest d_z of a family, picked in one half of the documents and read in the other."""
+    n_documents = len(cells[0].moments.sums)
+    halves = selected.halvings(n_documents, seed)[: None if n_documents > 1 else 0]
+    one, other = (
+        np.stack([d_z(weighted(c.moments, w)) for c in cells], axis=1) for w in (halves, 1 - halves)
+    )
+    return selected.held_out_columns([c.metric for c in cells], usable, one, other)
 
 
 def over_experts(family: list[Null | None]) -> dict[str, Any]:

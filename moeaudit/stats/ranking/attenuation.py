@@ -28,9 +28,12 @@ class Attenuation:
 
     `reliability` may be NaN or not positive (halves of the documents do not agree): then nothing
     can be said about the correlation with the true harm, and only the observed one has limits.
+    `low` and `high` are the limits of the reliability over documents; 0 and 1 where nothing is known.
     """
 
     reliability: float
+    low: float = 0.0
+    high: float = 1.0
 
     @property
     def known(self) -> bool:
@@ -38,8 +41,28 @@ class Attenuation:
 
     @property
     def ceiling(self) -> float:
-        """sqrt(R): the correlation that a perfect metric would be seen to reach; 0 if R <= 0."""
+        """sqrt(R): the correlation that a perfect metric would be seen to reach; 0 if R <= 0.
+
+        An estimate, so a metric may be seen above it.
+        """
         return math.sqrt(self.reliability) if self.known else 0.0
+
+    @property
+    def ceiling_limits(self) -> tuple[float, float]:
+        """The limits of the ceiling, from those of the reliability."""
+        low, high = (math.sqrt(min(1.0, max(0.0, x))) for x in (self.low, self.high))
+        return low, high
+
+    @property
+    def of_halves(self) -> Attenuation:
+        """The same for the harm in half of the documents."""
+        return Attenuation(*(of_half(x) for x in (self.reliability, self.low, self.high)))
+
+    @property
+    def from_half(self) -> float:
+        """sqrt(R / R of a half): what a correlation seen in half of the documents grows by in all of
+        them; sqrt(2), what it is for small R, if R is not known."""
+        return math.sqrt(2 - self.reliability) if self.known else math.sqrt(2)
 
     @property
     def of_replicates(self) -> float:
@@ -62,8 +85,13 @@ class Attenuation:
         self, draws: Float[np.ndarray, " n_boot"], level: float | int
     ) -> tuple[float, float]:
         """The same interval on the scale of the observed correlation: times sqrt(R)."""
-        ratio = math.sqrt(2 - self.reliability) if self.known else math.sqrt(2)
-        return _clipped(draws * ratio, level)
+        return _clipped(draws * self.from_half, level)
+
+    def z_documents(self, observed: float, draws: Float[np.ndarray, " n_boot"]) -> float:
+        """The observed correlation in standard errors over documents, the noise of the draws taken
+        off; infinite if all draws are alike."""
+        spread = float(draws.std(ddof=1)) * self.from_half
+        return abs(observed) / spread if spread > 0 else math.inf
 
     def true_se(self, draws: Float[np.ndarray, " n_boot"]) -> float:
         """Standard error of the correlation with the harm itself; infinite if R <= 0."""

@@ -9,13 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from moeaudit.seeds import generator
-
 from ..contrast.frames import EffectsReader, Rows
 from ..least import DOCUMENTS_PER_EXPERT
-from .correlation import paired_spearman, spearman_brown
-
-N_SPLITS = 200
 
 
 @dataclass(frozen=True)
@@ -104,22 +99,3 @@ class _Block:
         weight = None if rows.weight is None else sums(rows.weight)
         tokens = np.bincount(place[rows.first], minlength=len(document)).astype(np.float64)
         return cls(document, sums(rows.value), weight, sums(None), tokens)
-
-
-def reliability(harm: Harm, seed: int, n_splits: int = N_SPLITS) -> float:
-    """Split-half reliability of the experts' harm: Spearman of halves of documents, stepped up.
-
-    Mean over `n_splits` random halvings, then Spearman-Brown 2r / (1 + r). NaN if not estimable.
-    """
-    n = len(harm.tokens)
-    if len(harm.expert) < 2:
-        return float("nan")
-    rng = generator(seed, "halves", harm.layer)
-    halves = rng.permuted(np.tile(np.arange(n) % 2, (n_splits, 1)), axis=1).astype(np.float64)
-    a, b = harm.mean(halves), harm.mean(1 - halves)
-    both = ~(np.isnan(a) | np.isnan(b)).any(axis=1)
-    if not both.any():
-        return float("nan")
-    r = paired_spearman(a[both], b[both])
-    r = r[np.isfinite(r)]
-    return spearman_brown(float(r.mean())) if len(r) and r.mean() > -1 else float("nan")

@@ -19,18 +19,16 @@ from ..contrast.checks import metrics_table, positive, require_per_expert
 from ..contrast.contrast import absent_metrics
 from ..contrast.controls import CONTROLS, check_controls
 from ..contrast.protocol import Protocol, get_protocol
+from ..families.selected import halvings
 from ..least import DOCUMENTS_FOR_HARM
 from ..made import record
 from ..sizes.bootstrap import document_weights
-from .attenuation import Attenuation, of_half
-from .correlation import kendall_limits, kendall_rows, spearman_limits, spearman_rows
-from .harm import Harm, HarmSums, reliability
+from .harm import Harm, HarmSums
+from .reliability import attenuation
+from .row import Draws, Ranked, ranked
 from .table import QUESTION, ranking_table
 
-MIN_EXPERTS = 4
-LEAST_REPLICATES = 20
 SESOI = 0.3
-UNRELIABLE = "halves of the documents do not agree on the harm of these experts"
 
 
 def expert_harm(
@@ -69,11 +67,20 @@ def expert_harm(
     and `_high` their document bootstrap, corrected for the noise it adds; `_analytic_low` and
     `_analytic_high` take the experts as a sample instead. `rho_true` with its limits is the
     correlation with the harm itself: `rho` over the `ceiling`, which is the square root of the
-    `reliability` of the harm (split-half) and the most a perfect metric could be seen to reach.
-    It is null where halves of the documents do not agree (`caution` says so).
+    `reliability` of the harm (split-half) and about what a perfect metric would be seen to reach. The
+    ceiling is an estimate too, with limits over documents (`ceiling_low`, `ceiling_high`), and a metric
+    may be seen above it: a `caution` says so. `rho_true` is null where halves of the documents do not
+    agree (`caution` says so). `rho_given_use` is the partial rank correlation given how often the
+    experts were active, or null with `no_given_use`.
 
     `p` permutes the experts; then its corrections and `p_maxt` (step-down, one permutation for all
-    metrics of a layer). `p_tost` and `p_equivalence` are against |rho_true| >= sesoi. `n_experts`,
+    metrics of a layer). `p_documents` (Student's t on the bootstrap's standard error) holds the experts
+    fixed and asks whether other documents could take the correlation away, `p_documents_maxt` corrects
+    it over the family. `p_tost` and `p_equivalence` are against |rho_true| >= sesoi. `verdict` needs
+    both p, `verdict_these_experts` documents alone, and `supports` says whom a row speaks of; see
+    `equivalence.VERDICTS`. `largest_held_out`, one number for a family, is what its largest |rho|,
+    picked in one half of the documents, shows in the other (`families.selected`), on the scale of all
+    documents; `metric_largest_held_out` the same among the layers of one metric. `n_experts`,
     and `n_dropped`: experts active in fewer than 10 documents, or without a value.
 
     `mde` is the true correlation that would be found with the protocol's power, `power_at_sesoi` the
@@ -99,8 +106,8 @@ def expert_harm(
         recipe, list(dict.fromkeys(named)), set(named[scores["value"].notna()]), reasons
     )
     weights = document_weights(sums.n_documents, recipe.n_boot, seed)
-    rows: list[dict[str, Any]] = []
-    null: list[np.ndarray] = []
+    halves = halvings(sums.n_documents, seed)
+    cells: list[Ranked] = []
     for layer in sums.layers:
         harm = sums.harm(layer, per)
         mean_gate = sums.harm(layer, "active_token", "weight") if gate else None
@@ -109,17 +116,17 @@ def expert_harm(
         shuffles = generator(seed, "experts", layer).permuted(
             np.tile(np.arange(len(harm.expert)), (recipe.n_flips, 1)), axis=1
         )
-        whole = reliability(harm, seed)
+        draws = Draws(weights, shuffles, halves)
+        whole = attenuation(harm, seed, recipe.level)
         for name, role, score, target in questions:
             # The held-out score is set against the harm in the other half of the documents.
-            noise = Attenuation(of_half(whole) if name == "heldout_causal" else whole)
-            row, draws = _row(target, score, weights, shuffles, noise, recipe)
-            row |= {"metric": name, "role": role, "layer": layer}
+            noise = whole.of_halves if name == "heldout_causal" else whole
+            cell = ranked(target, score, draws, noise, recipe)
+            cell.row.update({"metric": name, "role": role, "layer": layer})
             if name in absent and role == "metric":
-                row["reason"] = absent[name]
-            rows.append(row)
-            null.append(draws)
-    table = ranking_table(rows, null, outcome, per, sesoi, recipe, [*names, *controls], absent)
+                cell.row["reason"] = absent[name]
+            cells.append(cell)
+    table = ranking_table(cells, outcome, per, sesoi, recipe, [*names, *controls], absent)
     table.attrs = record(
         QUESTION, outcome, recipe, metrics=[n for n in names if n not in absent], layers=sums.layers,
         controls=controls, seed=seed, documents=sums.documents, scores=metrics, sesoi=float(sesoi), per=per,
@@ -159,77 +166,3 @@ def _questions(
                 harm.per,
             )
             yield name, "control", harm.mean(1.0 - half[None])[0], rest
-
-
-def _row(
-    harm: Harm,
-    score: np.ndarray,
-    weights: np.ndarray,
-    shuffles: np.ndarray,
-    noise: Attenuation,
-    recipe: Protocol,
-) -> tuple[dict[str, Any], np.ndarray]:
-    mean = harm.mean(np.ones((1, len(harm.tokens))))[0]
-    use = ~np.isnan(score) & ~np.isnan(mean)
-    row: dict[str, Any] = {
-        "n": int(harm.count.sum()),
-        "n_documents": int((harm.count.sum(axis=1) > 0).sum()),
-        "n_experts": int(use.sum()),
-        "n_dropped": harm.n_dropped + int((~use).sum()),
-        "reliability": noise.reliability,
-        "ceiling": noise.ceiling,
-        "reason": _why_not(score[use], mean[use]),
-        "caution": None if noise.known else UNRELIABLE,
-    }
-    keys = ("rho", "tau")
-    for key in keys:
-        row |= dict.fromkeys((key, *(f"{key}_{s}" for s in _LIMITS)), np.nan)
-    row |= dict.fromkeys(("rho_true", "rho_true_low", "rho_true_high", "se", "p", "z"), np.nan)
-    if row["reason"] is not None:
-        return row, np.full(len(shuffles), np.nan)
-    x, y = score[None, use], mean[use]
-    replicates = harm.mean(weights)[:, use]
-    replicates = replicates[~np.isnan(replicates).any(axis=1)]
-    if len(replicates) < LEAST_REPLICATES:
-        row["reason"] = (
-            f"every expert occurs in only {len(replicates)} of {len(weights)} resamplings of the "
-            "documents: too few for an interval"
-        )
-        return row, np.full(len(shuffles), np.nan)
-    n = int(use.sum())
-    for key, rows_of, limits in (
-        ("rho", spearman_rows, spearman_limits),
-        ("tau", kendall_rows, kendall_limits),
-    ):
-        estimate = float(rows_of(x, y[None])[0, 0])
-        draws = rows_of(x, replicates)[:, 0]
-        draws = draws[np.isfinite(draws)]
-        low, high = noise.observed_limits(draws, recipe.level)
-        a_low, a_high = limits(estimate, n, recipe.level)
-        row |= dict(
-            zip((key, *(f"{key}_{s}" for s in _LIMITS)), (estimate, low, high, a_low, a_high))
-        )
-        if key == "rho":
-            row["rho_true"] = noise.true(estimate)
-            row["rho_true_low"], row["rho_true_high"] = noise.true_limits(draws, recipe.level)
-            row["se"] = noise.true_se(draws)
-    # The order a shuffle of all experts induces on those in use is a uniform shuffle of them.
-    places = np.argsort(shuffles[:, use], axis=1)
-    null = np.abs(spearman_rows(x, y[places])[:, 0])
-    row["p"] = float((1 + (null >= abs(row["rho"]) - 1e-12).sum()) / (1 + len(null)))
-    # On one scale for layers with different numbers of experts.
-    row["z"] = abs(row["rho"]) * np.sqrt(n - 1)
-    return row, null * np.sqrt(n - 1)
-
-
-_LIMITS = ("low", "high", "analytic_low", "analytic_high")
-
-
-def _why_not(score: np.ndarray, mean: np.ndarray) -> str | None:
-    if len(score) < MIN_EXPERTS:
-        return f"only {len(score)} experts have both a value and harm; {MIN_EXPERTS} are needed"
-    if np.ptp(score) == 0:
-        return "the metric is the same for every expert"
-    if np.ptp(mean) == 0:
-        return "the expected harm is the same for every expert"
-    return None

@@ -11,11 +11,13 @@ from scipy.stats import norm
 
 from ..contrast.protocol import Protocol
 from ..contrast.table import finish
-from ..families import families
+from ..families import families, selected
 from ..families.maxt import step_down
 from ..sizes import equivalence
 from .attenuation import Attenuation
+from .claims import claims, document_columns
 from .power import PLAN, critical_of, plan
+from .row import Ranked
 
 QUESTION = "per-expert expected harm"
 
@@ -25,15 +27,16 @@ COLUMNS = [
     *("rho", "rho_low", "rho_high", "rho_analytic_low", "rho_analytic_high"),
     *("rho_true", "rho_true_low", "rho_true_high"),
     *("tau", "tau_low", "tau_high", "tau_analytic_low", "tau_analytic_high"),
-    *("reliability", "ceiling", "p", *(f"p_{m}" for m in families.METHODS), "p_maxt"),
+    *("rho_given_use", "no_given_use", *selected.COLUMNS),
+    *("reliability", "ceiling", "ceiling_low", "ceiling_high"),
+    *("p", *(f"p_{m}" for m in families.METHODS), "p_maxt", "p_documents", "p_documents_maxt"),
     *("sesoi", "p_tost", "p_equivalence", *PLAN, "no_plan"),
-    *("family_size", "verdict", "reason", "caution"),
+    *("family_size", "verdict", "verdict_these_experts", "supports", "reason", "caution"),
 ]
 
 
 def ranking_table(
-    rows: list[dict[str, Any]],
-    null: list[np.ndarray],
+    cells: list[Ranked],
     outcome: str,
     per: str,
     sesoi: float,
@@ -45,7 +48,7 @@ def ranking_table(
 
     The metrics in `absent` have no value for any expert: they have rows and are in no family.
     """
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame([cell.row for cell in cells])
     family = np.where(table["role"] == "metric", "metric", table["metric"])
     tested = ~((table["role"] == "metric") & table["metric"].isin(list(absent))).to_numpy()
     for name in dict.fromkeys(family[tested]):
@@ -53,7 +56,13 @@ def ranking_table(
         part = table.loc[members]
         p = part["p"].to_numpy(float)
         columns: dict[str, Any] = {f"p_{m}": families.adjust(p, m) for m in families.METHODS}
-        columns["p_maxt"] = step_down(part["z"].to_numpy(float), [null[i] for i in members])
+        null = [cells[i].experts for i in members]
+        columns["p_maxt"] = step_down(part["z"].to_numpy(float), null)
+        columns |= document_columns(
+            part["p_documents"].to_numpy(float),
+            part["z_documents"].to_numpy(float),
+            [cells[i].documents for i in members],
+        )
         ok = part["reason"].isna().to_numpy()
         refuted = np.full(len(members), np.nan)
         for i in np.flatnonzero(ok):
@@ -61,19 +70,17 @@ def ranking_table(
             known = np.isfinite(se) and se > 0
             dof = float(documents - 1)
             refuted[i] = equivalence.tost(float(r), float(se), dof, sesoi).p if known else 1.0
-        columns |= _plans(part, ok, [null[i] for i in members], sesoi, recipe)
+        columns |= _plans(part, ok, null, sesoi, recipe)
         columns["p_tost"] = refuted
         columns["p_equivalence"] = families.adjust(refuted, recipe.equivalence or "holm")
         columns["family_size"] = len(members)
-        columns["verdict"] = [
-            equivalence.verdict(*x, recipe.alpha)
-            for x in zip(
-                columns[f"p_{recipe.decision}"], columns["p_equivalence"], part["rho"].to_numpy()
-            )
-        ]
+        columns |= claims(part, columns, sesoi, recipe)
+        one, other = np.stack([cells[i].halves for i in members], axis=-1)
+        columns |= selected.held_out_columns(part["metric"].tolist(), ok, one, other)
         for column, values in columns.items():
             table.loc[members, column] = values
-    table.loc[~tested, "verdict"] = equivalence.NOT_ESTIMABLE
+    for column in ("verdict", "verdict_these_experts"):
+        table.loc[~tested, column] = equivalence.NOT_ESTIMABLE
     table["sesoi"], table["outcome"], table["per"], table["question"] = (
         sesoi,
         outcome,
