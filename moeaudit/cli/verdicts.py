@@ -32,7 +32,7 @@ def verdict_table(evidence: Evidence, encoding: str = "utf-8") -> Table:
     key = "  ".join(f"{sign} {verdict}" for verdict, sign in signs.items())
     table = Table(
         box=box.ASCII2 if plain else box.SIMPLE_HEAD,
-        caption=f"layers by verdict: {key}",
+        caption=f"layers by verdict: {key}{_held_out(evidence)}",
         caption_justify="left",
         caption_style="",
         pad_edge=False,
@@ -69,3 +69,22 @@ def _largest(entry: dict[str, Any]) -> str:
 
     found = entry["best"]
     return "-" if found is None else f"{fixed(found['d_z'], 2, True)} in {found['layer']}"
+
+
+def _held_out(evidence: Evidence) -> str:
+    """The largest of all contrasts of an outcome in documents that had no part in picking it."""
+    from moeaudit.report.words.evidence import outcome_name
+    from moeaudit.report.words.largest import of_family
+
+    found = [(o, evidence.strongest(o, None)) for o in evidence.outcomes]
+    parts = [
+        f"{outcome_name(o).lower()} {text}"
+        for o, best in found
+        if best is not None and (text := of_family(best))
+    ]
+    if not parts:
+        return ""
+    return (
+        "\nlargest d_z of all, picked in one half of the documents and read in the other: "
+        f"{', '.join(parts)}"
+    )

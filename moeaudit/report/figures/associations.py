@@ -10,7 +10,8 @@ from markupsafe import Markup
 from moeaudit.frames import Frame
 
 from ..pages.tables import Column, folded, rows_of, table
-from ..words.evidence import metric_name, outcome_name
+from ..words.evidence import PRESENT, metric_name, outcome_name
+from ..words.largest import ceiling, exceeded
 from ..words.numbers import count, estimate, fixed, probability, significant
 from ..words.operator import OperatorWords
 from . import palette, svg
@@ -36,16 +37,21 @@ def associations(harm: Frame, cells: Frame, metrics: Frame, said: OperatorWords)
     best = _best(rows) if outcome in DRAWN else None
     if best is not None:
         bottom = _scatter(body, rows, cells, metrics, best, outcome, bottom + 34)
+    above, layers = len(_exceeded(rows)), rows["layer"].nunique()
     caption = Markup(
         "Upper part: Spearman's rank correlation, across the experts of a layer, between a metric "
         "(from other documents) and the expert's mean {0}; <strong>bold</strong> where it is shown "
-        "after correction. The ceiling is what a perfect metric could reach, given how well these "
-        "documents determine the {0} itself. {1}"
+        "after correction, over documents and over experts. The ceiling is about what a perfect metric would "
+        "be seen to reach, given how well these documents determine the {0} itself; it is an estimate, with "
+        "limits in the table, and no bound{2}. {1}"
     ).format(
         name,
         f"Lower part: {metric_name(best)[0]}, chosen afterwards because its median correlation is the "
         "largest in size; an illustration, not a test."
         if best
+        else "",
+        f" (*: some metric is seen above it, in {count(above)} of {count(layers)} layers)"
+        if above
         else "",
     )
     asks = "Which experts can be spared? " if said.removes and outcome == "delta_nll" else ""
@@ -96,14 +102,21 @@ def _matrix(body: list[str], rows: Frame) -> float:
         y += ROW
     y += 8
     body.append(svg.text(0, y + 15, "noise ceiling", "label"))
+    above = _exceeded(rows)
     for row in rows.drop_duplicates("layer").itertuples():
         x = LEFT + (layers.index(int(row.layer)) + 0.5) * width
-        words = fixed(float(row.ceiling), 2)
+        words = fixed(float(row.ceiling), 2) + ("*" if int(row.layer) in above else "")
         if written:
             body.append(svg.text(x, y + 15, words, "muted", "middle"))
         else:
             body.append(svg.rect(x - width / 2, y + 4, width - 1, 14, "panel", f"ceiling {words}"))
     return y + 24
+
+
+def _exceeded(rows: Frame) -> set[int]:
+    """Layers where a metric is seen above the estimate of the ceiling."""
+    metrics = rows[rows["role"] == "metric"].to_dict("records")
+    return {int(r["layer"]) for r in metrics if exceeded(r)}
 
 
 def _matrix_cell(body, row, x: svg.Number, y: svg.Number, width: svg.Number, written: bool) -> None:
@@ -116,7 +129,7 @@ def _matrix_cell(body, row, x: svg.Number, y: svg.Number, width: svg.Number, wri
     words = f"{label}, layer {row.layer}: rho {estimate(rho, row.low, row.high)}, {row.verdict}"
     css = palette.diverging(rho, 1.0)
     body.append(svg.rect(x, y, width - 1, ROW - 1, css, words))
-    sure = row.verdict in ("predictive", "reversed")
+    sure = row.verdict in PRESENT
     if written:
         kind = f"in on-{css}{' bold' if sure else ''}"
         body.append(svg.text(x + width / 2, y + 17, fixed(rho, 2, True), kind, "middle"))
@@ -173,13 +186,15 @@ def _table(frame: Frame) -> Markup:
         Column("outcome", lambda r: outcome_name(r["outcome"]).lower(), text=True),
         Column("experts", lambda r: count(r["n_experts"])),
         Column("rho [95% interval]", lambda r: estimate(r["rho"], r["low"], r["high"])),
-        Column("ceiling", lambda r: fixed(r["ceiling"], 2)),
+        Column("ceiling [95% interval]", ceiling),
         Column("p adjusted", lambda r: probability(r["p_adjusted"])),
         Column("verdict", lambda r: r["verdict"] or "", text=True),
     ]
     notes = [
-        "The interval keeps the experts and varies the documents: it says how well the harm is known.",
-        "p permutes the experts of a layer and is adjusted for all metric correlations.",
+        "The intervals keep the experts and vary the documents: they say how well the harm is known.",
+        "The ceiling is an estimate of what a perfect metric would be seen to reach, and no bound.",
+        "p permutes the experts of a layer and is adjusted for all metric correlations; a verdict needs "
+        "documents as well.",
     ]
     return table(rows_of(frame), columns, "Rank correlation of metric and expected effect", notes)
 

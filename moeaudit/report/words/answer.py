@@ -7,8 +7,9 @@ from typing import Any
 
 from moeaudit.frames import Column as Series
 
-from .evidence import ALPHA, Evidence, metric_name, outcome_name
+from .evidence import ALPHA, PRESENT, Evidence, metric_name, outcome_name
 from .headline import headline
+from .largest import ceiling, held_out, of_metric, with_limits
 from .numbers import count, estimate, fixed, percent, plural, significant
 from .operator import ZERO, OperatorWords
 
@@ -92,7 +93,7 @@ def _outcomes(evidence: Evidence) -> list[str]:
         text = f"{outcome_name(outcome)}: {', '.join(parts)}"
         best = evidence.strongest(outcome, None)
         if best is not None:
-            text += f"; the largest is {_cell(best)}"
+            text += f"; the largest of {total}, so with some luck, is {_cell(best)}{held_out(best)}"
         text += _luck(evidence, outcome)
         text += _controls(evidence, outcome)
         out.append(text + ".")
@@ -132,8 +133,11 @@ def _controls(evidence: Evidence, outcome: str) -> str:
         ("random", "a random pair"),
         ("random_score", "a random score of each expert"),
     ):
-        rows = evidence.control(outcome, name)["d_z"].dropna()
-        if len(rows):
+        control = evidence.control(outcome, name)
+        rows = control["d_z"].dropna()
+        if len(rows) and name == "heldout_causal":
+            parts.append(f"{words}, an estimate and no bound, {with_limits(control)}")
+        elif len(rows):
             low, high = fixed(rows.min(), 2, True), fixed(rows.max(), 2, True)
             span = low if low == high else f"{low} to {high}"
             parts.append(f"{words} {span}")
@@ -149,19 +153,23 @@ def _across(evidence: Evidence) -> list[str]:
     rows = rows[(rows["outcome"] == first) & (rows["role"] == "metric") & rows["rho"].notna()]
     if rows.empty:
         return [f"Across experts, no rank correlation of a metric with {name} could be estimated."]
-    found = rows[rows["verdict"].isin(["predictive", "reversed"])]
+    found = rows[rows["verdict"].isin(PRESENT)]
     text = (
         f"Across the experts of a layer, {len(found)} of {len(rows)} rank correlations of a metric "
-        f"with expected {name} are shown"
+        f"with expected {name} are shown by documents and by experts"
     )
     if found.empty:
         return [f"{text}."]
+    beyond = int(rows["verdict"].isin(["predictive", "reversed"]).sum())
+    sesoi = rows["sesoi"].dropna()
+    if len(sesoi):
+        text += f", {beyond} of them above {significant(sesoi.max(), 2)} with their interval"
     best = found.loc[found["rho"].abs().idxmax()]
     size = estimate(float(best["rho"]), float(best["low"]), float(best["high"]))
     return [
         f"{text}, for text like this; the largest of {len(rows)}, so with some luck, is "
         f"{metric_name(best['metric'])[0]} in layer {best['layer']} (rho = {size}; "
-        f"ceiling about {fixed(float(best['ceiling']), 2)}, itself an estimate)."
+        f"ceiling about {ceiling(best)}){held_out(best)}."
     ]
 
 
@@ -230,7 +238,8 @@ def verdict_table(evidence: Evidence) -> list[dict[str, Any]]:
                 "verdicts": {str(k): int(v) for k, v in counts.items()},
                 "best": None
                 if best is None
-                else {k: best[k] for k in ("layer", "d_z", "low", "high", "verdict")},
+                else {k: best[k] for k in ("layer", "d_z", "low", "high", "verdict")}
+                | {"held_out": of_metric(best)},
             }
         out.append(entry)
     return out

@@ -158,6 +158,8 @@ _RENAMED = {
 }
 _EXPERTS = ["p_experts", "p_experts_maxt", "null_low", "null_high", "of_oracle"]
 _NUMBERS = ["low", "high", "p", "p_adjusted", "sesoi"]
+_NUMBERS += ["largest_held_out", "metric_largest_held_out"]
+_CEILING = ["ceiling", "ceiling_low", "ceiling_high"]
 _WITHIN = "within-token contrast"
 NOT_TESTED = "not tested"
 _EMPTY = ["outcome", "metric", "role", "layer", "verdict", "reason", "d_z", "rho"]
@@ -173,7 +175,7 @@ def read(tests: Frame) -> Evidence:
     within = tests["question"] == _WITHIN
     return Evidence(
         _plain(tests[within], [*_NUMBERS, "d_z", "mde", *_EXPERTS]),
-        _plain(tests[~within], [*_NUMBERS, "rho", "reliability", "ceiling"]),
+        _plain(tests[~within], [*_NUMBERS, "rho", "reliability", *_CEILING]),
     )
 
 

@@ -72,9 +72,11 @@ def verdicts(evidence: Evidence) -> Markup:
         [
             "Each layer is one contrast; p-values are adjusted for all metrics and layers of the "
             "outcome, over documents and over experts. Each control is a family of its own.",
-            Markup("Largest: the contrast with the largest |{}| with its 95% interval.").format(
-                symbols("d_z")
-            ),
+            Markup(
+                "Largest: the contrast with the largest |{}| with its 95% interval, picked for its luck as "
+                "well; after the semicolon, what the largest layer of one half of the documents shows in "
+                "the other half, on average."
+            ).format(symbols("d_z")),
         ],
     )
 
@@ -109,6 +111,7 @@ def _best(outcome: str) -> Column:
         if found is None:
             return "\N{EN DASH}"
         size = estimate(found["d_z"], found["low"], found["high"])
-        return f"{size} in {found['layer']}"
+        other = found.get("held_out")
+        return f"{size} in {found['layer']}{f'; {other}' if other else ''}"
 
     return Column("largest, in layer", write)
