@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from made.census import QUICK, census
 
-from moeaudit.stats import contrast, expert_harm, pooled
+from moeaudit.stats import contrast, expert_harm, pooled, regression
 
 WHY = {"easy_ep": "the experts of this model have no bias."}
 SAID = "not estimable, because the experts of this model have no bias"
@@ -74,3 +74,31 @@ def test_pooled_keeps_it_out_of_the_family_as_well():
         pooled(effects, metrics, **QUICK),
         check_exact=True,
     )
+
+
+def test_a_regression_keeps_it_out_of_the_family_as_well():
+    effects, metrics = census(slope=0.2)
+    models = ("cluster", "within_token")
+    plain = regression(effects, metrics, models=models, n_shuffles=99)
+    found = regression(effects, with_null(metrics), models=models, reasons=WHY, n_shuffles=99)
+    rows = found[found.metric == "easy_ep"]
+    assert list(rows.model) == list(models) and set(rows.reason) == {SAID}
+    numbers = ["slope", "p", "p_holm", "p_experts", "p_experts_maxt", "mde", "family_size"]
+    assert rows[numbers].isna().all(axis=None) and (rows.n_dropped > 0).all()
+    assert set(plain[plain.role == "metric"].family_size) == {2}
+    pd.testing.assert_frame_equal(
+        found[found.metric != "easy_ep"].reset_index(drop=True), plain, check_exact=True
+    )
+    assert found.attrs["analyses"][0]["metrics"] == ["id", "odd"]
+
+
+def test_a_slope_says_whom_it_speaks_of():
+    effects, metrics = census(documents=40, experts=12, slope=1.0)
+    table = regression(effects, metrics, models=("cluster", "mixed"), n_shuffles=199)
+    metric = table[table.role == "metric"]
+    sure = metric[(metric.p_holm <= 0.05) & (metric.model == "cluster")]
+    want = ["experts of this layer" if p <= 0.05 else "these experts" for p in sure.p_experts_maxt]
+    assert list(sure.supports) == want and "experts of this layer" in want
+    assert metric.supports[metric.p_holm > 0.05].isna().all()
+    mixed = metric[(metric.model == "mixed") & (metric.p_holm <= 0.05)]
+    assert len(mixed) and set(mixed.supports) == {"these experts"}

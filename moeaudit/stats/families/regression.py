@@ -6,8 +6,7 @@ a slope: nats per standard deviation of the metric.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from moeaudit.seeds import generator
 
 from ..contrast.cells import metric_score
 from ..contrast.checks import metrics_table
+from ..contrast.contrast import absent_metrics
 from ..contrast.controls import (
     CONTROLS,
     check_controls,
@@ -24,13 +24,15 @@ from ..contrast.controls import (
     heldout_score,
     random_score,
 )
-from ..contrast.protocol import Protocol, choose_metrics, get_protocol
+from ..contrast.protocol import Protocol, get_protocol
 from ..contrast.slots import Census, Slots
 from ..contrast.table import finish
 from ..made import record
 from ..sizes import power
+from ..sizes.equivalence import THE_LAYER, THESE
 from . import families
-from .experts import Shuffles, joint_p, none
+from .experts import Null, Shuffles, joint_p, none
+from .fit import fit
 from .slopes import slope_null
 
 NOT_A_NUMBER = "not one number of each expert"
@@ -55,6 +57,7 @@ def regression(
     layers: Sequence[int] | None = None,
     max_tokens: int = 20_000,
     seed: int = 0,
+    reasons: Mapping[str, str] | None = None,
     **settings: Any,
 ) -> pd.DataFrame:
     """Slope of the outcome on each metric, all layers together; parameters as `contrast`.
@@ -72,25 +75,33 @@ def regression(
     One row per metric (or control) and model: `slope` (outcome units per standard deviation of the
     metric over the layer's rows), `slope_se`, `slope_low`, `slope_high`, `p` (Student's t on
     documents - 1 for the first two models, the mixed model's own z for it), its corrections over
-    the metrics of one model, `mde` (the slope found with the protocol's power at alpha over the
+    the metrics of one model (`family_size` of them; a metric without any value has rows with its reason and
+    is in no family), `mde` (the slope found with the protocol's power at alpha over the
     metrics; a bound in these units was not declared, so no n to decide), `random` (the random effects
     by document that could be fitted), `n`, `n_documents`, `n_dropped` (rows without a value, or not
     drawn). `p_experts` shuffles the metric over the experts of every layer (|slope| as large), and
     `p_experts_maxt` is its step-down max-T over the metrics of one model; `p` holds the experts fixed.
-    `no_experts` says why there is none.
+    `no_experts` says why there is none. `supports` says whom a slope speaks of where `p_holm` is at most
+    the protocol's alpha: "experts of this layer" where `p_experts_maxt` is as well, else "these experts".
     """
     recipe = get_protocol(protocol).with_(**settings)
     controls = check_controls(tuple(controls))
     census = Census(effects, outcome, layers)
     scores = metrics_table(metrics)
-    names = choose_metrics(recipe, list(dict.fromkeys(scores["metric"].astype(str))))
+    named = scores["metric"].astype(str)
+    names, absent = absent_metrics(
+        recipe, list(dict.fromkeys(named)), set(named[scores["value"].notna()]), reasons
+    )
+    tested = [n for n in names if n not in absent]
     every = [census.slots(layer) for layer in census.layers]
     rows, nulls = [], []
     shuffles = [Shuffles.of(slots, recipe.n_shuffles, seed) for slots in every]
     for role, name, score in _scores(every, scores, names, controls, recipe, seed):
         values = _values(every, scores, role, name, shuffles, seed)
         for model in models:
-            row = _fit(model, every, score, recipe, max_tokens, seed)
+            row = fit(model, every, score, recipe, max_tokens, seed)
+            if name in absent and role == "metric":
+                row["reason"] = absent[name]
             null = (
                 none(NOT_A_NUMBER) if values is None else slope_null(every, values, shuffles, model)
             )
@@ -100,38 +111,50 @@ def regression(
             nulls.append(null)
     result = pd.DataFrame(rows)
     result["p_experts_maxt"] = np.nan
-    for model in models:
-        for role in ("metric", "control"):  # a control is a family of its own
-            mine = np.flatnonzero((result["model"] == model) & (result["role"] == role))
-            p = joint_p([nulls[i] for i in mine])
-            result.loc[mine, "p_experts_maxt"] = (
-                p if role == "metric" else result.loc[mine, "p_experts"].to_numpy(float)
-            )
     result.insert(0, "outcome", outcome)
     result.insert(0, "question", QUESTION)
     for model in models:
-        members = np.flatnonzero((result["model"] == model) & (result["role"] == "metric"))
-        alone = np.flatnonzero((result["model"] == model) & (result["role"] == "control"))
-        for method in families.METHODS:
-            p = families.adjust(result["p"].to_numpy(float)[members], method)
-            result.loc[members, f"p_{method}"] = p
-            result.loc[alone, f"p_{method}"] = result.loc[alone, "p"]
-    result["mde"] = [
-        power.minimum_detectable(se, float(d - 1), recipe.alpha / size, recipe.power)
-        if se > 0
-        else np.nan
-        for se, d, size in zip(
-            result["slope_se"],
-            result["n_documents"],
-            np.where(result["role"] == "metric", len(names), 1),
-        )
-    ]
+        mine = (result["model"] == model).to_numpy()
+        metric = (result["role"] == "metric").to_numpy()
+        in_family = mine & metric & result["metric"].isin(tested).to_numpy()
+        _correct(result, np.flatnonzero(in_family), nulls, recipe)
+        for i in np.flatnonzero(mine & ~metric):  # a control is a family of its own
+            _correct(result, np.array([i]), nulls, recipe)
     result = finish(result)
     result.attrs = record(
-        QUESTION, outcome, recipe, metrics=names, layers=census.layers, controls=controls, seed=seed,
+        QUESTION, outcome, recipe, metrics=tested, layers=census.layers, controls=controls, seed=seed,
         documents=census.documents, scores=metrics, models=list(models), max_tokens=max_tokens,
     )  # fmt: skip
     return result
+
+
+def _correct(
+    table: pd.DataFrame, members: np.ndarray, nulls: Sequence[Null], recipe: Protocol
+) -> None:
+    """Fill the columns of one family: its corrections, what it could have found, whom it speaks of."""
+    if len(members) == 0:
+        return
+    part, size = table.loc[members], len(members)
+    p = part["p"].to_numpy(float)
+    columns: dict[str, Any] = {f"p_{m}": families.adjust(p, m) for m in families.METHODS}
+    columns["p_experts_maxt"] = joint_p([nulls[i] for i in members])
+    if size == 1:
+        columns["p_experts_maxt"] = part["p_experts"].to_numpy(float)
+    columns["family_size"] = float(size)
+    columns["mde"] = [
+        power.minimum_detectable(se, float(d - 1), recipe.alpha / size, recipe.power)
+        if se > 0
+        else np.nan
+        for se, d in zip(part["slope_se"], part["n_documents"])
+    ]
+    shown = columns["p_holm"] <= recipe.alpha
+    luck = columns["p_experts_maxt"]
+    columns["supports"] = [
+        None if not sure else THE_LAYER if by_chance <= recipe.alpha else THESE
+        for sure, by_chance in zip(shown, luck)
+    ]
+    for name, values in columns.items():
+        table.loc[members, name] = values
 
 
 def _values(
@@ -196,109 +219,3 @@ def _scores(
         else:
             folds = document_folds(every[0].n_documents, recipe.n_folds, seed)
             yield "control", name, [heldout_score(s, folds) for s in every]
-
-
-def _rows(
-    every: list[Slots], score: list[np.ndarray], within: bool, keep: list[np.ndarray]
-) -> tuple[np.ndarray, ...]:
-    """Outcome, standardised metric, layer place and document of every usable row; the means of
-    layers (or of tokens, if `within`) are taken off."""
-    parts = []
-    for place, (slots, x, tokens) in enumerate(zip(every, score, keep)):
-        use = slots.present & ~np.isnan(x) & tokens[:, None]
-        y, z = slots.value, np.where(use, x, np.nan)
-        scored = z[use]
-        if len(scored) == 0 or np.ptp(scored) == 0:
-            continue
-        z = (z - scored.mean()) / scored.std()
-        y = y - y[use].mean()
-        if within:
-            count = np.maximum(use.sum(axis=1, keepdims=True), 1)
-            y = y - np.where(use, y, 0).sum(axis=1, keepdims=True) / count
-            z = z - np.where(use, z, 0).sum(axis=1, keepdims=True) / count
-        document = np.broadcast_to(slots.document[:, None], use.shape)
-        parts.append((y[use], z[use], np.full(int(use.sum()), place), document[use]))
-    if not parts:
-        return tuple(np.empty(0) for _ in range(4))
-    return tuple(np.concatenate(column) for column in zip(*parts))
-
-
-def _fit(
-    model: str, every: list[Slots], score: list[np.ndarray], recipe: Protocol, cap: int, seed: int
-) -> dict[str, Any]:
-    offered = sum(int(s.present.sum()) for s in every)
-    keep = [np.ones(len(s.document), dtype=bool) for s in every]
-    total = sum(len(s.document) for s in every)
-    if model == "mixed" and total > cap:
-        rngs = [generator(seed, "mixed tokens", s.layer) for s in every]
-        keep = [r.random(len(s.document)) < cap / total for r, s in zip(rngs, every)]
-    y, x, layer, document = _rows(every, score, model == "within_token", keep)
-    d = len(np.unique(document))
-    row: dict[str, Any] = {"n": len(y), "n_documents": d, "n_dropped": offered - len(y)}
-    row |= dict.fromkeys(("slope", "slope_se", "slope_low", "slope_high", "p"), np.nan)
-    row["random"] = "none"
-    if len(y) == 0 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return row | {"reason": "the metric or the outcome does not vary within any layer"}
-    if d < 2:
-        return row | {"reason": "a slope by document needs at least 2 documents, and has 1"}
-    if model == "mixed":
-        dummies = (layer[:, None] == np.unique(layer)).astype(np.float64)
-        fit: Any = _mixed(y, np.column_stack([x, dummies]), x, document)
-        if fit is None or not fit.converged:
-            return row | {
-                "reason": "the mixed model has no optimum on so few or such equal effects"
-            }
-    else:
-        # Layer (or token) means are already off both sides, which gives the same slope as dummies
-        # for them (Frisch, Waugh & Lovell).
-        import statsmodels.api as sm
-
-        fit = sm.OLS(y, x).fit(cov_type="cluster", cov_kwds={"groups": document}, use_t=True)
-    low, high = fit.conf_int(alpha=1 - recipe.level)[0]
-    numbers = (fit.params[0], fit.bse[0], low, high, fit.pvalues[0])
-    names = ("slope", "slope_se", "slope_low", "slope_high", "p")
-    row |= {n: float(v) for n, v in zip(names, numbers)}
-    return row | {"random": getattr(fit, "random", "none"), "reason": None}
-
-
-def _mixed(y: np.ndarray, design: np.ndarray, x: np.ndarray, document: np.ndarray) -> Any:
-    """Random intercept and slope by document, or the intercept alone where that has no optimum.
-
-    A variance estimated as zero is an answer here, not a fault, so statsmodels' warnings about the
-    boundary are not passed on.
-    """
-    from statsmodels.regression.mixed_linear_model import MixedLM
-
-    scale = float(y.std())
-    ones = np.ones_like(x)
-    found: Any = None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for random, name in (
-            (np.column_stack([ones, x]), "intercept and slope"),
-            (ones, "intercept"),
-        ):
-            try:
-                fit: Any = MixedLM(y / scale, design, groups=document, exog_re=random).fit()
-            except np.linalg.LinAlgError:  # a design that cannot be inverted: no such model
-                continue
-            found = _Scaled(fit, scale, name)
-            if found.converged:
-                break
-    return found
-
-
-class _Scaled:
-    """A fit of y / scale, read in the units of y."""
-
-    def __init__(self, fit: Any, scale: float, random: str) -> None:
-        self.random = random
-        self.converged = bool(fit.converged) and bool(np.isfinite(fit.bse_fe[0]))
-        self.params = np.asarray(fit.fe_params) * scale
-        self.bse = np.asarray(fit.bse_fe) * scale
-        self.pvalues = np.asarray(fit.pvalues)[: len(self.params)]
-        self._limits = fit.conf_int
-        self._scale = scale
-
-    def conf_int(self, alpha: float) -> np.ndarray:
-        return np.asarray(self._limits(alpha)) * self._scale
