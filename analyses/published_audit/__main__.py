@@ -7,6 +7,11 @@ recomputed from its own pairs (cells.csv: d_z with the published ddof = 0 deviat
 and set beside the published numbers; then the same pairs are judged with documents as clusters, one
 correction over all cells, an equivalence bound and the design's power, for the signed change of loss
 (harm) and for its magnitude (disturbance, columns `abs_...`).
+
+The control, the pair with the largest and smallest gate weight of the token itself, is read where its pairs
+were released (DeepSeek: routing_weight_control_all_layers_full_deepseek.json, beside the layer files). It
+names no texts, so its tokens count as independent. Verdicts are for these experts: only two of a token's
+active experts were measured for a metric, so the metric cannot be dealt to other experts.
 """
 
 from __future__ import annotations
@@ -21,7 +26,9 @@ import pandas as pd
 from moeaudit.errors import InputError
 from moeaudit.stats import Protocol, effect_size, get_protocol
 from moeaudit.stats.contrast.cells import Cell
+from moeaudit.stats.contrast.over_experts import PER_TOKEN
 from moeaudit.stats.contrast.table import cells_table
+from moeaudit.stats.families.experts import none
 from moeaudit.stats.families.pooled import pool_cells
 from moeaudit.stats.sizes.power import power_t
 
@@ -39,13 +46,14 @@ def cells_of(released: list[Released], cluster: str, magnitude: bool) -> tuple[l
     cells = [
         Cell(
             metric=r.metric,
-            role="metric",
+            role=r.role,
             layer=r.layer,
             document=np.searchsorted(names, key).astype(np.int64),
             high=np.abs(r.high) if magnitude else r.high,
             low=np.abs(r.low) if magnitude else r.low,
             n_offered=len(r.high) + r.n_bad,
             reason=f"{r.n_bad} comparisons are NaN or infinite" if r.n_bad else None,
+            null=none(NOT_DEALT if r.role == "metric" else PER_TOKEN),
         )
         for r, key in zip(released, keys)
     ]
@@ -66,17 +74,25 @@ OURS = [
         "power_at_sesoi",
         "mde",
     ),
-    *("n_to_decide", "n_documents_to_decide", "verdict", "reason", "caution"),
+    *("n_to_decide", "n_documents_to_decide", "largest_held_out"),
+    *("verdict", "supports", "no_experts", "reason", "caution"),
 ]
+# A deal of a metric to other experts names other pairs of the active ones, and these were not released.
+NOT_DEALT = "the files hold the effects of two of a token's active experts only, so a metric cannot be dealt to others"
+NO_TEXT = "not poolable: the file does not say which text a token is of, and layers have tokens of their own"
 
 
 def audit_model(released: list[Released], protocol: Protocol, cluster: str) -> pd.DataFrame:
-    """One row per published cell: reproduction, then our columns, signed and (`abs_`) magnitude."""
+    """One row per published cell: reproduction, then our columns, signed and (`abs_`) magnitude.
+
+    The cells of one call share one numbering of documents: give metrics and control apart.
+    """
     rows = pd.DataFrame(
         {
             "model": [r.model for r in released],
             "layer": [r.layer for r in released],
             "metric": [r.metric for r in released],
+            "role": [r.role for r in released],
             "n": [len(r.high) for r in released],
             "n_dropped": [r.n_bad for r in released],
         }
@@ -102,7 +118,7 @@ def audit_model(released: list[Released], protocol: Protocol, cluster: str) -> p
         rows[f"{prefix}d_z_ddof1"] = table["d_z"]
         for name in OURS:
             rows[prefix + name] = table[name]
-    rows["family_size"] = len(rows)
+        rows["family_size"] = table["family_size"]
     return rows
 
 
@@ -124,8 +140,17 @@ def _compare(rows: pd.DataFrame, released: list[Released]) -> None:
 
 
 def pooled_model(released: list[Released], protocol: Protocol, cluster: str) -> pd.DataFrame:
-    """Each metric over all layers of a model, signed and magnitude."""
+    """Each metric over all layers of a model, signed and magnitude; what names no texts, with the reason."""
     tables = []
+    if not any(cluster in r.clusters for r in released):
+        names = list(dict.fromkeys(r.metric for r in released))
+        rows = [
+            {"model": released[0].model, "outcome": outcome, "metric": name, "role": released[0].role,
+             "verdict": "not estimable", "reason": NO_TEXT}
+            for outcome in ("delta_nll", "abs_delta_nll")
+            for name in names
+        ]  # fmt: skip
+        return pd.DataFrame(rows)
     for outcome, magnitude in (("delta_nll", False), ("abs_delta_nll", True)):
         cells, documents = cells_of(released, cluster, magnitude)
         table = pool_cells(cells, documents, protocol)
@@ -149,7 +174,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     models = list(dict.fromkeys(r.model for r in released))
-    by_model = [[r for r in released if r.model == m] for m in models]
+    kinds = dict.fromkeys((r.model, r.role) for r in released)
+    by_model = [[r for r in released if (r.model, r.role) == kind] for kind in kinds]
     other = CLUSTERS[1 - CLUSTERS.index(options.cluster)]
     cells = pd.concat([audit_model(r, protocol, options.cluster) for r in by_model])
     again = pd.concat([audit_model(r, protocol, other) for r in by_model])
@@ -162,12 +188,25 @@ def main(arguments: list[str] | None = None) -> int:
     design = {d: power_t(d, 200**-0.5, 199.0, 0.05 / 20) for d in (0.1, 0.15, 0.222)}
     write_page(options.out / "index.html", cells, over_layers, design)
     done = cells["reproduced"].value_counts().to_dict()
+    metric = cells["role"] == "metric"
+    controls = cells[~metric]
     print(f"{len(cells)} cells of {', '.join(models)}; reproduced to {TOLERANCE:g}: {done}")
     worst = cells["largest_difference"].max()
     said = "there is none" if np.isnan(worst) else f"{worst:.1e}"
     print(f"largest difference from a published number: {said}")
     for name, prefix in (("signed change of loss", ""), ("magnitude", "abs_")):
-        print(f"{name}: {cells[prefix + 'verdict'].value_counts().to_dict()}")
+        print(
+            f"{name}, these experts: {cells[metric][prefix + 'verdict'].value_counts().to_dict()}"
+        )
+        if len(controls):
+            found = controls[prefix + "verdict"].value_counts().to_dict()
+            print(f"{name}, control (the token's own gate weight): {found}")
+    print(f"verdicts speak of these experts: {NOT_DEALT}")
+    without = [m for m in models if m not in set(controls["model"])]
+    if without:
+        print(
+            f"no control: its pairs were not found beside the layer files of {', '.join(without)}"
+        )
     print(f"wrote {options.out / 'cells.csv'}, pooled.csv and index.html")
     return 0
 

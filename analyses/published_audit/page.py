@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+PRESENT = ("predictive", "reversed", "present, size open", "present but below")
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#1d2733}
 h1{font-size:1.6rem;line-height:1.25}h2{font-size:1.2rem;margin-top:2.2rem}
@@ -21,6 +22,8 @@ svg{max-width:100%;height:auto}text{font:12px system-ui,sans-serif;fill:#1d2733}
 COLOURS = {
     "predictive": "#0a6b3d",
     "reversed": "#a0341a",
+    "present, size open": "#0a6b3d",
+    "present but below": "#23559c",
     "equivalent to none": "#23559c",
     "inconclusive": "#8a94a0",
 }
@@ -36,6 +39,7 @@ COLUMNS = {
     "{}d_z_low": "low",
     "{}d_z_high": "high",
     "{}verdict": "verdict",
+    "{}supports": "speaks of",
     "{}p_t": "p, paired t by token",
     "{}p_wilcoxon": "p, Wilcoxon by token",
     "{}p_maxt": "p, max-T by cluster",
@@ -53,12 +57,14 @@ def write_page(
     """Answer first, then pictures, tables, and how to read them."""
     sesoi = float(cells["sesoi"].iloc[0])
     body = [f"<h1>{escape(headline(cells))}</h1>", reproduction(cells), how(cells, design, sesoi)]
+    metrics, controls = (cells[cells["role"] == role] for role in ("metric", "control"))
     for prefix, title in (
         ("", "Harm: signed change of loss"),
         ("abs_", "Disturbance: its magnitude"),
     ):
         body.append(f"<h2>{title}</h2>")
-        body.append(ranks(cells, prefix))
+        body.append(ranks(metrics, prefix))
+        body.append(control(controls, prefix))
         body.append(forest(cells, prefix, sesoi))
         columns = {k.format(prefix): v for k, v in COLUMNS.items()}
         if prefix:  # only the signed d was published
@@ -67,10 +73,13 @@ def write_page(
     body.append("<h2>Each metric over all layers</h2>")
     body.append(
         "<p class='note'>Layers share tokens, so they are averaged within each cluster first and "
-        "clusters are resampled as wholes; d_z is the mean over layers.</p>"
+        "clusters are resampled as wholes; d_z is the mean over layers. Verdicts are for these experts: each "
+        "metric is one number an expert, and whether luck over experts would do as well cannot be asked of these "
+        "files.</p>"
     )
     names = ("model", "outcome", "metric", "n_layers", "n_documents", "d_z", "d_z_low", "d_z_high")
-    body.append(html_table(pooled, {n: n for n in (*names, "p_maxt", "p_equivalence", "verdict")}))
+    names += ("p_maxt", "p_equivalence", "verdict", "supports", "reason")
+    body.append(html_table(pooled, {n: "speaks of" if n == "supports" else n for n in names}))
     head = (
         "<meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
         "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; "
@@ -81,13 +90,34 @@ def write_page(
 
 
 def headline(cells: pd.DataFrame) -> str:
-    signed, size = (cells[c].value_counts() for c in ("verdict", "abs_verdict"))
+    """What the cells of the metrics show, for these experts."""
+    cells = cells[cells["role"] == "metric"]
     n = len(cells)
+    small = int((cells["verdict"] == "equivalent to none").sum())
+    open_ = int((cells["verdict"] == "inconclusive").sum())
     return (
-        f"Of {n} published cells, {signed.get('predictive', 0)} predict harm, "
-        f"{signed.get('equivalent to none', 0)} are shown to predict none and "
-        f"{signed.get('inconclusive', 0)} decide nothing; "
-        f"{size.get('predictive', 0)} predict how much a token is disturbed"
+        f"For these experts, of {n} published cells {_present(cells['verdict'])} show harm that goes with the "
+        f"metric, {small} are shown to have next to none and {open_} decide nothing; "
+        f"{_present(cells['abs_verdict'])} show it for how much a token is disturbed"
+    )
+
+
+def _present(verdicts: pd.Series) -> int:
+    return int(verdicts.isin(PRESENT).sum())
+
+
+def control(cells: pd.DataFrame, prefix: str) -> str:
+    """The positive control, or that there is none."""
+    if cells.empty:
+        return (
+            "<p class='note'>There is no control: the pairs of the token's own gate weight were not found "
+            "beside the layer files.</p>"
+        )
+    d = cells[f"{prefix}d_z_ddof1"].astype(float)
+    return (
+        f"<p class='note'>Control, the token's own gate weight: d_z {d.min():+.3f} to {d.max():+.3f} over "
+        f"{len(cells)} layers, {_present(cells[f'{prefix}verdict'])} of them shown. Its file names no texts, so "
+        "its tokens are taken as independent, which makes its intervals too short rather than too long.</p>"
     )
 
 
@@ -152,6 +182,7 @@ def forest(cells: pd.DataFrame, prefix: str, sesoi: float) -> str:
     for i, (v, cell) in enumerate(zip(values, cells.itertuples())):
         y = 20 + row * i
         label = f"{cell.model} layer {cell.layer} {cell.metric}"
+        label += " (control)" if cell.role == "control" else ""
         parts.append(f"<text x='0' y='{y + 4}'>{escape(label)}</text>")
         if not np.isfinite(v).all():
             parts.append(f"<text x='{x(0) + 4:.1f}' y='{y + 4}'>not estimable</text>")

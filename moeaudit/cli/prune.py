@@ -114,6 +114,7 @@ def _show(screen: Any, curve: PruneCurve) -> None:
         table.add_column(name)
     for name in ("keep", "perplexity", "loss added", "KL", "against random", "beats"):
         table.add_column(name, justify="right")
+    table.add_column("cheaper than random?")
     frame: Any = curve.table
     for row in frame[frame["criterion"] != "random"].itertuples():
         against = row.vs_random == row.vs_random  # null without random draws
@@ -127,8 +128,14 @@ def _show(screen: Any, curve: PruneCurve) -> None:
             f"{row.kl:.4f}",
             f"{row.vs_random:+.4f}" if against else "",
             f"{row.better_than_random:.0%}" if against else "",
+            _said(row) if against else "",
         )
     screen.print(table)
+
+
+def _said(row: Any) -> str:
+    """The verdict against random draws and whom it speaks of."""
+    return row.verdict if row.supports is None else f"{row.verdict} ({row.supports})"
 
 
 def _write(curve: PruneCurve, out: Path) -> Path:

@@ -25,6 +25,7 @@ from .choose import (
     random_scores,
     tie_breaks,
 )
+from .claims import draws_needed
 from .criteria import check_criteria, criterion_scores
 from .evaluate import evaluate
 from .result import PruneCurve
@@ -68,11 +69,13 @@ def prune_curve(
             raw score and never leaves a layer fewer than its top-k. Or both.
         layers: "all", or a third of the MoE layers: "early", "middle", "late". Or several, each with
             its own models; `keep` is then the share that stays in those layers, others stay whole.
-        draws: random models for each cell; their spread is what a criterion has to beat.
+        draws: random models for each cell; their spread is what a criterion has to beat. To show that of
+            one among k criteria takes 20 k - 1 of them (a note says so).
         seed: of the draws, of ties between equal scores and of the bootstrap.
         max_length: longest piece of text in tokens, as in `ablate`.
         level: of all intervals, which resample documents.
-        margin: nats; criteria whose losses differ by surely less are called interchangeable.
+        margin: nats; criteria whose losses differ by surely less are called interchangeable, and a gain
+            over random has to be surely more to be called predictive.
         progress: called with (passes made now, passes in all).
 
     Returns:
@@ -109,9 +112,18 @@ def prune_curve(
     boot = Resampled.of(sums, N_BOOT, seed, level)
     if RANDOM in names and draws < 20:
         missing = [*missing, f"{draws} random draws give a coarse band; 20 or more are usual."]
+    criteria_run = [n for n in dict.fromkeys(keys["criterion"]) if n != RANDOM]
+    needed = draws_needed(len(criteria_run), level)
+    if RANDOM in names and criteria_run and draws < needed:
+        missing = [
+            *missing,
+            f"{draws} random draws cannot show that one of {len(criteria_run)} criteria does better than luck over "
+            f"experts would (p is at least {len(criteria_run) / (draws + 1):.2g} after correction): verdicts "
+            f"against random then speak of these experts at most. {needed} draws could show it.",
+        ]
     return PruneCurve(
         model=model.name,
-        table=cost_table(keys, banned, boot),
+        table=cost_table(keys, banned, boot, margin),
         scores=scores,
         boot=boot,
         banned=tuple(banned),

@@ -27,7 +27,12 @@ class PruneCurve:
     scope, depth, keep, dropped (experts), nll with nll_low and nll_high, ppl, d_nll = nll - clean nll
     with low and high, kl = KL(clean || pruned) with kl_low and kl_high, vs_random = nll - mean nll of
     the random draws with its limits (documents and draws resampled), better_than_random = share of
-    draws with a higher nll. Nats a token. `scores`: layer, expert, criterion, score.
+    draws with a higher nll. Nats a token. `p_draws` is the chance that a random choice of as many experts
+    does as well, the criterion's own choice counted, `p_draws_holm` corrects it over the criteria of a cell;
+    `simultaneous_low`, `_high` hold the gain over random, -vs_random, of all criteria of a cell at once.
+    `verdict` needs documents and draws, `verdict_these_experts` documents alone, `supports` says whom a row
+    speaks of (`moeaudit.stats.VERDICTS`; "predictive": cheaper than random by more than `margin`).
+    `scores`: layer, expert, criterion, score.
     """
 
     model: str
@@ -89,10 +94,11 @@ class PruneCurve:
 
     @cached_property
     def _pairs(self) -> pd.DataFrame:
-        return pairwise(self.table, self.banned, self.boot)
+        return pairwise(self.table, self.banned, self.boot, self.margin)
 
     def pairs(self) -> pd.DataFrame:
-        """NLL differences between all pairs of criteria, with simultaneous intervals in each cell."""
+        """NLL differences between all pairs of criteria, with simultaneous intervals in each cell, and the
+        same words: documents say it of the experts that went, draws whether luck would do it too."""
         return self._pairs.copy()
 
     def interchangeability(self) -> pd.DataFrame:
@@ -100,12 +106,14 @@ class PruneCurve:
 
         `verdict` is "interchangeable" if all pairwise intervals lie within +-`margin` nats, else "not
         interchangeable" if one of them excludes 0, else "undecided". With fewer than 10 evaluated
-        documents intervals by document are too rough for a verdict: always "undecided".
+        documents intervals by document are too rough for a verdict: always "undecided". These are
+        statements about the experts that went; `supports` and `p_spread` say whether criteria also range
+        more widely than as many random choices among themselves.
         """
-        found = interchangeability(self.table, self._pairs, margin=self.margin, seed=self.boot.seed)
-        if len(self.boot.sums.document) < DOCUMENTS_FOR_VERDICT:
-            found["verdict"] = "undecided"
-        return found
+        return interchangeability(
+            self.table, self._pairs, margin=self.margin, seed=self.boot.seed, level=self.level,
+            few=len(self.boot.sums.document) < DOCUMENTS_FOR_VERDICT,
+        )  # fmt: skip
 
     def figure(self, outcome: str = "d_nll") -> go.Figure:
         """Cost against the share kept, a panel for each scope and depth, random draws as a band."""
@@ -128,6 +136,7 @@ class PruneCurve:
         named: Any = self.table[self.table["criterion"] != RANDOM]
         columns = ["criterion", "scope", "depth", "keep", "ppl", "d_nll", "low", "high", "kl"]
         columns += ["vs_random", "vs_random_low", "vs_random_high", "better_than_random"]
+        columns += ["p_draws_holm", "verdict", "supports"]
         notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
         parts = [
             f"<p>{html.escape(repr(self))} Intervals: {self.level:.0%}, documents resampled.</p>"

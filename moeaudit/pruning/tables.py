@@ -15,9 +15,11 @@ import pandas as pd
 from jaxtyping import Float
 
 from moeaudit.seeds import generator
+from moeaudit.stats.families.families import adjust
 from moeaudit.stats.sizes.bootstrap import document_weights
 
 from .choose import Banned
+from .claims import CLAIMS, SAID, against_random, judged, of_spread, p_pair, p_spread, simultaneous
 from .evaluate import DocumentSums
 
 CELL = ["scope", "depth", "keep"]
@@ -58,10 +60,13 @@ class Resampled:
         return np.vstack([np.full((1, draws), 1 / draws), drawn])
 
 
-def cost_table(keys: pd.DataFrame, banned: Sequence[Banned], boot: Resampled) -> pd.DataFrame:
+def cost_table(
+    keys: pd.DataFrame, banned: Sequence[Banned], boot: Resampled, margin: float | int = 0.01
+) -> pd.DataFrame:
     """One row for each pruned model: NLL, perplexity, KL, their intervals, and against random.
 
-    `keys` has criterion, draw, scope, depth, keep; `banned` the experts that each model lacks.
+    `keys` has criterion, draw, scope, depth, keep; `banned` the experts that each model lacks. The claims
+    against random draws (`claims.against_random`) are of the gain, -vs_random, held against `margin`.
     """
     nll, kl = boot.mean(boot.sums.nll), boot.mean(boot.sums.kl)  # (sets, models)
     clean = boot.mean(boot.sums.clean)  # (sets, 1)
@@ -74,7 +79,8 @@ def cost_table(keys: pd.DataFrame, banned: Sequence[Banned], boot: Resampled) ->
     table["kl"] = kl[0]
     table["kl_low"], table["kl_high"] = boot.limits(kl)
     against = ["vs_random", "vs_random_low", "vs_random_high", "better_than_random"]
-    table[against] = np.nan
+    table[[*against, *CLAIMS]] = np.nan
+    table[SAID] = None
     for _, cell in table.groupby(CELL, sort=False):
         rows = cell.index.to_numpy()
         is_random = (cell["criterion"] == RANDOM).to_numpy()
@@ -88,6 +94,11 @@ def cost_table(keys: pd.DataFrame, banned: Sequence[Banned], boot: Resampled) ->
         table.loc[others, "vs_random_low"], table.loc[others, "vs_random_high"] = low, high
         beaten = (nll[0, draws][None] > nll[0, others][:, None]).mean(1)
         table.loc[others, "better_than_random"] = beaten
+        claims = against_random(
+            -difference, nll[0, others], nll[0, draws],
+            margin=margin, level=boot.level, n_documents=len(boot.sums.document),
+        )  # fmt: skip
+        table.loc[others, [*CLAIMS, *SAID]] = claims[[*CLAIMS, *SAID]].to_numpy()
     return table
 
 
@@ -104,34 +115,63 @@ def random_band(table: pd.DataFrame, level: float) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def pairwise(table: pd.DataFrame, banned: Sequence[Banned], boot: Resampled) -> pd.DataFrame:
+def pairwise(
+    table: pd.DataFrame, banned: Sequence[Banned], boot: Resampled, margin: float | int = 0.01
+) -> pd.DataFrame:
     """Differences of NLL between all pairs of criteria, with simultaneous intervals in each cell.
 
     The limits are difference +- c x bootstrap standard error, c the `level` quantile of the largest
     standardised deviation over the cell's pairs, so that all of a cell's intervals hold at once.
-    `shared` is the Jaccard overlap of the experts that the two drop.
+    `shared` is the Jaccard overlap of the experts that the two drop. `p_draws`: share of pairs of choices,
+    random draws among them, that differ as much (Holm over the cell's pairs: `p_draws_holm`); the words are
+    those of `claims.judged`, positive where a loses more than b.
     """
     nll = boot.mean(boot.sums.nll)
-    rows: list[tuple] = []
-    criteria: Any = table[table["criterion"] != RANDOM]
-    for cell, group in criteria.groupby(CELL, sort=False):
-        pairs = list(combinations(group.index.tolist(), 2))
+    rows: list[pd.DataFrame] = []
+    for cell, group in _cells(table):
+        criteria = group[group["criterion"] != RANDOM]
+        draws = group.loc[group["criterion"] == RANDOM, "nll"].to_numpy()
+        pairs = list(combinations(criteria.index.tolist(), 2))
         if not pairs:
             continue
         a, b = np.array(pairs).T
         difference = nll[:, a] - nll[:, b]  # (sets, pairs)
-        error = difference[1:].std(axis=0, ddof=1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            deviation = np.abs(difference[1:] - difference[0]) / error
-        largest = np.nan_to_num(deviation, nan=0.0, posinf=0.0).max(axis=1)
-        c = float(np.quantile(largest, boot.level))
-        for i, (first, second) in enumerate(pairs):
-            names = table.loc[[first, second], "criterion"].tolist()
-            d, half = difference[0, i], c * error[i]
-            shared = overlap(banned[first], banned[second])
-            rows.append((*cell, *names, d, d - half, d + half, shared))
-    columns = [*CELL, "a", "b", "difference", "low", "high", "shared"]
-    return pd.DataFrame(rows, columns=columns)
+        low, high = simultaneous(difference, boot.level)
+        p = np.full(len(pairs), np.nan)
+        if len(draws):
+            p = np.array([p_pair(nll[0, i], nll[0, j], draws) for i, j in pairs])
+        holm = adjust(p, "holm")
+        said = judged(
+            low, high, holm,
+            margin=margin, level=boot.level, n_documents=len(boot.sums.document),
+        )  # fmt: skip
+        names = table["criterion"]
+        columns = {
+            **dict(zip(CELL, cell)),
+            "a": [names[i] for i in a],
+            "b": [names[i] for i in b],
+            "difference": difference[0],
+            "low": low,
+            "high": high,
+            "shared": [overlap(banned[i], banned[j]) for i, j in pairs],
+            "p_draws": p,
+            "p_draws_holm": holm,
+        }
+        rows.append(pd.DataFrame(columns | said))
+    if not rows:
+        columns = [
+            *CELL,
+            "a",
+            "b",
+            "difference",
+            "low",
+            "high",
+            "shared",
+            "p_draws",
+            "p_draws_holm",
+        ]
+        return pd.DataFrame(columns=[*columns, *SAID])
+    return pd.concat(rows, ignore_index=True)
 
 
 def overlap(a: Banned, b: Banned) -> float:
@@ -142,7 +182,13 @@ def overlap(a: Banned, b: Banned) -> float:
 
 
 def interchangeability(
-    table: pd.DataFrame, pairs: pd.DataFrame, *, margin: float, seed: int
+    table: pd.DataFrame,
+    pairs: pd.DataFrame,
+    *,
+    margin: float,
+    seed: int,
+    level: float | int = 0.95,
+    few: bool = False,
 ) -> pd.DataFrame:
     """For each cell: is the choice of criterion worth more than a draw of lots?
 
@@ -150,8 +196,11 @@ def interchangeability(
     draws, `above_random` the share of such sets of draws whose range is smaller than `spread`.
     `gain` is random's mean NLL minus the criteria's mean. `differ` counts the pairs whose
     simultaneous interval excludes 0, `within` those whose interval lies inside +-`margin` nats.
+    `p_spread` is the share of sets of as many choices, criteria and draws together, that range as widely.
+    `verdict` is by documents, so for the experts that went; `supports` is "experts of this layer" where
+    the spread is also more than luck over experts makes (p_spread). With `few` documents: undecided.
     """
-    rng = generator(seed, "pruning spread")
+    rng, luck = generator(seed, "pruning spread"), generator(seed, "pruning spread by luck")
     rows = []
     for cell, group in _cells(table):
         random = group.loc[group["criterion"] == RANDOM, "nll"].to_numpy()
@@ -163,13 +212,14 @@ def interchangeability(
         for name, value in zip(CELL, cell):
             here = here[here[name] == value]
         spread = float(np.ptp(nll))
-        expected = above = gain = np.nan
+        expected = above = gain = p = np.nan
         if len(random) >= len(nll):
             sets = [rng.choice(random, len(nll), replace=False) for _ in range(2000)]
             ranges = np.array([np.ptp(each) for each in sets])
             expected, above = float(ranges.mean()), float((ranges < spread).mean())
         if len(random):
             gain = float(random.mean() - nll.mean())
+            p = p_spread(nll, random, luck)
         differ = int(((here["low"] > 0) | (here["high"] < 0)).sum())
         within = int(((here["low"] > -margin) & (here["high"] < margin)).sum())
         verdict = (
@@ -179,12 +229,13 @@ def interchangeability(
             if differ
             else "undecided"
         )
+        verdict = "undecided" if few else verdict
         best = criteria.loc[criteria["nll"].idxmin(), "criterion"]
         worst = criteria.loc[criteria["nll"].idxmax(), "criterion"]
         cost = float(criteria["d_nll"].mean())
         rows.append(
             (*cell, cost, spread, expected, above, gain, len(here), differ, within, best, worst)
-            + (verdict,)
+            + (verdict, of_spread(verdict, p, level), p)
         )
     names = [
         "d_nll",
@@ -196,7 +247,8 @@ def interchangeability(
         "differ",
         "within",
     ]
-    return pd.DataFrame(rows, columns=[*CELL, *names, "best", "worst", "verdict"])
+    said = ["best", "worst", "verdict", "supports", "p_spread"]
+    return pd.DataFrame(rows, columns=[*CELL, *names, *said])
 
 
 def _cells(table: Any) -> Any:

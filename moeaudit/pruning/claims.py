@@ -1,0 +1,129 @@
+"""What a pruning table may claim: by documents, for the experts that went, and beyond luck over experts.
+
+A criterion chooses one set of experts. Documents say how much dearer or cheaper these experts are than
+others, on text of this kind; any two sets differ, over enough text. Whether the criterion knew anything is a
+question to other choices of as many experts: the random draws. If a criterion knew nothing its choice would
+be one more draw, so its place among the draws is uniform, and p counts it among them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from moeaudit.stats.families.families import adjust
+from moeaudit.stats.least import DOCUMENTS_FOR_VERDICT
+from moeaudit.stats.sizes.equivalence import INCONCLUSIVE, THE_LAYER, THESE, graded
+
+SUBSETS = 2000
+CLAIMS = ["simultaneous_low", "simultaneous_high", "p_draws", "p_draws_holm"]
+SAID = ["verdict", "verdict_these_experts", "supports"]
+
+
+def simultaneous(
+    difference: Float[np.ndarray, "sets k"], level: float | int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Limits of k differences that hold all at once; row 0 is the estimate, the others resamplings.
+
+    Estimate +- c x bootstrap standard error, c the `level` quantile of the largest standardised deviation.
+    """
+    error = difference[1:].std(axis=0, ddof=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        deviation = np.abs(difference[1:] - difference[0]) / error
+    largest = np.nan_to_num(deviation, nan=0.0, posinf=0.0).max(axis=1)
+    half = float(np.quantile(largest, level)) * error
+    return difference[0] - half, difference[0] + half
+
+
+def p_draws(nll: Float[np.ndarray, " k"], draws: Float[np.ndarray, " draws"]) -> np.ndarray:
+    """Share of choices, the draws and the criterion's own, that lose as little (or as much, where the
+    criterion loses more than the draws' mean): one-sided, (1 + count) / (1 + draws)."""
+    less = (draws[None] <= nll[:, None]).sum(axis=1)
+    more = (draws[None] >= nll[:, None]).sum(axis=1)
+    return (1 + np.where(nll <= draws.mean(), less, more)) / (1 + len(draws))
+
+
+def p_pair(a: float, b: float, draws: Float[np.ndarray, " draws"]) -> float:
+    """Share of all pairs of choices, of the two criteria's and the draws, that differ as much."""
+    pool = np.concatenate([[a, b], draws])
+    i, j = np.triu_indices(len(pool), k=1)
+    return float((np.abs(pool[i] - pool[j]) >= abs(a - b) * (1 - 1e-12)).mean())
+
+
+def p_spread(
+    nll: Float[np.ndarray, " k"], draws: Float[np.ndarray, " draws"], rng: np.random.Generator
+) -> float:
+    """Share of sets of k choices, of criteria and draws together, that range as widely as the criteria;
+    2,000 random sets and the criteria themselves."""
+    pool = np.concatenate([nll, draws])
+    order = rng.permuted(np.tile(np.arange(len(pool)), (SUBSETS, 1)), axis=1)[:, : len(nll)]
+    ranges = np.ptp(pool[order], axis=1)
+    return float((1 + (ranges >= np.ptp(nll) * (1 - 1e-12)).sum()) / (1 + SUBSETS))
+
+
+def judged(
+    low: np.ndarray,
+    high: np.ndarray,
+    p_experts: np.ndarray,
+    *,
+    margin: float | int,
+    level: float | int,
+    n_documents: int,
+) -> dict[str, list[Any]]:
+    """The graded words for differences whose simultaneous limits are `low` and `high`, nats a token.
+
+    Positive is the claim ("predictive": by more than `margin`). Limits stand in for p: an effect is shown by
+    documents where they exclude 0, and small where they lie within +-margin. Few documents: inconclusive.
+    """
+    rows = []
+    for a, b, p in zip(low, high, p_experts):
+        if n_documents < DOCUMENTS_FOR_VERDICT:
+            rows.append((INCONCLUSIVE, INCONCLUSIVE, None))
+            continue
+        given = (
+            0.0 if a > 0 or b < 0 else 1.0,
+            0.0 if a > -margin and b < margin else 1.0,
+            *(float(a + b) / 2, float(a), float(b)),
+        )
+        alone, whom = graded(*given, bound=margin, alpha=1 - level)
+        verdict = alone
+        if not np.isnan(p):
+            verdict, whom = graded(*given, bound=margin, alpha=1 - level, p_experts=float(p))
+        rows.append((verdict, alone, whom))
+    return {name: list(values) for name, values in zip(SAID, zip(*rows))}
+
+
+def against_random(
+    gain: Float[np.ndarray, "sets k"],
+    nll: Float[np.ndarray, " k"],
+    draws: Float[np.ndarray, " draws"],
+    *,
+    margin: float | int,
+    level: float | int,
+    n_documents: int,
+) -> pd.DataFrame:
+    """The claims of a cell's criteria against random draws, `gain` = mean loss of the draws - loss.
+
+    p over experts is corrected by Holm over the criteria of the cell, where a random criterion counts too.
+    """
+    low, high = simultaneous(gain, level)
+    p = p_draws(nll, draws)
+    corrected = adjust(p, "holm")
+    said = judged(low, high, corrected, margin=margin, level=level, n_documents=n_documents)
+    numbers = dict(zip(CLAIMS, (low, high, p, corrected)))
+    return pd.DataFrame(numbers | said)
+
+
+def draws_needed(criteria: int, level: float | int) -> int:
+    """The least number of draws with which one of so many criteria could pass Holm's correction."""
+    return int(np.ceil(criteria / (1 - level) - 1e-9)) - 1
+
+
+def of_spread(verdict: str, p: float, level: float | int) -> str | None:
+    """Whom a verdict of interchangeability speaks of."""
+    if verdict == "undecided":
+        return None
+    return THE_LAYER if verdict == "not interchangeable" and p <= 1 - level else THESE
