@@ -39,11 +39,12 @@ def simultaneous(
 
 
 def p_draws(nll: Float[np.ndarray, " k"], draws: Float[np.ndarray, " draws"]) -> np.ndarray:
-    """Share of choices, the draws and the criterion's own, that lose as little (or as much, where the
-    criterion loses more than the draws' mean): one-sided, (1 + count) / (1 + draws)."""
-    less = (draws[None] <= nll[:, None]).sum(axis=1)
-    more = (draws[None] >= nll[:, None]).sum(axis=1)
-    return (1 + np.where(nll <= draws.mean(), less, more)) / (1 + len(draws))
+    """Share of choices, the draws and the criterion's own, that lose as little: (1 + count) / (1 + draws).
+
+    One-sided, since a criterion is to be cheaper than random. That one is dearer than luck would make it is
+    not asked; documents may say so of these experts.
+    """
+    return (1 + (draws[None] <= nll[:, None]).sum(axis=1)) / (1 + len(draws))
 
 
 def p_pair(a: float, b: float, draws: Float[np.ndarray, " draws"]) -> float:
