@@ -13,7 +13,7 @@ from statsmodels.stats.weightstats import DescrStatsW
 from moeaudit.errors import InputError
 from moeaudit.stats import tost
 from moeaudit.stats.sizes import power
-from moeaudit.stats.sizes.equivalence import verdict
+from moeaudit.stats.sizes.equivalence import graded
 
 
 def test_tost_equals_statsmodels():
@@ -44,7 +44,7 @@ def test_a_smallest_effect_of_interest_must_be_positive(sesoi):
         (0.01, 0.9, 0.3, "predictive"),
         (0.01, 0.9, -0.3, "reversed"),
         (0.5, 0.01, 0.01, "equivalent to none"),
-        (0.01, 0.01, 0.02, "equivalent to none"),
+        (0.01, 0.01, 0.02, "present but below"),
         (0.5, 0.5, 0.05, "inconclusive"),
         (0.01, math.nan, 0.3, "predictive"),
         (0.5, math.nan, 0.3, "inconclusive"),
@@ -52,7 +52,7 @@ def test_a_smallest_effect_of_interest_must_be_positive(sesoi):
     ],
 )
 def test_verdicts(p, q, estimate, want):
-    assert verdict(p, q, estimate, 0.05) == want
+    assert graded(p, q, estimate, -1.0, 1.0, bound=None, alpha=0.05)[0] == want
 
 
 @pytest.mark.parametrize("effect", [0.0, 0.1, 0.222, 0.4])

@@ -95,19 +95,3 @@ def graded(
     if bound is None or low > bound or high < -bound:
         return (PREDICTIVE if estimate > 0 else REVERSED), whom
     return OPEN, whom
-
-
-def verdict(p_effect: float, p_equivalence: float, estimate: float, alpha: float) -> str:
-    """One of the four verdicts from family-adjusted p-values.
-
-    Equivalence is asked first: with enough tokens a difference can be both real and smaller than
-    anything worth acting on, and then what matters is that it is small (the p of the effect is
-    still in the table). A cell without a p is "not estimable".
-    """
-    if np.isnan(p_effect):
-        return NOT_ESTIMABLE
-    if p_equivalence <= alpha:  # False for NaN: no equivalence was shown
-        return EQUIVALENT
-    if p_effect <= alpha:
-        return PREDICTIVE if estimate > 0 else REVERSED
-    return INCONCLUSIVE
