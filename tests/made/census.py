@@ -56,7 +56,11 @@ def by_hand(effects, layer):
 def unexplained(table):
     """Columns that are null in rows without a `reason`, other than those with a reason of their own."""
     rows = table[table.reason.isna()]
-    for column, why in (("p_experts", "no_experts"), ("of_oracle", "no_oracle")):
+    for column, why in (
+        ("p_experts", "no_experts"),
+        ("of_oracle", "no_oracle"),
+        ("d_z_crossed_low", "no_crossed"),
+    ):
         if column in rows:
             assert (rows[column].isna() == rows[why].notna()).all(), column
     told = [
@@ -71,5 +75,6 @@ def unexplained(table):
         "supports",
     ]
     told += ["experts", "p_experts", "p_experts_maxt", "null_low", "null_high"]
+    told += ["too_few", "no_crossed", "d_z_crossed_low", "d_z_crossed_high", "p_beyond"]
     rest = rows.drop(columns=told, errors="ignore")
     return list(rest.columns[rest.isna().any()])

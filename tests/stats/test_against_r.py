@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from moeaudit.stats import adjust, association, effect_size, sign_flip_p, tost
-from moeaudit.stats.families.regression import _mixed
+from moeaudit.stats.families.fit import _mixed
 from moeaudit.stats.ranking.correlation import kendall_limits, spearman_limits
 from moeaudit.stats.sizes import power
 from moeaudit.stats.sizes.limits import adjusted_limits, degrees_of_freedom

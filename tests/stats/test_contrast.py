@@ -69,7 +69,7 @@ def test_equivalence_needs_enough_documents():
     few, metrics = census(documents=12, tokens=4)
     many, _ = census(documents=400, tokens=12)
     assert set(cell(contrast(few, metrics, **QUICK), "id", y).verdict for y in (1, 2)) == {
-        "inconclusive"
+        "too few documents to say"
     }
     table = contrast(many, metrics, **QUICK, sesoi=0.2)
     assert set(table[table.metric == "id"].verdict) == {"equivalent to none"}
@@ -172,7 +172,8 @@ def test_few_documents_are_explained(documents):
         assert row.verdict == "not estimable" and "2 documents" in row.reason
         assert pd.isna(row.p) and not pd.isna(row.d_z)
     else:
-        assert row.verdict == "inconclusive" and row.reason is None
+        assert row.verdict == "too few documents to say" and row.reason is None
+        assert row.too_few == "2 documents, and a verdict needs 12"
     assert unexplained(table) == []
 
 

@@ -105,7 +105,7 @@ def test_noise_is_no_finding_where_experts_differ_and_documents_alone_would_say_
         )
         table = contrast(
             effects, metrics, controls=("random",), n_flips=199, n_shuffles=199,
-            interval="jackknife", sesoi=0.02,
+            interval="jackknife", sesoi=0.02, withhold=False,
         )  # fmt: skip
         rows = table[table.role == "metric"]
         claimed += bool((rows.p_experts_maxt <= 0.05).any())

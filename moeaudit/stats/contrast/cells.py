@@ -19,7 +19,8 @@ class Cell:
     """Paired effects of one cell, and what was left out of it.
 
     `high` and `low` are the outcome under removal of the token's highest- and lowest-scored active
-    expert; `document` the code of each token's document.
+    expert; `document` the code of each token's document, `pair` these two experts (of several that tie, the
+    first of each).
     """
 
     metric: str
@@ -37,6 +38,7 @@ class Cell:
     position: np.ndarray | None = field(default=None, repr=False)
     null: Null | None = field(default=None, repr=False)  # over experts; None: was not asked for
     layer_mean: float = np.nan  # of the outcome, over all of the layer's rows
+    pair: Int[np.ndarray, "tokens 2"] | None = field(default=None, repr=False)
     tested: bool = True  # False: no expert has a value of this metric, so it is in no family
 
     @property
@@ -68,6 +70,7 @@ def pair(slots: Slots, score: np.ndarray, metric: str, role: str) -> Cell:
     is_top = (scored & (score == top[:, None]))[keep]
     is_bottom = (scored & (score == bottom[:, None]))[keep]
     n_top, n_bottom = is_top.sum(axis=1), is_bottom.sum(axis=1)
+    slot = np.stack([is_top.argmax(axis=1), is_bottom.argmax(axis=1)], axis=1)
     partial = (scored.sum(axis=1) < present.sum(axis=1))[keep]
     cell_reason = None
     if not keep.any():
@@ -89,6 +92,7 @@ def pair(slots: Slots, score: np.ndarray, metric: str, role: str) -> Cell:
         n_all_tied=int((enough & ~differ).sum()),
         n_unscored=int((~enough).sum()),
         n_partial=int(partial.sum()),
+        pair=np.take_along_axis(slots.expert[keep], slot, axis=1),
         reason=cell_reason,
     )
 

@@ -96,8 +96,13 @@ def contrast(
     shuffles of the metric over the layer's `experts` with a |d_z| as large (a random permutation
     test, all metrics of a layer shuffled alike), `p_experts_maxt` its step-down max-T over the family,
     `null_low` and `null_high` hold 95 % of the shuffles; `no_experts` says why these are null.
+    `d_z_crossed_low` and `d_z_crossed_high` take experts as a sample as well (`no_crossed`: why null);
+    `p_beyond` tests by them that |d_z| is above sesoi, `p_beyond_these` by documents alone, both corrected.
     `verdict` needs documents and experts, `verdict_these_experts` documents alone, and `supports`
-    says whom a row speaks of. Verdicts: see `equivalence.VERDICTS`.
+    says whom a row speaks of. Verdicts: see `equivalence.VERDICTS`; `too_few` says why there is none.
+
+    `d_z_equal` with its limits lets every document count alike; `p_lengths` is small where documents'
+    mean effects go with their lengths, so that the two differ (1 where lengths hardly vary).
 
     Raises
     ------
@@ -269,23 +274,14 @@ def _sampled(cell: Cell, slots: Slots, recipe: Protocol, seed: int, name: str) -
     keys = slots.document[drawn] * span + slots.position[drawn]
     position = cell.position if cell.position is not None else np.empty(0, np.int64)
     keep = np.isin(cell.document * span + position, keys)
-    return Cell(
-        metric=cell.metric,
-        role=cell.role,
-        layer=cell.layer,
+    return replace(
+        cell,
         document=cell.document[keep],
         position=position[keep],
         high=cell.high[keep],
         low=cell.low[keep],
+        pair=None if cell.pair is None else cell.pair[keep],
         n_offered=len(drawn),
-        n_tied=cell.n_tied,
-        n_all_tied=cell.n_all_tied,
-        n_unscored=cell.n_unscored,
-        n_partial=cell.n_partial,
-        reason=cell.reason,
-        null=cell.null,
-        layer_mean=cell.layer_mean,
-        tested=cell.tested,
     )
 
 

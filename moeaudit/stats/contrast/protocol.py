@@ -60,6 +60,7 @@ class Protocol:
     correct ("sign_flip", "cluster_t", "paired_t", "paired_t_and_wilcoxon": the larger of the two);
     `decision` the corrected p that verdicts use ("maxt" or a correction of `families.METHODS`);
     `experts` whether a verdict needs the p over experts (of `n_shuffles` shuffles) as well;
+    `withhold` whether there is no verdict below the limits of `few.too_few`;
     `equivalence` the correction of the TOST p, or None for no equivalence claims.
     """
 
@@ -77,6 +78,7 @@ class Protocol:
     n_flips: int = 10_000
     n_shuffles: int = 999
     experts: bool = True
+    withhold: bool = True
     n_folds: int = 5
     metrics: tuple[str, ...] | None = None
     n_layers: int | None = None
@@ -149,6 +151,7 @@ PROTOCOLS = {
         decision="bonferroni",
         equivalence=None,
         experts=False,
+        withhold=False,
         interval="token",
         metrics=tuple(PUBLISHED_METRICS),
         n_layers=5,

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from ..families.crossed import OverExperts, d_z_over_experts, unknown
 from ..families.experts import Null
+from ..few import carriers, kish, lean, too_few
 from ..least import FEW_DOCUMENTS, FEW_FOR_POWER, FEW_TOKENS
 from ..sizes.effect_sizes import Pairs, interval_of
+from ..sizes.lengths import equal_d_z, p_lengths
 from ..sizes.moments import COUNT, Moments, weighted
 from ..sizes.paired import cluster_t, design_effect, paired_t, signed_rank_sums, wilcoxon
 from .cells import Cell
 from .protocol import Protocol
 
+CLEAR = 0.01  # that effects go with length, to be said of one cell of many
+LINKED = "effects go with the length of documents, and d_z counts long ones more: d_z_equal counts all alike"
 COUNTS = ["n", "n_documents", "n_dropped", "n_tied", "n_all_tied", "n_unscored", "n_partial"]
 
 
@@ -35,6 +40,7 @@ class Reduced:
     rank_sums: Float[np.ndarray, " documents"]
     tested: bool = True
     null: Null | None = None
+    part: OverExperts = field(default_factory=lambda: unknown("experts were not looked at"))
 
 
 def reduced(
@@ -46,10 +52,13 @@ def reduced(
 ) -> Reduced:
     """Everything that needs the cell's tokens, computed; after this they can go."""
     pairs = Pairs(cell.document, cell.high, cell.low, n_documents)
-    row = _row(cell, pairs, protocol, weights, sizes)
+    row, part = _row(cell, pairs, protocol, weights, sizes), unknown("the cell has no number")
+    if row["reason"] is None:
+        part = over_experts_of(cell)
+    row |= _spread(cell, pairs, protocol, row, part)
     ranks = signed_rank_sums(cell.difference, cell.document, n_documents)
     return Reduced(
-        cell.metric, cell.role, cell.layer, row, pairs.moments, ranks, cell.tested, cell.null
+        cell.metric, cell.role, cell.layer, row, pairs.moments, ranks, cell.tested, cell.null, part
     )
 
 
@@ -88,17 +97,55 @@ def _row(
     row["design_effect"] = design_effect(m) if reason is None else np.nan
     row |= {"p_t": by_token.p, "p_wilcoxon": signed.p, "p_cluster": by_document.p}
     row["reason"] = reason
-    row["caution"] = caution(m.sums[:, COUNT]) if reason is None else None
     return row
 
 
-def caution(tokens: np.ndarray) -> str | None:
+def _spread(
+    cell: Cell, pairs: Pairs, protocol: Protocol, row: dict[str, Any], part: OverExperts
+) -> dict[str, float | str | None]:
+    """What documents, their lengths and the experts leave of a cell."""
+    m, difference = pairs.moments, cell.difference
+    equal = ("d_z_equal", "d_z_equal_low", "d_z_equal_high")
+    out: dict[str, Any] = dict.fromkeys((*equal, "p_lengths"), np.nan)
+    out |= dict.fromkeys(("d_z_crossed_low", "d_z_crossed_high"), np.nan)
+    if row["reason"] is not None:
+        return out | {"no_crossed": row["reason"], "too_few": None, "caution": None}
+    tokens, linked = m.sums[:, COUNT], p_lengths(m.difference_sums, m.sums[:, COUNT])
+    out |= dict(zip(equal, equal_d_z(m, protocol.level))) | {"p_lengths": linked}
+    crossed = part.around(row["d_z"], row["d_z_low"], row["d_z_high"], protocol.level)
+    out["d_z_crossed_low"], out["d_z_crossed_high"] = crossed
+    out |= {"no_crossed": part.reason, "too_few": None, "caution": caution(tokens, linked)}
+    if protocol.withhold:
+        out["too_few"] = too_few(
+            m.difference_sums,
+            tokens,
+            carriers=carriers(difference),
+            lean=lean(difference),
+            p_lengths=linked,
+        )
+    return out
+
+
+def over_experts_of(cell: Cell) -> OverExperts:
+    """The experts' part of a cell's variance; unknown where no metric of experts is tested."""
+    if cell.null is not None and cell.null.reason is not None:
+        return unknown(cell.null.reason)
+    return d_z_over_experts(cell.difference, cell.document, cell.pair)
+
+
+def caution(tokens: np.ndarray, linked: float = float("nan")) -> str | None:
     """What to say of a cell with so many tokens in each document, if anything.
 
     Documents count as (sum of tokens)^2 / (sum of squared tokens): as many as there are if they are
-    of one size, towards 1 where one document holds almost every token (Kish 1965).
+    of one size, towards 1 where one document holds almost every token (Kish 1965). `linked`: p that
+    effects go with length.
     """
-    d, worth = int((tokens > 0).sum()), float(tokens.sum() ** 2 / max((tokens**2).sum(), 1e-300))
+    said = [s for s in (_few(tokens), LINKED if linked <= CLEAR else None) if s is not None]
+    return "; ".join(said) or None
+
+
+def _few(tokens: np.ndarray) -> str | None:
+    d, worth = int((tokens > 0).sum()), kish(tokens)
     if d < FEW_DOCUMENTS:
         return (
             f"only {d} documents: with fewer than {FEW_DOCUMENTS}, intervals may be too short and "

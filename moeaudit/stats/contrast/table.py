@@ -16,6 +16,7 @@ from ..families.experts import Null, joint_p, none
 from ..families.maxt import MaxT, max_t
 from ..nullable import nullable
 from ..sizes import equivalence, power
+from ..sizes.beyond import p_beyond
 from ..sizes.bootstrap import document_weights
 from ..sizes.limits import adjusted_tost
 from ..sizes.moments import d_z, jackknife, weighted
@@ -32,6 +33,8 @@ SAID = (
     "no_experts",
     "no_oracle",
     "no_given_use",
+    "no_crossed",
+    "too_few",
     "supports",
 )  # null where the number is there, or nothing is claimed
 
@@ -109,12 +112,9 @@ def _correct(
     columns["family_size"] = len(members)
     columns |= _absence(part, cells, usable, protocol, flipped)
     decision = columns[f"p_{protocol.decision}"]
-    limits = [part[c].to_numpy(float) for c in ("d_z", "d_z_low", "d_z_high")]
     columns |= _held_out(cells, usable, seed)
     columns |= over_experts([c.null for c in cells])
-    columns |= claims(
-        decision, columns, limits[0], limits[1], limits[2], protocol, part["sesoi"].to_numpy(float)
-    )
+    columns |= claims(decision, columns, part, protocol, part["sesoi"].to_numpy(float))
     for name, values in columns.items():
         table.loc[members, name] = values
 
@@ -146,25 +146,30 @@ def over_experts(family: list[Null | None]) -> dict[str, Any]:
 def claims(
     decision: np.ndarray,
     columns: Mapping[str, Any],
-    estimate: np.ndarray,
-    low: np.ndarray,
-    high: np.ndarray,
+    part: pd.DataFrame,  # with d_z, its limits and too_few
     protocol: Protocol,
     sesoi: np.ndarray,  # in d_z, of each row
 ) -> dict[str, list[Any]]:
     """Verdicts by documents and experts, by documents alone, and what each row supports."""
     bounds = [float(x) if protocol.equivalence and x > 0 else None for x in sesoi]
-    sizes = list(zip(decision, columns["p_equivalence"], estimate, low, high))
+    limits = part[["d_z", "d_z_low", "d_z_high"]].to_numpy(float).tolist()
+    sizes = [(p, q, *x) for p, q, x in zip(decision, columns["p_equivalence"], limits)]
+    few = part["too_few"].notna().tolist()
     family = columns["p_experts_maxt"]
     if not protocol.experts:
         family = np.full(len(decision), np.nan)
     graded = [
-        equivalence.graded(*x, p_experts=p, bound=bound, alpha=protocol.alpha)
-        for x, p, bound in zip(sizes, family, bounds)
-    ]
+        equivalence.graded(
+            *x, p_experts=p, p_beyond=by_documents if np.isnan(p) else by_both, bound=bound,
+            alpha=protocol.alpha, few=thin,
+        )
+        for x, p, by_documents, by_both, bound, thin in zip(
+            sizes, family, columns["p_beyond_these"], columns["p_beyond"], bounds, few
+        )
+    ]  # fmt: skip
     alone = [
-        equivalence.graded(*x, bound=bound, alpha=protocol.alpha)[0]
-        for x, bound in zip(sizes, bounds)
+        equivalence.graded(*x, p_beyond=p, bound=bound, alpha=protocol.alpha, few=thin)[0]
+        for x, p, bound, thin in zip(sizes, columns["p_beyond_these"], bounds, few)
     ]
     return {
         "verdict": [verdict for verdict, _ in graded],
@@ -193,8 +198,8 @@ def _absence(
 ) -> dict[str, np.ndarray]:
     """TOST by document, and what the cell could have found, both on the scale of d_z."""
     empty = np.full(len(part), np.nan)
-    names = ("p_tost", "alpha_cell", "power_at_sesoi", "mde", "n_documents_to_decide")
-    out = {name: empty.copy() for name in (*names, "n_to_decide")}
+    names = ("p_tost", "p_beyond", "p_beyond_these", "alpha_cell", "power_at_sesoi", "mde")
+    out = {name: empty.copy() for name in (*names, "n_to_decide", "n_documents_to_decide")}
     for i, (cell, ok) in enumerate(zip(cells, usable)):
         m, se = cell.moments, float(part["d_z_se"].iloc[i])
         if not ok or not se > 0:
@@ -203,7 +208,11 @@ def _absence(
         sesoi = float(part["sesoi"].iloc[i])
         if not sesoi > 0:  # a share of nothing: no bound, so no claim of equivalence
             continue
-        out["p_tost"][i] = adjusted_tost(estimate, jackknife(m, "d_z"), sesoi)
+        left = jackknife(m, "d_z")
+        out["p_tost"][i] = adjusted_tost(estimate, left, sesoi)
+        out["p_beyond_these"][i] = p_beyond(estimate, left, sesoi)
+        if cell.part.reason is None:
+            out["p_beyond"][i] = p_beyond(estimate, left, sesoi, around=cell.part.around)
         # At no effect d_z varies as the mean does, and only that spread belongs in a plan.
         by_token = protocol.test.startswith("paired")
         null_se = np.sqrt((1.0 if by_token else float(part["design_effect"].iloc[i])) / m.n)
@@ -223,6 +232,8 @@ def _absence(
         out["mde"][i] = power.minimum_detectable(null_se, null_dof, level, protocol.power)
         out["n_documents_to_decide"][i] = needed
         out["n_to_decide"][i] = np.ceil(needed * m.n / m.n_documents)
+    for name in ("p_beyond", "p_beyond_these"):
+        out[name] = families.adjust(out[name], protocol.equivalence or "holm")
     corrected = families.adjust(out["p_tost"], protocol.equivalence or "holm")
     out["p_equivalence"] = corrected if protocol.equivalence else empty
     return out

@@ -17,15 +17,19 @@ from ..contrast.cells import Cell
 from ..contrast.contrast import asked_of
 from ..contrast.controls import CONTROLS
 from ..contrast.protocol import Protocol, get_protocol
-from ..contrast.row import caution
+from ..contrast.row import caution, over_experts_of
 from ..contrast.table import claims, finish, over_experts
+from ..few import carriers, lean, too_few
 from ..made import record
 from ..sizes import equivalence, power
+from ..sizes.beyond import p_beyond
 from ..sizes.bootstrap import bca_limits, document_weights, leave_one_out, percentile_limits
 from ..sizes.effect_sizes import Pairs
+from ..sizes.lengths import p_lengths
 from ..sizes.limits import adjusted_limits, adjusted_tost, jackknife_se, student_limits
 from ..sizes.moments import COUNT
 from . import families
+from .crossed import averaged
 from .experts import Null, none
 from .maxt import max_t
 
@@ -56,6 +60,7 @@ def pooled(
     the design, as in `contrast`, at alpha over the number of metrics.
     `p_experts` shuffles the metric over the experts of every layer, as `contrast` does, and averages
     d_z again; `experts` counts them over all layers.
+    `d_z_crossed_low`, `d_z_crossed_high`, `p_lengths` and `too_few` are as in `contrast`.
     `n_layers` counts the layers that could be used, `n_layers_dropped` those that could not.
     """
     recipe = get_protocol(protocol).with_(**settings)
@@ -124,7 +129,8 @@ def _row(
     members: list[Cell], n_documents: int, recipe: Protocol, seed: int
 ) -> tuple[dict[str, Any], np.ndarray]:
     every = [Pairs(c.document, c.high, c.low, n_documents) for c in members]
-    layers = [p for p in every if p.moments.n > 1 and not np.isnan(p.values("d_z")[0])]
+    usable = [p.moments.n > 1 and not np.isnan(p.values("d_z")[0]) for p in every]
+    layers = [p for p, ok in zip(every, usable) if ok]
     n = sum(p.moments.n for p in layers)
     present = np.zeros(n_documents, dtype=bool)
     for p in layers:
@@ -137,7 +143,9 @@ def _row(
         "n_documents": d,
         "n_dropped": sum(c.n_dropped for c in members),
         **dict.fromkeys(("d_z", "d_z_low", "d_z_high", "d_z_se", "null_se", "p_tost"), np.nan),
-        **dict.fromkeys(("reason", "caution")),
+        **dict.fromkeys(("d_z_crossed_low", "d_z_crossed_high", "p_lengths"), np.nan),
+        **dict.fromkeys(("p_beyond", "p_beyond_these"), np.nan),
+        **dict.fromkeys(("reason", "caution", "no_crossed", "too_few")),
     }
     if not layers or d < 2:
         why = "no layer gives a contrast" if not layers else f"only {d} document(s)"
@@ -162,7 +170,22 @@ def _row(
         return row | {"reason": f"not poolable: {why}"}, np.zeros(n_documents)
     row["d_z_low"], row["d_z_high"] = _limits(layers, estimate, left, n_documents, recipe, seed)
     row["p_tost"] = adjusted_tost(estimate, left, recipe.d_z_bound)
-    row["caution"] = caution(np.sum([p.moments.sums[:, COUNT] for p in layers], axis=0))
+    part = averaged([over_experts_of(c) for c, ok in zip(members, usable) if ok])
+    limits = part.around(estimate, row["d_z_low"], row["d_z_high"], recipe.level)
+    row |= {"d_z_crossed_low": limits[0], "d_z_crossed_high": limits[1], "no_crossed": part.reason}
+    row["p_beyond_these"] = p_beyond(estimate, left, recipe.d_z_bound)
+    row["p_beyond"] = p_beyond(estimate, left, recipe.d_z_bound, around=part.around)
+    tokens = np.sum([p.moments.sums[:, COUNT] for p in layers], axis=0)
+    linked = p_lengths(by_document, tokens)
+    row |= {"p_lengths": linked, "caution": caution(tokens, linked)}
+    if recipe.withhold:  # layers share tokens, so these count once, as in a layer on average
+        row["too_few"] = too_few(
+            by_document,
+            tokens,
+            carriers=float(np.mean([carriers(p.high - p.low) for p in layers])),
+            lean=float(np.mean([lean(p.high - p.low) for p in layers])),
+            p_lengths=linked,
+        )
     return row | {"d_z_se": se, "null_se": null_se}, by_document
 
 
@@ -220,12 +243,10 @@ def _correct(
     columns |= plan
     absent = part["p_tost"].to_numpy(float)
     columns["p_equivalence"] = families.adjust(absent, recipe.equivalence or "holm")
-    limits = [part[c].to_numpy(float) for c in ("d_z", "d_z_low", "d_z_high")]
+    for name in ("p_beyond", "p_beyond_these"):
+        columns[name] = families.adjust(part[name].to_numpy(float), recipe.equivalence or "holm")
     columns |= over_experts(list(shuffled))
     decision = columns[f"p_{recipe.decision}"]
-    columns |= claims(
-        decision, columns, limits[0], limits[1], limits[2], recipe,
-        np.full(len(members), recipe.d_z_bound),
-    )  # fmt: skip
+    columns |= claims(decision, columns, part, recipe, np.full(len(members), recipe.d_z_bound))
     for name, values in columns.items():
         table.loc[members, name] = values

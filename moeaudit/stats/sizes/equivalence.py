@@ -17,16 +17,18 @@ OPEN = "present, size open"
 BELOW = "present but below"
 EQUIVALENT = "equivalent to none"
 INCONCLUSIVE = "inconclusive"
+TOO_FEW = "too few documents to say"
 NOT_ESTIMABLE = "not estimable"
 VERDICTS = {
-    PREDICTIVE: "removing the higher-scored expert costs more, and the interval is above the smallest "
-    "effect of interest; corrected over the family",
-    REVERSED: "removing the higher-scored expert costs less, and the interval is beyond the smallest "
-    "effect of interest; corrected over the family",
+    PREDICTIVE: "removing the higher-scored expert costs more, by more than the smallest effect of "
+    "interest, with experts as a sample too; corrected over the family",
+    REVERSED: "removing the higher-scored expert costs less, by more than the smallest effect of "
+    "interest, with experts as a sample too; corrected over the family",
     OPEN: "there is an effect, and the smallest effect of interest lies within its interval",
     BELOW: "there is an effect, and it is smaller than the smallest effect of interest",
     EQUIVALENT: "no effect of the metric is shown, and any is smaller than the smallest effect of interest",
     INCONCLUSIVE: "the data can neither show an effect nor rule one out",
+    TOO_FEW: "documents, or what carries the effects in them, are below the measured limits of a verdict",
     NOT_ESTIMABLE: "no number can be given; the reason says why",
 }
 
@@ -67,6 +69,8 @@ def graded(
     bound: float | int | None,
     alpha: float | int,
     p_experts: float = float("nan"),
+    p_beyond: float | None = None,
+    few: bool = False,
 ) -> tuple[str, str | None]:
     """The verdict of a contrast, and whom it speaks of; p-values adjusted over the family.
 
@@ -79,9 +83,15 @@ def graded(
     "experts of this layer": the effect would not come from luck over experts. "these experts": it is
     shown by documents alone, or a claim of smallness, which holds the experts fixed. (Of "present but
     below" the first half speaks of the layer, the second of these experts.)
+
+    `p_beyond` tests that the size is beyond the bound, adjusted over the family (`beyond.p_beyond`, for the
+    layer by the crossed limits): NaN where it could not be had, and the size stays open; None for one
+    cell alone, whose limits serve. `few`: documents are too few for any verdict (`few.too_few`).
     """
     if np.isnan(p_documents):
         return NOT_ESTIMABLE, None
+    if few:
+        return TOO_FEW, None
     shown, shuffled = p_documents <= alpha, not np.isnan(p_experts)
     if p_equivalence <= alpha:  # False for NaN: no equivalence was shown
         if shown and shuffled and p_experts <= alpha:
@@ -92,6 +102,7 @@ def graded(
     if shuffled and p_experts > alpha:
         return INCONCLUSIVE, THESE
     whom = THE_LAYER if shuffled else THESE
-    if bound is None or low > bound or high < -bound:
+    beyond = low > (bound or 0) or high < -(bound or 0) if p_beyond is None else p_beyond <= alpha
+    if bound is None or beyond:
         return (PREDICTIVE if estimate > 0 else REVERSED), whom
     return OPEN, whom
