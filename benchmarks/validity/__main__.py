@@ -5,7 +5,8 @@
 Effects are drawn clustered by document, with tails as heavy as real ones and cells that share tokens
 (`draws.Law`); `--run FOLDER` adds audits redrawn, document by document, from the census of a finished run
 (`moeaudit audit tiny-olmoe --out FOLDER`), its cells centred so that no metric predicts
-anything. `--quick` runs a tenth of everything.
+anything. `--quick` runs a tenth of everything. Of a page that is there already only what lies between the
+marks BEGIN and END is replaced: the rest is written by hand.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 
 def main(arguments: list[str] | None = None) -> int:
-    from .page import report
+    from .page import placed, report
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="the Markdown page to write")
@@ -30,7 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
     start = time.perf_counter()
     page = report(runs, options.seed, options.run, options.out.with_suffix(".svg"))
     page += f"\nWall time {time.perf_counter() - start:.0f} s.\n"
-    options.out.write_text(page, encoding="utf-8")
+    old = options.out.read_text(encoding="utf-8") if options.out.exists() else None
+    options.out.write_text(placed(page, old), encoding="utf-8")
     print(page)
     return 0
 

@@ -21,6 +21,10 @@ SKEWS = (0.0, 0.1)
 FLIPS = 499
 BOOTSTRAPS = 300
 AIMS = {"max-T": (0.035, 0.065), "adjusted": (0.93, 0.97), "equivalent": (0.0, 0.05)}
+BEGIN, END = (
+    "<!-- made by benchmarks.validity: begin -->",
+    "<!-- made by benchmarks.validity: end -->",
+)
 INTRO = """# What the statistics do when the truth is known
 
 Made by
@@ -33,7 +37,8 @@ it was fitted to). *Skewed* audits have a mean of zero with a heavier positive t
 *uneven* ones have documents of very different lengths. *Redrawn* audits take whole documents from the
 census of a finished run (`FOLDER`, of `moeaudit audit MODEL --out FOLDER`), whose cells were centred so
 that nothing predicts anything; their tails, clusters and dependence between cells are nobody's
-assumption. `12 x 64` means 12 documents of 64 tokens; so few are marked by a `caution` in every table.
+assumption. `12 x 64` means 12 documents of 64 tokens; so few are marked by a `caution` in every table,
+and `few.too_few` withholds verdicts by its own limits (below; nothing is withheld in this part).
 
 ![False claims and coverage by method](validity.svg)
 """
@@ -74,6 +79,24 @@ def report(runs: int, seed: int, run: Path | None, figure: Path) -> str:
     )
     figure.write_text(picture(false, cover), encoding="utf-8")
     return "\n".join(parts)
+
+
+def placed(page: str, old: str | None) -> str:
+    """The page between its marks, and whatever stands around them in an `old` page.
+
+    Raises ValueError for an old page without both marks, which would be lost.
+    """
+    made = f"{BEGIN}\n{page.strip()}\n{END}\n"
+    if old is None:
+        return made
+    before, begun, rest = old.partition(BEGIN)
+    _, ended, after = rest.partition(END)
+    if not (begun and ended):
+        raise ValueError(
+            f"The page that is there has no marks {BEGIN} and {END}, so what was written by hand cannot be told "
+            "from what was made. Put them around what may be replaced, or name another file."
+        )
+    return before + made + after.removeprefix("\n")
 
 
 Rows = list[tuple[str, dict[str, float]]]

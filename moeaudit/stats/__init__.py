@@ -22,6 +22,7 @@ from .made import together as together
 from .marking import mark as mark
 from .ranking.association import association as association
 from .ranking.ranking import expert_harm as expert_harm
+from .sets.mass import equal_mass as equal_mass
 from .sizes.bounds import Bound as Bound
 from .sizes.effect_sizes import effect_size as effect_size
 from .sizes.equivalence import VERDICTS as VERDICTS
@@ -39,6 +40,7 @@ __all__ = [
     "contrast",
     "defective_metrics",
     "effect_size",
+    "equal_mass",
     "expert_harm",
     "freeze",
     "get_protocol",

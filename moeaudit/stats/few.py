@@ -18,6 +18,7 @@ LEAST_CARRIERS = 100  # tokens: 5 % that carry everything, 50 documents: about 5
 LEAST_WORTH = 6.0  # documents that carry the effect, or that the lengths leave
 LINKED_WORTH = 60.0  # documents, by Kish's number, where effects go with length
 LINKED_P = 0.05
+LINKED_P_OF_FEW = 0.2  # below LEAST_DOCUMENTS' worth, where a test of lengths has little power
 LEANING_WORTH = 20.0  # documents, by Kish's number, where tokens lean to one side
 LEAN = 0.1
 
@@ -61,7 +62,8 @@ def too_few(
     added = total - count * total.sum() / count.sum()
     if added.any() and participation(added) < LEAST_WORTH:
         return f"few documents carry the effects: they count as fewer than {LEAST_WORTH:g}"
-    if p_lengths <= LINKED_P and worth < LINKED_WORTH:
+    linked = LINKED_P_OF_FEW if worth < LEAST_DOCUMENTS else LINKED_P
+    if p_lengths <= linked and worth < LINKED_WORTH:
         return (
             f"effects go with the length of documents, and lengths leave fewer than {LINKED_WORTH:g} "
             "documents' worth: the longest ones decide"

@@ -72,6 +72,17 @@ def test_the_whole_benchmark_runs(validity, tmp_path, monkeypatch, capsys):
     assert "max-T" in (tmp_path / "v.svg").read_text()
 
 
+def test_what_is_written_by_hand_is_kept_and_a_page_without_marks_refused():
+    page = importlib.import_module("benchmarks.validity.page")
+    first = page.placed("# Made\n", None)
+    old = "By hand, above.\n" + first + "\n## By hand, below\n"
+    new = page.placed("# Made anew\n", old)
+    assert new == old.replace("# Made", "# Made anew") and new.startswith("By hand, above.")
+    assert page.placed("# Made anew\n", new) == new
+    with pytest.raises(ValueError, match="no marks"):
+        page.placed("# Made", "# A page by hand\n")
+
+
 def test_documents_of_uneven_length_count_their_own_tokens_alone(draws):
     x = draws.Law().draw(np.random.default_rng(1), 5, 9, 0.0)
     lengths = np.array([2, 9, 4, 1, 7])

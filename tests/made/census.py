@@ -60,6 +60,7 @@ def unexplained(table):
         ("p_experts", "no_experts"),
         ("of_oracle", "no_oracle"),
         ("d_z_crossed_low", "no_crossed"),
+        ("slope_crossed_low", "no_crossed"),
     ):
         if column in rows:
             assert (rows[column].isna() == rows[why].notna()).all(), column
@@ -76,5 +77,6 @@ def unexplained(table):
     ]
     told += ["experts", "p_experts", "p_experts_maxt", "null_low", "null_high"]
     told += ["too_few", "no_crossed", "d_z_crossed_low", "d_z_crossed_high", "p_beyond"]
+    told += ["slope_crossed_low", "slope_crossed_high"]
     rest = rows.drop(columns=told, errors="ignore")
     return list(rest.columns[rest.isna().any()])

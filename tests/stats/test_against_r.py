@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from moeaudit.stats import adjust, association, effect_size, sign_flip_p, tost
-from moeaudit.stats.families.fit import _mixed
+from moeaudit.stats.families.mixed import mixed
 from moeaudit.stats.ranking.correlation import kendall_limits, spearman_limits
 from moeaudit.stats.sizes import power
 from moeaudit.stats.sizes.limits import adjusted_limits, degrees_of_freedom
@@ -151,7 +151,7 @@ def test_a_mixed_model():
     # differ by definition: nlme's are those of least squares given the variances, statsmodels' come
     # from the observed information, 2 % larger here.
     design = np.column_stack([LOW, np.ones(24)])
-    fit = _mixed(HIGH, design, LOW, DOCUMENT)
+    fit = mixed(HIGH, design, LOW, DOCUMENT)
     assert fit.random == "intercept and slope"
     assert fit.params[0] == pytest.approx(0.566631223133, rel=1e-5)
     assert fit.bse[0] == pytest.approx(0.251147257058, rel=0.03)

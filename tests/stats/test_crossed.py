@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 from made.census import QUICK, census
 
-from moeaudit.stats import contrast, pooled
-from moeaudit.stats.families.crossed import OverExperts, averaged, d_z_over_experts, unknown
+from moeaudit.stats import contrast, pooled, regression
+from moeaudit.stats.families.crossed import (
+    OverExperts,
+    averaged,
+    d_z_over_experts,
+    slope_over_experts,
+    unknown,
+)
 from moeaudit.stats.sizes.beyond import p_beyond
 from moeaudit.stats.sizes.equivalence import OPEN, PREDICTIVE, graded
 from moeaudit.stats.sizes.limits import adjusted_limits
@@ -134,3 +140,31 @@ def test_tables_hold_them_beside_the_limits_by_document():
         assert (known["d_z_crossed_low"] <= known["d_z_low"]).all()
         assert (known["d_z_crossed_high"] >= known["d_z_high"]).all()
         assert table.loc[table["no_crossed"].notna(), "d_z_crossed_low"].isna().all()
+
+
+def test_a_slope_has_its_experts_part_and_says_where_there_is_none():
+    effects, metrics = census(documents=30, tokens=10, experts=10, slope=0.3)
+    given = {"n_shuffles": 19, "controls": ("random", "random_score")}
+    table = regression(effects, metrics, models=("cluster", "within_token"), **given)
+    known = table[table["no_crossed"].isna()]
+    assert set(known["metric"]) == {"id", "odd", "random_score"}
+    assert (known["slope_crossed_low"] <= known["slope_low"]).all()
+    assert (known["slope_crossed_high"] >= known["slope_high"]).all()
+    assert set(table.loc[table["no_crossed"].notna(), "metric"]) == {"random"}
+    assert table["too_few"].isna().all()
+    few = regression(effects[effects["document"] < 9], metrics, models=("cluster",), **given)
+    assert set(few["too_few"]) == {"9 documents, and a verdict needs 12"}
+
+
+def test_the_experts_part_of_a_slope_is_that_of_slopes_over_new_experts():
+    estimates, parts, within = [], [], []
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        metric, own = rng.normal(size=20), 0.4 * rng.normal(size=20)
+        expert, document = rng.integers(0, 20, 1500), np.repeat(np.arange(30), 50)
+        x, y = metric[expert], (0.2 * metric + own)[expert] + rng.normal(size=1500)
+        x, y = x - x.mean(), y - y.mean()
+        estimates.append((x * y).sum() / (x * x).sum())
+        parts.append(slope_over_experts(x, y, expert, document).variance)
+        within.append(1 / (x * x).sum())  # of independent tokens, deviation 1
+    assert np.mean(parts) + np.mean(within) == pytest.approx(np.var(estimates), rel=0.25)

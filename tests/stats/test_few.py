@@ -56,6 +56,10 @@ def test_linked_effects_need_sixty_documents_worth_and_leaning_ones_twenty():
         values = rng.normal(size=factor * 59 * 30)
         assert (told(values, np.full(factor * 59, 30), p_lengths=0.05) is None) == clear
         assert told(values, np.full(factor * 59, 30), p_lengths=0.06) is None
+    few = rng.normal(size=13 * 30)
+    uneven = np.array([20] * 6 + [28] * 6 + [102])  # worth fewer than 12 equal ones
+    assert told(few, uneven, p_lengths=0.21) is None
+    assert "length of documents" in told(few, uneven, p_lengths=0.19)
     skewed = rng.lognormal(size=19 * 60)
     assert "lean to one side" in told(skewed, np.full(19, 60))
     assert told(rng.lognormal(size=21 * 60), np.full(21, 60)) is None

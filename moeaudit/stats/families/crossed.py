@@ -98,6 +98,33 @@ def d_z_over_experts(
     return OverExperts(max(float(jackknife - shared), 0.0) * k / (k - 2), float(max(dof, 1.0)))
 
 
+def slope_over_experts(
+    x: Float[np.ndarray, " rows"],
+    y: Float[np.ndarray, " rows"],
+    expert: Int[np.ndarray, " rows"],
+    document: Int[np.ndarray, " rows"],
+) -> OverExperts:
+    """The same part of a slope of y on x (both centred), where every row has one expert.
+
+    A jackknife over experts, less what rows of one document and expert share, which the documents' part has.
+    """
+    place = np.unique(expert, return_inverse=True)[1]
+    k = int(place.max(initial=-1)) + 1
+    if k < LEAST_EXPERTS:
+        return unknown(f"only {k} experts have a value, and {LEAST_EXPERTS} are needed")
+    above, below = np.bincount(place, x * y), np.bincount(place, x * x)
+    whole = below.sum()
+    if not (whole - below > 1e-12 * whole).all():
+        return unknown("leaving one expert out leaves the metric without a spread")
+    left = (above.sum() - above) / (whole - below)
+    jackknife = (k - 1) / k * ((left - left.mean()) ** 2).sum()
+    scores = x * (y - above.sum() / whole * x) / whole
+    shared = squared_sums(document.astype(np.int64) * k + place, scores)
+    w = np.bincount(place, x)
+    dof = max((w**2).sum() ** 2 / max((w**4).sum(), 1e-300), 1.0)
+    return OverExperts(max(float(jackknife - shared), 0.0), float(min(dof, k - 1)))
+
+
 def averaged(parts: list[OverExperts]) -> OverExperts:
     """The part of a mean over layers, whose experts are different ones (Satterthwaite's degrees of freedom)."""
     refused = [p.reason for p in parts if p.reason is not None]

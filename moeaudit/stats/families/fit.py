@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -11,12 +10,17 @@ from moeaudit.seeds import generator
 
 from ..contrast.protocol import Protocol
 from ..contrast.slots import Slots
+from ..few import carriers, too_few
+from .crossed import slope_over_experts, unknown
+from .mixed import mixed
+
+NOT_A_NUMBER = "not one number of each expert"
 
 
 def _rows(
     every: list[Slots], score: list[np.ndarray], within: bool, keep: list[np.ndarray]
 ) -> tuple[np.ndarray, ...]:
-    """Outcome, standardised metric, layer place and document of every usable row; the means of
+    """Outcome, standardised metric, layer place, document and expert of every usable row; the means of
     layers (or of tokens, if `within`) are taken off."""
     parts = []
     for place, (slots, x, tokens) in enumerate(zip(every, score, keep)):
@@ -32,35 +36,44 @@ def _rows(
             y = y - np.where(use, y, 0).sum(axis=1, keepdims=True) / count
             z = z - np.where(use, z, 0).sum(axis=1, keepdims=True) / count
         document = np.broadcast_to(slots.document[:, None], use.shape)
-        parts.append((y[use], z[use], np.full(int(use.sum()), place), document[use]))
+        expert = slots.expert[use] + place * (1 << 20)  # experts of two layers are different ones
+        parts.append((y[use], z[use], np.full(int(use.sum()), place), document[use], expert))
     if not parts:
-        return tuple(np.empty(0) for _ in range(4))
+        return tuple(np.empty(0) for _ in range(5))
     return tuple(np.concatenate(column) for column in zip(*parts))
 
 
 def fit(
-    model: str, every: list[Slots], score: list[np.ndarray], recipe: Protocol, cap: int, seed: int
+    model: str,
+    every: list[Slots],
+    score: list[np.ndarray],
+    recipe: Protocol,
+    cap: int,
+    seed: int,
+    *,
+    number: bool,
 ) -> dict[str, Any]:
     """The row of one metric and model; `score` is the metric of every slot (NaN where it has none), by
-    layer. The mixed model sees at most about `cap` tokens."""
+    layer. The mixed model sees at most about `cap` tokens; `number`: the score is one number an expert."""
     offered = sum(int(s.present.sum()) for s in every)
     keep = [np.ones(len(s.document), dtype=bool) for s in every]
     total = sum(len(s.document) for s in every)
     if model == "mixed" and total > cap:
         rngs = [generator(seed, "mixed tokens", s.layer) for s in every]
         keep = [r.random(len(s.document)) < cap / total for r, s in zip(rngs, every)]
-    y, x, layer, document = _rows(every, score, model == "within_token", keep)
+    y, x, layer, document, expert = _rows(every, score, model == "within_token", keep)
     d = len(np.unique(document))
     row: dict[str, Any] = {"n": len(y), "n_documents": d, "n_dropped": offered - len(y)}
     row |= dict.fromkeys(("slope", "slope_se", "slope_low", "slope_high", "p"), np.nan)
-    row["random"] = "none"
+    row |= {"random": "none", "too_few": None, "no_crossed": "no slope"}
+    row |= dict.fromkeys(("slope_crossed_low", "slope_crossed_high"), np.nan)
     if len(y) == 0 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return row | {"reason": "the metric or the outcome does not vary within any layer"}
     if d < 2:
         return row | {"reason": "a slope by document needs at least 2 documents, and has 1"}
     if model == "mixed":
         dummies = (layer[:, None] == np.unique(layer)).astype(np.float64)
-        found: Any = _mixed(y, np.column_stack([x, dummies]), x, document)
+        found: Any = mixed(y, np.column_stack([x, dummies]), x, document)
         if found is None or not found.converged:
             return row | {
                 "reason": "the mixed model has no optimum on so few or such equal effects"
@@ -75,47 +88,22 @@ def fit(
     numbers = (found.params[0], found.bse[0], low, high, found.pvalues[0])
     names = ("slope", "slope_se", "slope_low", "slope_high", "p")
     row |= {n: float(v) for n, v in zip(names, numbers)}
-    return row | {"random": getattr(found, "random", "none"), "reason": None}
+    if not number:
+        part = unknown(NOT_A_NUMBER)
+    elif model == "mixed":
+        part = unknown("the mixed model has documents as its only random effects")
+    else:
+        part = slope_over_experts(x, y, expert, document)
+    crossed = part.around(row["slope"], low, high, recipe.level)
+    row |= {"slope_crossed_low": crossed[0], "slope_crossed_high": crossed[1]}
+    if recipe.withhold:
+        row["too_few"] = _few(x * y, document, len(np.unique(layer)))
+    row |= {"no_crossed": part.reason, "random": getattr(found, "random", "none")}
+    return row | {"reason": None}
 
 
-def _mixed(y: np.ndarray, design: np.ndarray, x: np.ndarray, document: np.ndarray) -> Any:
-    """Random intercept and slope by document, or the intercept alone where that has no optimum.
-
-    A variance estimated as zero is an answer here, not a fault, so statsmodels' warnings about the
-    boundary are not passed on.
-    """
-    from statsmodels.regression.mixed_linear_model import MixedLM
-
-    scale = float(y.std())
-    ones = np.ones_like(x)
-    found: Any = None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for random, name in (
-            (np.column_stack([ones, x]), "intercept and slope"),
-            (ones, "intercept"),
-        ):
-            try:
-                fit: Any = MixedLM(y / scale, design, groups=document, exog_re=random).fit()
-            except np.linalg.LinAlgError:  # a design that cannot be inverted: no such model
-                continue
-            found = _Scaled(fit, scale, name)
-            if found.converged:
-                break
-    return found
-
-
-class _Scaled:
-    """A fit of y / scale, read in the units of y."""
-
-    def __init__(self, fit: Any, scale: float, random: str) -> None:
-        self.random = random
-        self.converged = bool(fit.converged) and bool(np.isfinite(fit.bse_fe[0]))
-        self.params = np.asarray(fit.fe_params) * scale
-        self.bse = np.asarray(fit.bse_fe) * scale
-        self.pvalues = np.asarray(fit.pvalues)[: len(self.params)]
-        self._limits = fit.conf_int
-        self._scale = scale
-
-    def conf_int(self, alpha: float) -> np.ndarray:
-        return np.asarray(self._limits(alpha)) * self._scale
+def _few(products: np.ndarray, document: np.ndarray, layers: int) -> str | None:
+    """`too_few` of what rows add to a slope; layers share tokens, which so count once."""
+    code = np.unique(document, return_inverse=True)[1]
+    rows, carried = np.bincount(code), carriers(products) / layers
+    return too_few(np.bincount(code, products), rows, carriers=carried)

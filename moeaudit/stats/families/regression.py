@@ -32,10 +32,9 @@ from ..sizes import power
 from ..sizes.equivalence import THE_LAYER, THESE
 from . import families
 from .experts import Null, Shuffles, joint_p, none
-from .fit import fit
+from .fit import NOT_A_NUMBER, fit
 from .slopes import slope_null
 
-NOT_A_NUMBER = "not one number of each expert"
 QUESTION = "regression over all layers"
 MODELS = {
     "cluster": "ordinary least squares with layer effects, CR1 standard errors by document",
@@ -83,6 +82,8 @@ def regression(
     `p_experts_maxt` is its step-down max-T over the metrics of one model; `p` holds the experts fixed.
     `no_experts` says why there is none. `supports` says whom a slope speaks of where `p_holm` is at most
     the protocol's alpha: "experts of this layer" where `p_experts_maxt` is as well, else "these experts".
+    Nothing is claimed where `too_few` says why documents are too few. `slope_crossed_low` and
+    `slope_crossed_high` take experts as a sample as well (`no_crossed`: why null).
     """
     recipe = get_protocol(protocol).with_(**settings)
     controls = check_controls(tuple(controls))
@@ -99,7 +100,7 @@ def regression(
     for role, name, score in _scores(every, scores, names, controls, recipe, seed):
         values = _values(every, scores, role, name, shuffles, seed)
         for model in models:
-            row = fit(model, every, score, recipe, max_tokens, seed)
+            row = fit(model, every, score, recipe, max_tokens, seed, number=values is not None)
             if name in absent and role == "metric":
                 row["reason"] = absent[name]
             null = (
@@ -147,7 +148,7 @@ def _correct(
         else np.nan
         for se, d in zip(part["slope_se"], part["n_documents"])
     ]
-    shown = columns["p_holm"] <= recipe.alpha
+    shown = (columns["p_holm"] <= recipe.alpha) & part["too_few"].isna().to_numpy()
     luck = columns["p_experts_maxt"]
     columns["supports"] = [
         None if not sure else THE_LAYER if by_chance <= recipe.alpha else THESE
