@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from moeaudit.frames import Frame
+
 from ..contrast.checks import as_frame
 from ..families.families import adjust
 from ..nullable import nullable
@@ -32,7 +34,7 @@ TEXT = [
 LARGEST = 0.999  # a rank correlation of 1 in one domain has no Fisher z
 
 
-def across_domains(estimates: Any, level: float | int = 0.95) -> pd.DataFrame:
+def across_domains(estimates: Any, level: float | int = 0.95) -> Frame:
     """What the rows of `by_domain` say together: one row per question, outcome, metric and layer.
 
     Parameters
@@ -54,9 +56,9 @@ def across_domains(estimates: Any, level: float | int = 0.95) -> pd.DataFrame:
     metrics from other domains, and from the same. Fewer than 3 domains with an estimate: null, with a
     `reason`.
     """
-    table = as_frame(estimates, ESTIMATES, "The table of estimates by domain")
+    table: Frame = as_frame(estimates, ESTIMATES, "The table of estimates by domain")
     grouped = table.groupby(KEYS, sort=False, observed=True)
-    out = pd.DataFrame(
+    out: Frame = pd.DataFrame(
         [dict(zip(KEYS, key)) | _cell(part, level) for key, part in grouped], columns=COLUMNS
     )
     family = np.where(out["role"] == "metric", "metric", out["metric"])
@@ -68,7 +70,7 @@ def across_domains(estimates: Any, level: float | int = 0.95) -> pd.DataFrame:
     return nullable(out, ("n_domains", "n_left_out", "n_other_sign"), TEXT)
 
 
-def _cell(part: pd.DataFrame, level: float | int) -> dict[str, Any]:
+def _cell(part: Frame, level: float | int) -> dict[str, Any]:
     values = {
         c: part[c].to_numpy(np.float64, na_value=np.nan)
         for c in ("estimate", "se", "dof", "whole", "without", *MEASURED)

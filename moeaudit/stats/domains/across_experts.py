@@ -16,7 +16,7 @@ from ..ranking.correlation import spearman_rows, standard_ranks
 from ..ranking.harm import Harm, reliability
 from ..ranking.ranking import LEAST_REPLICATES, MIN_EXPERTS
 from ..sizes.bootstrap import document_weights
-from .labels import Labels, too_few
+from .labels import LEAST_DOCUMENTS, Labels, too_few
 from .values import Table
 
 N_SPLITS = 50  # halvings for the reliability of one domain's harm
@@ -145,9 +145,10 @@ def harm_of(slots: Slots) -> Harm:
 
 
 def _part(harm: Harm, documents: np.ndarray) -> Harm:
-    """The harm in some documents, of the experts seen in enough of them."""
+    """The harm in some documents, of the experts seen in half of them (4 to 10 at least)."""
     count = harm.count[documents]
-    keep = (count > 0).sum(axis=0) >= max(1, min(DOCUMENTS_PER_EXPERT, len(documents)))
+    least = min(DOCUMENTS_PER_EXPERT, max(LEAST_DOCUMENTS, -(-len(documents) // 2)))
+    keep = (count > 0).sum(axis=0) >= least
     return replace(
         harm,
         expert=harm.expert[keep],
@@ -167,9 +168,7 @@ def _rho(score: Scores, harm: Scores) -> float:
 
 def _why_not(score: Scores, mean: Scores) -> str | None:
     if len(score) < MIN_EXPERTS:
-        return (
-            f"only {len(score)} experts have both a value and harm in this domain; {MIN_EXPERTS} are needed"
-        )
+        return f"only {len(score)} experts have both a value and harm in this domain; {MIN_EXPERTS} are needed"
     if np.ptp(score) == 0:
         return "the metric is the same for every expert"
     if np.ptp(mean) == 0:

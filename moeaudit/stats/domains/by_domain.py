@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from moeaudit.errors import one_of
+from moeaudit.frames import Frame
 
 from ..contrast.checks import require_per_expert
 from ..contrast.contrast import QUESTION as WITHIN
@@ -41,7 +42,7 @@ def by_domain(
     protocol: str | Protocol = "moeaudit",
     n_boot: int = N_BOOT,
     seed: int = 0,
-) -> pd.DataFrame:
+) -> Frame:
     """The within-token contrast and the ranking of experts in every domain of the text.
 
     Parameters
@@ -97,7 +98,7 @@ def by_domain(
             level=recipe.level, n_boot=n_boot, seed=seed, oracle="heldout_causal" in controls,
         )  # fmt: skip
         ranked += [{"question": ACROSS, **row} for row in found]
-    out = pd.DataFrame([*rows, *ranked], columns=[c for c in COLUMNS if c != "outcome"])
+    out: Frame = pd.DataFrame([*rows, *ranked], columns=[c for c in COLUMNS if c != "outcome"])
     out.insert(1, "outcome", outcome)
     floats = ["estimate", "se", "dof", "low", "high", "ceiling", "whole", "without", *MEASURED]
     out[floats] = out[floats].astype("float64")

@@ -11,6 +11,7 @@ import pandas as pd
 from jaxtyping import Int
 
 from moeaudit.errors import InputError
+from moeaudit.frames import Frame
 
 from ..least import DOCUMENTS_FOR_HARM as LEAST_DOCUMENTS
 
@@ -57,7 +58,9 @@ def _mapping(domains: Any) -> dict[Any, Any]:
             f"document and domain, such as the tokens of a run. This is a {type(domains).__name__} with "
             f"{', '.join(map(str, have)) or 'no columns'}."
         )
-    pairs = pd.DataFrame({"document": domains["document"], "domain": domains["domain"].astype(str)})
+    pairs: Frame = pd.DataFrame(
+        {"document": domains["document"], "domain": domains["domain"].astype(str)}
+    )
     pairs = pairs.drop_duplicates()
     twice = pairs["document"].duplicated()
     if twice.any():

@@ -10,6 +10,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from moeaudit.errors import InputError
+from moeaudit.frames import Frame
 
 from ..contrast.checks import as_frame, metrics_table
 from ..contrast.slots import Slots
@@ -27,8 +28,8 @@ class Values:
     """`names` of the metrics; `whole` their table, `measured` those of `MEASURED` that there are."""
 
     names: list[str]
-    whole: pd.DataFrame
-    measured: dict[str, pd.DataFrame]
+    whole: Frame
+    measured: dict[str, Frame]
     domains: list[str]
 
     @classmethod
@@ -36,7 +37,7 @@ class Values:
         """Raises InputError for tables that lack columns, or say that metrics were measured otherwise."""
         whole = metrics_table(metrics)
         whole = whole.assign(metric=whole["metric"].astype(str), domain="")
-        kinds: dict[str, pd.DataFrame] = {}
+        kinds: dict[str, Frame] = {}
         if measured is not None:
             columns = ["measured", "domain", "layer", "expert", "metric", "value"]
             given = as_frame(measured, columns, "The table of metrics by domain")
@@ -52,7 +53,7 @@ class Values:
         return cls(list(dict.fromkeys(whole["metric"])), whole, kinds, labels.names)
 
     def layer(self, layer: int, width: int) -> dict[str, Table]:
-        """"whole" (one table) and each kind of `measured`, by domain, metric and expert below `width`;
+        """ "whole" (one table) and each kind of `measured`, by domain, metric and expert below `width`;
         NaN where there is no value."""
         out = {"whole": self._dense(self.whole, [""], layer, width)}
         return out | {
@@ -60,7 +61,7 @@ class Values:
             for kind, part in self.measured.items()
         }
 
-    def _dense(self, table: pd.DataFrame, domains: list[str], layer: int, width: int) -> Table:
+    def _dense(self, table: Frame, domains: list[str], layer: int, width: int) -> Table:
         out = np.full((len(domains), len(self.names), width), np.nan)
         rows = table[(table["layer"] == layer) & (table["expert"] < width)]
         at = pd.Index(domains).get_indexer(rows["domain"])
