@@ -55,7 +55,7 @@ def ranking_rows(
         base = {
             "layer": harm.layer,
             "domain": domain,
-            "n_documents": int((here.count.sum(axis=1) > 0).sum()),
+            "n_documents": int((here.tokens > 0).sum()),
         }
         for i, name in enumerate(names):
             row = {**base, "metric": name, "role": "metric"}
@@ -76,7 +76,7 @@ class _Sample:
         self.here, self.level = here, level
         self._ranks: dict[bytes, np.ndarray] = {}
         self.n_documents = len(here.tokens)
-        self.reason = too_few(int((here.count.sum(axis=1) > 0).sum()))
+        self.reason = too_few(int((here.tokens > 0).sum()))
         self.mean = here.mean(np.ones((1, self.n_documents)))[0]
         if self.reason is None:
             self.noise = Attenuation(reliability(here, seed, N_SPLITS))
