@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from moeaudit.frames import Frame
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from moeaudit.causal.operators import Operator
 
 
+@runtime_checkable
 class Working(Protocol):
     """A `session.Session`: its folder, question and record, and stages that are timed and kept."""
 
