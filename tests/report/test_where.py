@@ -50,7 +50,10 @@ def test_a_row_a_metric_and_question(wide):
 def test_the_forest_draws_every_domain_of_the_strongest_cells(wide):
     figure, cells = where(wide), told(wide)
     assert figure is not None and cells is not None
-    assert figure.drawing.count("<circle") == 2 * 4
+    estimates = wide.domains[wide.domains["domain"] == "code"]
+    assert estimates["estimate"].notna().any()
+    assert len(re.findall(r'<circle [^>]*class="v-pred"', figure.drawing)) == 2 * 4
+    assert figure.drawing.count('class="bar v-pred"') == 2 * 4
     for question in (WITHIN, ACROSS):
         cell = strongest(cells, question, "delta_nll")
         assert cell is not None

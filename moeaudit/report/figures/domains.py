@@ -103,7 +103,7 @@ def _domain(
 ) -> None:
     if labelled:
         body.append(svg.text(0, y + 4, row.domain, "tick" if row.other else ""))
-    value = float("nan") if row.reason is not None else float(row.estimate)
+    value = float("nan") if isinstance(row.reason, str) else float(row.estimate)
     if not np.isfinite(value):
         body.append(svg.mark(x0 + 6, y, "circle", "v-none", f"{row.domain}: {row.reason}", 2.4))
         return
