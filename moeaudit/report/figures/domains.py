@@ -50,13 +50,22 @@ def where(run: StoredRun) -> Figure | None:
     ).format(name)
     title = "Where it holds"
     drawing = svg.document(WIDTH, bottom + 6, f"{name} by domain", body, 720)
-    return Figure("where", title, caption, drawing, _tables(cells, domains))
+    parts = [_of(domains, cell) for _, cell in drawn]
+    return Figure("where", title, caption, drawing, _tables(cells, parts))
 
 
 def _joined(one: Frame, two: Frame) -> Frame:
     import pandas as pd
 
     return pd.concat([one, two], ignore_index=True)
+
+
+def _of(domains: Frame, cell: Series) -> Frame:
+    """The domains of a cell, the audit's own first."""
+    for key in ("question", "outcome", "metric", "layer"):
+        domains = domains[domains[key] == cell[key]]
+    plain = domains.astype({c: "float64" for c in ("estimate", "low", "high")})
+    return plain.sort_values("other", kind="stable")
 
 
 def _panel(
@@ -69,10 +78,7 @@ def _panel(
     labelled: bool,
 ) -> float:
     """One forest. Returns its lower edge."""
-    mine = domains
-    for key in ("question", "outcome", "metric", "layer"):
-        mine = mine[mine[key] == cell[key]]
-    mine = mine.sort_values("other", kind="stable")
+    mine = _of(domains, cell)
     new = [float(cell[c]) for c in ("new_low", "new_high")]
     ends = mine[["low", "high"]].to_numpy(dtype="float64", na_value=np.nan)
     known = np.concatenate([ends[np.isfinite(ends)], new, [0.0]])
@@ -114,15 +120,14 @@ def _domain(
     body.append(svg.mark(scale(value), y, "diamond" if row.other else "circle", css, words, 3.4))
 
 
-def _tables(cells: Frame, domains: Frame) -> Markup:
-    """One row a metric and question: the first outcome open, the others folded, every domain behind."""
+def _tables(cells: Frame, drawn: list[Frame]) -> Markup:
+    """One row a metric and question: the first outcome open, the others folded, the figure's domains behind."""
     out = []
     for i, outcome in enumerate(dict.fromkeys(cells["outcome"])):
         name = outcome_name(str(outcome)).lower()
         one = _table(rows(cells, str(outcome)), name)
         out.append(one if i == 0 else folded(f"The same for {name}", one))
-    metrics = domains[domains["role"] == "metric"]
-    return Markup("").join([*out, folded("Every estimate by domain", _every(metrics))])
+    return Markup("").join([*out, folded("The figure as a table", _drawn(drawn))])
 
 
 def _table(found: list[dict], name: str) -> Markup:
@@ -160,7 +165,7 @@ def _span(low: float, high: float) -> str:
     return "\N{EN DASH}" if np.isnan(low) else f"{fixed(low, 2, True)} to {fixed(high, 2, True)}"
 
 
-def _every(domains: Frame) -> Markup:
+def _drawn(parts: list[Frame]) -> Markup:
     columns = [
         Column("metric", lambda r: metric_name(r["metric"])[0], text=True),
         Column("question", lambda r: QUESTIONS[r["question"]], text=True),
@@ -173,5 +178,10 @@ def _every(domains: Frame) -> Markup:
             lambda r: r["reason"] or estimate(r["estimate"], r["low"], r["high"]),
         ),
     ]
-    plain = domains.astype({c: "float64" for c in ("estimate", "low", "high")})
-    return table(rows_of(plain), columns, "Every metric, layer and domain")
+    rows = [row for part in parts for row in rows_of(part)]
+    return table(
+        rows,
+        columns,
+        "The strongest metric of each question by domain",
+        ["Every metric, layer and domain is in domains.parquet and shift/domains.parquet."],
+    )

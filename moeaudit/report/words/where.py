@@ -41,6 +41,7 @@ def _shown(tests: Frame, shown: str, size: str) -> Frame:
     mine = tests[tests["role"] == "metric"]
     value = mine["d_z"].where(mine["question"] == WITHIN, mine["rho"])
     out = mine[KEYS].assign(**{shown: mine["verdict"].isin(PRESENT), size: value.astype("Float64")})
+    out[f"{shown}_ceiling"] = mine["ceiling"].astype("Float64")
     if "supports" in mine:
         out[f"{shown}_supports"] = mine["supports"]
     return out
@@ -127,6 +128,8 @@ def _other(run: StoredRun, cells: Frame) -> list[str]:
             there = shown["shown_there"].fillna(False).astype(bool)
             same = there & (np.sign(shown["there"]) == np.sign(shown["estimate"]))
             said = f"median {size} {_size(part, 'estimate')} in the mixture, {_size(part, 'there')} there"
+            if question == ACROSS:
+                said += f", where noise allows {_size(part, 'shown_there_ceiling')}"
             if shown.empty:
                 out.append(f"{name}: none is shown in the mixture ({said})")
             else:
