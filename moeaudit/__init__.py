@@ -60,6 +60,8 @@ if TYPE_CHECKING:
     from .runs.plans import Plan as Plan
     from .runs.plans import check_plan as check_plan
     from .runs.plans import documents_needed as documents_needed
+    from .stats import across_domains as across_domains
+    from .stats import by_domain as by_domain
     from .stats import contrast as contrast
     from .stats import expert_harm as expert_harm
     from .text import Corpus as Corpus
@@ -121,6 +123,8 @@ _ROOM_OF = {
     "Plan": "runs.plans",
     "check_plan": "runs.plans",
     "documents_needed": "runs.plans",
+    "across_domains": "stats",
+    "by_domain": "stats",
     "contrast": "stats",
     "expert_harm": "stats",
     "Corpus": "text",

@@ -81,6 +81,7 @@ def audit(
     alpha: float = ALPHA,
     metrics: Iterable[str] | None = None,
     plan: Plan | str | Path | None = None,
+    shift: Any = None,
     verify_rows: int = 8,
     verify_engines: tuple[str, ...] = ("hooks", "nnsight"),
     report: str | Path | None = None,
@@ -128,6 +129,10 @@ def audit(
         Which routing metrics are tested; all of them if None.
     plan
         A frozen plan (`plan`): refused, naming the field, if this is another audit.
+    shift
+        Text of other domains, audited beside (`run.shift`): a Corpus, a folder or .jsonl file, a list of
+        strings, or "bundled". None: the bundled shift split beside the bundled corpus, nothing beside
+        text of your own. False: nothing. 45 documents for 160 are taken, balanced over domains.
     report
         Where the HTML page goes as well; the folder always has `report.html`.
     device, dtype, experts_implementation
@@ -165,6 +170,7 @@ def audit(
         sesoi,
         alpha,
         metrics,
+        shift,
     )
     if planned is not None:
         planned.require(spec)
@@ -206,7 +212,7 @@ def plan(
         As for `audit`.
     options
         Of `audit`: operator, outcome, frozen_routing, layers, documents, tokens, max_length, seed, sesoi,
-        alpha, metrics, verify_rows, verify_engines.
+        alpha, metrics, shift, verify_rows, verify_engines.
     path
         The new file; one that exists is not written over.
     amend, why
@@ -234,6 +240,7 @@ def plan(
     if isinstance(given["operator"], str):
         operator_of(given["operator"])
     loaded = load(model, device=device, dtype=dtype, experts_implementation=experts_implementation)
+    given["other"] = given.pop("shift")
     _, spec, _ = question(loaded, docs, **given)
     settled = Plan.settle(spec, asked=asked, amends=before, why=why)
     settled.write(path)
@@ -252,6 +259,7 @@ OPTIONS: dict[str, Any] = {
     "sesoi": SESOI,
     "alpha": ALPHA,
     "metrics": None,
+    "shift": None,
     "verify_rows": 8,
     "verify_engines": ("hooks", "nnsight"),
 }

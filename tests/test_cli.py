@@ -186,6 +186,8 @@ BAD: dict[str, tuple[list[str], str]] = {
     "empty folder of text": (["audit", "MODEL", "--text", "TMP/empty"], "empty"),
     "text that is not UTF-8": (["audit", "MODEL", "--text", "TMP/latin"], "UTF-8"),
     "too little text": (["audit", "MODEL", "--text", "TMP/three.jsonl"], "at least 8"),
+    "shift and none": (["audit", "MODEL", "--shift", "x", "--no-shift"], "Give one"),
+    "no such shift text": (["audit", "MODEL", "--shift", "TMP/none"], "none"),
     "unknown layer": (["audit", "MODEL", "--layers", "7"], "7"),
     "layers that cannot be read": (["audit", "MODEL", "--layers", "1;2"], "--layers '1;2'"),
     "too few documents": (["audit", "MODEL", "--documents", "2"], "at least 4"),

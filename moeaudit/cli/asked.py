@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from moeaudit.errors import InputError
 from moeaudit.runs.operators import WORDS
 
 from .options import parse_layers
@@ -65,6 +66,15 @@ Metrics = Annotated[
     str | None,
     typer.Option(help="Routing metrics to test, separated by commas.  [default: all]"),
 ]
+Shift = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH",
+        help="Text of other domains to audit beside: a folder, a .jsonl file, or bundled.  "
+        "[default: the bundled shift split, unless --text is given]",
+    ),
+]
+NoShift = Annotated[bool, typer.Option("--no-shift", help="Audit no text of other domains.")]
 VerifyRows = Annotated[int, typer.Option(help="Rows that each independent engine recomputes.")]
 
 NAMES = (
@@ -78,7 +88,7 @@ NAMES = (
         "tokens",
         "max_length",
     ),
-    *("seed", "sesoi", "alpha", "metrics", "verify_rows", "dtype"),
+    *("seed", "sesoi", "alpha", "metrics", "shift", "no_shift", "verify_rows", "dtype"),
 )
 
 
@@ -92,12 +102,22 @@ def asked_of(context: Context, before: Mapping[str, Any]) -> dict[str, Any]:
         if not given and name in before:
             value = before[name]
         out[name] = str(value) if isinstance(value, Path) else value
+    if context.params["no_shift"] and context.params["shift"] is not None:
+        raise InputError(
+            "--shift names text of other domains and --no-shift leaves it out. Give one."
+        )
+    if context.params["no_shift"]:
+        out["shift"] = None
+    elif context.params["shift"] is not None:
+        out["no_shift"] = False
     return out
 
 
 def options_of(asked: Mapping[str, Any]) -> dict[str, Any]:
     """The options as `moeaudit.audit` takes them. Raises InputError for layers that cannot be read."""
-    out = {name: asked[name] for name in NAMES if name not in ("text", "dtype")}
+    out = {name: asked[name] for name in NAMES if name not in ("text", "dtype", "no_shift")}
+    if asked["no_shift"]:
+        out["shift"] = False
     out["layers"] = parse_layers(asked["layers"])
     out["outcome"] = _listed(asked["outcome"])
     out["metrics"] = None if asked["metrics"] is None else _listed(asked["metrics"])

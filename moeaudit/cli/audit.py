@@ -16,10 +16,12 @@ from .asked import (
     Layers,
     MaxLength,
     Metrics,
+    NoShift,
     Operator,
     Outcome,
     Seed,
     Sesoi,
+    Shift,
     Text,
     Tokens,
     VerifyRows,
@@ -65,6 +67,8 @@ def audit(
     sesoi: Sesoi = "0.1",
     alpha: Alpha = 0.05,
     metrics: Metrics = None,
+    shift: Shift = None,
+    no_shift: NoShift = False,
     verify_rows: VerifyRows = 8,
     device: Device = None,
     dtype: Dtype = None,
@@ -111,6 +115,7 @@ def audit(
 def show(run: Run, screen: Console, page: Path) -> None:
     """The answer, the table of verdicts, the verification, and where the report is."""
     from moeaudit.report.page import said_of
+    from moeaudit.report.words import where as domains
     from moeaudit.report.words.answer import answer
     from moeaudit.report.words.evidence import read
     from moeaudit.report.words.summary import overall
@@ -127,6 +132,8 @@ def show(run: Run, screen: Console, page: Path) -> None:
     screen.print()
     if evidence.outcomes:
         screen.print(verdict_table(evidence, screen.encoding))
+    for sentence in domains.sentences(run):
+        say(screen, f"- {sentence}")
     for check in checks(run, words):
         say(screen, f"{check['css']}: {check['text']}")
     drift = run.record["drift"]

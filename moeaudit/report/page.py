@@ -21,12 +21,14 @@ from moeaudit.store.files import write_text
 from .figures.associations import associations
 from .figures.contrasts import contrasts
 from .figures.depth import depth
+from .figures.domains import where
 from .figures.figure import Figure
 from .figures.maps import maps
 from .figures.spread import spread
 from .pages.browser import browser
 from .pages.data import data_tables, facts
 from .pages.policy import policy
+from .words import where as domains
 from .words import words
 from .words.answer import answer
 from .words.evidence import read
@@ -46,6 +48,7 @@ CONTENTS = [
     ("maps", "Where"),
     ("contrasts", "What predicts"),
     ("associations", "Which experts"),
+    ("where", "Where it holds"),
     ("depth", "Depth"),
     ("spread", "Distribution"),
     ("calibration", "Calibration"),
@@ -147,6 +150,8 @@ def render(run: StoredRun) -> str:
         verdicts=verdicts(evidence) if evidence.outcomes else "",
         figures=drawn,
         standing=words.standing(run),
+        where=where(run),
+        where_said=domains.sentences(run),
         plots={f.key: _json(f.plot) for f in drawn if f.plot is not None},
         calibration=honesty,
         browser=browser(run.tokens, run.shards, tables["tokens"], said),

@@ -11,6 +11,8 @@ from moeaudit.errors import RunError
 from moeaudit.store.files import read_table
 from moeaudit.store.shards import Shards
 
+from .elsewhere.domains import ACROSS, BY_DOMAIN, MEASURED
+from .elsewhere.shift import ShiftTables
 from .folder import read_record
 from .spec import AuditSpec
 
@@ -26,8 +28,11 @@ class StoredRun:
 
     `tokens`: one row per audited position. `routing` and `effects`: one row per (document,
     position, layer, rank). `experts`: layer, expert, metric, value, measured on other documents.
-    `tests`: one row per tested cell. `documents`: what was read, and in which role. Effects are
-    changes of the next token's loss, in nats.
+    `tests`: one row per tested cell. `documents`: what was read, and in which role. `domains` and
+    `across_domains`: the tests by domain, and what these say together (`moeaudit.by_domain`,
+    `moeaudit.across_domains`); `experts_by_domain`: metrics measured in one domain and outside it.
+    `shift`: the same audit on text of other domains, or None. Effects are changes of the next
+    token's loss, in nats.
     """
 
     def __init__(self, folder: Path, record: dict[str, Any]) -> None:
@@ -84,6 +89,22 @@ class StoredRun:
     def tests(self) -> Frame:
         return read_table(self.folder / "tests.parquet")
 
+    @cached_property
+    def domains(self) -> Frame:
+        return read_table(self.folder / f"{BY_DOMAIN}.parquet")
+
+    @cached_property
+    def across_domains(self) -> Frame:
+        return read_table(self.folder / f"{ACROSS}.parquet")
+
+    @cached_property
+    def experts_by_domain(self) -> Frame:
+        return read_table(self.folder / f"{MEASURED}.parquet")
+
+    @cached_property
+    def shift(self) -> ShiftTables | None:
+        return ShiftTables(self.folder, self.record) if self.spec.shift else None
+
     @property
     def verification(self) -> list[dict[str, Any]]:
         """One entry per engine: how many rows it recomputed and the largest differences found."""
@@ -92,10 +113,12 @@ class StoredRun:
     @property
     def alarm(self) -> str | None:
         """Why the numbers should not be used as they are; None if verification went well."""
-        failed = [v["engine"] for v in self.verification if not v["skipped"] and not v["agrees"]]
+        other = [] if self.shift is None else self.shift.verification
+        checked = [*self.verification, *other]
+        failed = [v["engine"] for v in checked if not v["skipped"] and not v["agrees"]]
         if failed:
             return (
-                f"Verification failed: {' and '.join(failed)} disagree with the census by more than "
+                f"Verification failed: {' and '.join(dict.fromkeys(failed))} disagree with the census by more than "
                 "rounding explains. Do not use these numbers; please report this with audit.json."
             )
         if not any(v["n"] for v in self.verification):

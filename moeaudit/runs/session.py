@@ -16,9 +16,11 @@ from moeaudit.store.files import read_table, write_json, write_table
 from moeaudit.store.question import OUTCOMES, Question
 from moeaudit.store.shards import Shards
 from moeaudit.text.choice import Material, gather
+from moeaudit.text.shift import with_shift
 
 from . import stages
 from .analysis import declare, freeze_in, marked, untested_table
+from .elsewhere import domains, shift
 from .folder import FORMAT, RECORD
 from .operators import operator_of
 from .progress import Progress
@@ -35,7 +37,11 @@ TOKENS = 128
 
 def complete(folder: Path, record: dict[str, Any]) -> bool:
     """Whether a run says that it is finished and its files are all there."""
-    files = ("documents", "tokens", "experts", "tests")
+    files = ["documents", "tokens", "experts", "tests"]
+    if "domains" in record["stages"]:
+        files += [domains.MEASURED, domains.BY_DOMAIN, domains.ACROSS]
+    if record["spec"].get("shift") and not shift.whole(folder):
+        return False
     return (
         record["status"] == "finished"
         and all((folder / f"{name}.parquet").is_file() for name in files)
@@ -59,6 +65,7 @@ def question(
     sesoi: str | float | int = SESOI,
     alpha: float = ALPHA,
     metrics: Iterable[str] | None = None,
+    other: Any = None,
 ) -> tuple[Material, AuditSpec, Operator]:
     """Settle what is asked: the documents, the frozen spec, the operator. Nothing is written."""
     tested, further = outcomes_of(outcome)
@@ -76,6 +83,7 @@ def question(
             f"{documents} documents were asked for; effects are measured on the "
             f"{material.effect.n_documents} that there are (metrics need documents of their own)."
         )
+    material = with_shift(model, docs, other, material, tokens=tokens, max_length=length, seed=seed)
     made = _operator(model, operator, material)
     if frozen_routing and made.scope != "position":
         raise InputError(
@@ -112,6 +120,7 @@ def question(
         sesoi=bound,
         alpha=alpha,
         metrics=named,
+        **shift.fields(material),
     )
     return material, spec, made
 
@@ -214,10 +223,12 @@ class Session:
         self._save()
         layers = list(self.spec.layers)
         write_table(self.folder / "documents.parquet", material.documents)
-        with self._stage("metrics", "experts.parquet") as todo:
+        with self.stage("metrics", "experts.parquet", f"{domains.MEASURED}.parquet") as todo:
             if todo:
-                table, why = stages.expert_table(model, material, layers, progress)
+                trace = stages.metric_trace(model, material, progress)
+                table, why = stages.expert_table(trace, layers)
                 self.record["reasons"] = why
+                domains.write_measured(self.folder, trace, layers)
                 write_table(self.folder / "experts.parquet", table)
         experts = read_table(self.folder / "experts.parquet")
         if self.spec.metrics:
@@ -230,26 +241,29 @@ class Session:
             which = dict.fromkeys(chunk.document for chunk in material.effect.chunks)
             declared = declare(experts, self.spec, self.record["model"], which)
             freeze_in(self.record, declared)
+            shift.freeze_shift(self, material, experts)
         else:
             self._note([f"Routing metrics were not tested, because {untested}."])
         self._save()
-        with self._stage("census", None):
+        with self.stage("census"):
             stages.census(model, self.operator, material, self.spec, self.folder, progress)
         effects = EffectsFolder(Shards(self.folder / "effects"))
         self._note(effects.notes)
-        with self._stage("verification", None):
+        with self.stage("verification"):
             self.record["verification"] = stages.verify_all(
                 model, self.operator, material, self.spec, effects, progress
             )
-        with self._stage("statistics", "tests.parquet") as todo:
+        with self.stage("statistics", "tests.parquet") as todo:
             if todo and declared is None:
                 write_table(self.folder / "tests.parquet", untested_table(self.spec, str(untested)))
             elif todo and declared is not None:
                 tests = stages.test_table(
-                    effects, experts, self.spec, progress, self._reasons(experts)
+                    effects, experts, self.spec, progress, self.reasons(experts)
                 )
                 write_table(self.folder / "tests.parquet", marked(tests, declared))
         stages.join_tokens(self.folder)
+        shift.run_shift(self, model, material, experts, untested, progress)
+        domains.run_domains(self, effects, experts, untested, progress)
         tokens = read_table(self.folder / "tokens.parquet")
         self.record |= {
             "engine": effects.engine,
@@ -259,19 +273,21 @@ class Session:
             "finished": now(),
         }
         self._save()
-        shutil.rmtree(self.folder / stages.PARTIAL, ignore_errors=True)
+        for place in (self.folder, self.folder / shift.FOLDER):
+            shutil.rmtree(place / stages.PARTIAL, ignore_errors=True)
         return self.record
 
-    def _reasons(self, experts: Frame) -> dict[str, str]:
+    def reasons(self, experts: Frame) -> dict[str, str]:
         """Why metrics are null, for those that are tested."""
         named = set(experts["metric"])
         return {name: why for name, why in self.record["reasons"].items() if name in named}
 
     @contextmanager
-    def _stage(self, name: str, leaves: str | None) -> Iterator[bool]:
-        """Time a stage; yields False if it was done before and its file is there."""
+    def stage(self, name: str, *leaves: str) -> Iterator[bool]:
+        """Time a stage; yields False if it was done before and the files that it leaves are there."""
         before = self.record["stages"].get(name, {"seconds": 0.0})
-        todo = leaves is None or "done" not in before or not (self.folder / leaves).is_file()
+        there = leaves and all((self.folder / name).is_file() for name in leaves)
+        todo = "done" not in before or not there
         since = time.perf_counter()
         yield todo
         if todo:

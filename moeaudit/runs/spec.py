@@ -23,7 +23,14 @@ ZERO = Question("zero", {"operator": "Zero"})
 TESTED = ("delta_nll", "kl")  # harm and disturbance
 SESOI, ALPHA = "0.1", 0.05
 # Fields that came later: at these values they are left out of the hash, so older runs keep theirs.
-LATER = {"sesoi": SESOI, "alpha": ALPHA, "metrics": []}
+LATER = {
+    "sesoi": SESOI,
+    "alpha": ALPHA,
+    "metrics": [],
+    "shift": "",
+    "shift_text": "",
+    "shift_documents": 0,
+}
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,8 @@ class AuditSpec:
     `question` is what is done to the router's answers and what is measured, `tested` the measured
     outcomes that the statistics are about. `sesoi` is the smallest effect of interest ("0.1" in d_z,
     "0.01nats", "50%harm"), `alpha` the error rate of a family, `metrics` which routing metrics are tested
-    (none named: all of them).
+    (none named: all of them). `shift` says where the documents of other domains come from ("bundled",
+    "documents"; empty if there are none), `shift_text` is their hash.
     """
 
     model: str
@@ -60,6 +68,9 @@ class AuditSpec:
     sesoi: str = SESOI
     alpha: float = ALPHA
     metrics: tuple[str, ...] = ()
+    shift: str = ""
+    shift_text: str = ""
+    shift_documents: int = 0
 
     @property
     def recipe(self) -> Protocol:

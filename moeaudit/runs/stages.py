@@ -23,20 +23,16 @@ if TYPE_CHECKING:
     from moeaudit.causal.folder import EffectsFolder
     from moeaudit.causal.operators import Operator
     from moeaudit.models import Model
+    from moeaudit.observe import Trace
     from moeaudit.text import TokenizedCorpus
 
 TOKENS = "tokens.parquet"
 PARTIAL = ".partial"  # token tables of finished groups, joined at the end
 
 
-def expert_table(
-    model: Model, material: Material, layers: list[int], progress: Progress
-) -> tuple[Frame, dict[str, str]]:
-    """Routing metrics of every expert of the audited layers, from the metric documents.
-
-    Also why metrics are null that have no value for any expert.
-    """
-    from moeaudit.observe import Trace, capture_documents, expert_metrics
+def metric_trace(model: Model, material: Material, progress: Progress) -> Trace:
+    """The clean pass over the metric documents."""
+    from moeaudit.observe import Trace, capture_documents
     from moeaudit.observe.trace import Facts
 
     read = material.metric
@@ -47,11 +43,20 @@ def expert_table(
         tokens.append(one)
         routing.append(two)
         progress.advance(len(one))
-    trace = Trace(
+    return Trace(
         pd.concat(tokens, ignore_index=True),
         pd.concat(routing, ignore_index=True),
         Facts.of(model, read, reasons),
     )
+
+
+def expert_table(trace: Trace, layers: list[int]) -> tuple[Frame, dict[str, str]]:
+    """Routing metrics of every expert of the audited layers, from the metric documents.
+
+    Also why metrics are null that have no value for any expert.
+    """
+    from moeaudit.observe import expert_metrics
+
     table = expert_metrics(trace)
     table = table[table["layer"].isin(layers)].reset_index(drop=True)
     why = null_reasons(table, trace.facts.nulls, len(trace.domains), trace.facts.n_documents)

@@ -12,6 +12,9 @@ from .contrast.protocol import Protocol as Protocol
 from .contrast.protocol import get_protocol as get_protocol
 from .contrast.spec import Spec as Spec
 from .contrast.spec import freeze as freeze
+from .domains.across_domains import across_domains as across_domains
+from .domains.by_domain import by_domain as by_domain
+from .domains.heterogeneity import heterogeneity as heterogeneity
 from .families.families import Family as Family
 from .families.families import adjust as adjust
 from .families.maxt import max_t as max_t
@@ -35,8 +38,10 @@ __all__ = [
     "Protocol",
     "Spec",
     "VERDICTS",
+    "across_domains",
     "adjust",
     "association",
+    "by_domain",
     "contrast",
     "defective_metrics",
     "effect_size",

@@ -39,6 +39,18 @@ class Material:
     effect_hash: str
     documents: pd.DataFrame
     notes: list[str]
+    shift: Shift | None = None
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Documents of other domains, which effects are measured on as well, and their hash."""
+
+    source: str
+    read: TokenizedCorpus
+    hash: str
+    documents: pd.DataFrame
+    notes: list[str]
 
 
 def gather(
@@ -76,11 +88,11 @@ def gather(
         effect = pool.subset(balanced(pool, wanted, seed))
         metric = held.subset(balanced(held, wanted * METRIC_RATIO, seed))
         left_out: list[str] = []
-    elif _is_tokens(docs):
+    elif is_tokens(docs):
         return _from_tokens(model, docs, wanted, tokens, max_length, seed)
     else:
         source = "documents"
-        whole, left_out = _distinct(_as_corpus(docs))
+        whole, left_out = distinct(as_corpus(docs))
         effect, metric = _two_sets(whole, wanted, seed)
         left_out = [*whole.notes, *left_out]
     return _tokenised(model, source, metric, effect, tokens, max_length, left_out)
@@ -101,20 +113,20 @@ def balanced(corpus: Corpus, wanted: int, seed: int) -> list[int]:
     return sorted(turns[:wanted])
 
 
-def _as_corpus(docs: Any) -> Corpus:
+def as_corpus(docs: Any) -> Corpus:
     from . import documents
 
     return docs if isinstance(docs, Corpus) else documents(docs)
 
 
-def _is_tokens(docs: Any) -> bool:
+def is_tokens(docs: Any) -> bool:
     if isinstance(docs, (str, Path, Corpus)) or not isinstance(docs, Sequence) or not docs:
         return False
     first = docs[0]
     return hasattr(first, "shape") or (isinstance(first, Sequence) and not isinstance(first, str))
 
 
-def _distinct(corpus: Corpus) -> tuple[Corpus, list[str]]:
+def distinct(corpus: Corpus) -> tuple[Corpus, list[str]]:
     """The corpus without repeated texts, which would otherwise stand on both sides."""
     seen: dict[str, int] = {}
     for place, document in enumerate(corpus):
@@ -152,24 +164,38 @@ def _tokenised(
     max_length: int,
     notes: list[str],
 ) -> Material:
-    from .for_model import tokens_for
-
     parts, rows = [], []
     for role, corpus in (("metrics", metric), ("effects", effect)):
-        plain = corpus.subset(range(len(corpus)))
-        plain.notes = []
-        read, cut = beginnings(tokens_for(model, plain, max_length), tokens)
-        parts.append(read)
+        part, cut, about = read(model, role, corpus, tokens, max_length)
+        parts.append(part)
         notes = [*notes, *(f"{role.capitalize()}: {note}" for note in cut)]
-        length = _lengths(read)
-        rows += [
-            (role, d.index, d.id, d.domain, d.language, d.source, length.get(d.index, 0))
-            for d in corpus
-        ]
+        rows += about
     _require(parts)
-    columns = ["role", "document", "id", "domain", "language", "source", "tokens"]
-    frame = pd.DataFrame(rows, columns=columns)
+    frame = columns_of(rows)
     return Material(source, parts[0], parts[1], metric.hash, effect.hash, frame, notes)
+
+
+def read(
+    model: Model, role: str, corpus: Corpus, tokens: int, max_length: int
+) -> tuple[TokenizedCorpus, list[str], list[tuple[Any, ...]]]:
+    """The beginnings of documents as tokens, what was left out, and a row for each (`columns_of`)."""
+    from .for_model import tokens_for
+
+    plain = corpus.subset(range(len(corpus)))
+    plain.notes = []
+    part, cut = beginnings(tokens_for(model, plain, max_length), tokens)
+    length = _lengths(part)
+    rows = [
+        (role, d.index, d.id, d.domain, d.language, d.source, length.get(d.index, 0))
+        for d in corpus
+    ]
+    return part, cut, rows
+
+
+def columns_of(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
+    """The table of documents: role, document, id, domain, language, source, tokens."""
+    columns = ["role", "document", "id", "domain", "language", "source", "tokens"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _require(parts: list[TokenizedCorpus]) -> None:
@@ -236,6 +262,5 @@ def _from_tokens(
         rows += [
             (role, d, names[d], "text", None, None, n) for d, n in sorted(_lengths(part).items())
         ]
-    columns = ["role", "document", "id", "domain", "language", "source", "tokens"]
-    frame = pd.DataFrame(rows, columns=columns)
+    frame = columns_of(rows)
     return Material("tokens", parts[0], parts[1], parts[0].hash, parts[1].hash, frame, notes)

@@ -117,6 +117,7 @@ def write_run(folder: Path, model: str = "tiny-made-up", **shape: int) -> Path:
     import dataclasses
 
     from moeaudit.runs import AuditSpec, LogProgress, stages
+    from moeaudit.runs.elsewhere.domains import domain_tables
     from moeaudit.runs.folder import FORMAT, RECORD
     from moeaudit.runs.provenance import now, session
     from moeaudit.stats import get_protocol
@@ -135,6 +136,7 @@ def write_run(folder: Path, model: str = "tiny-made-up", **shape: int) -> Path:
         Shards(folder / name).write(0, made[name])
     tests = stages.test_table(effects, experts, spec, LogProgress())
     write_table(folder / "tests.parquet", tests)
+    domain_tables(folder, effects, experts, spec, LogProgress())
     check = {
         "max_abs_delta_nll": 3.1e-7,
         "max_abs_kl": 1.2e-7,

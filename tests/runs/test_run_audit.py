@@ -27,10 +27,11 @@ def same_tables(one: Run, two: Run) -> None:
 def test_the_folder_has_what_it_should(finished):
     names = {path.name for path in finished.folder.iterdir()}
     tables = {f"{name}.parquet" for name in ("documents", "tokens", "experts", "tests")}
-    assert names == {"audit.json", "report.html", "routing", "effects", *tables}
+    by_domain = {"experts_by_domain.parquet", "domains.parquet", "across_domains.parquet"}
+    assert names == {"audit.json", "report.html", "routing", "effects", *tables, *by_domain}
     record = json.loads((finished.folder / "audit.json").read_text())
     assert record["status"] == "finished"
-    assert set(record["stages"]) == {"metrics", "census", "verification", "statistics"}
+    assert list(record["stages"]) == ["metrics", "census", "verification", "statistics", "domains"]
     session = record["sessions"][0]
     assert session["packages"]["torch"]
     assert session["torch_threads"] >= 1

@@ -125,7 +125,13 @@ def limits(run: StoredRun, said: OperatorWords) -> list[str]:
     moe = sorted(int(layer) for layer in facts["num_experts"])
     left = [layer for layer in moe if layer not in run.spec.layers]
     out = [
-        "Only the model above, on the text above. Other models, domains and languages were not run.",
+        "Only the model above, on the text above"
+        + (
+            ". Other models, domains"
+            if run.shift is None
+            else " and below. Other models, further domains"
+        )
+        + " and languages were not run.",
         *_limits_of(run, said),
         "The prediction of the true next token, not accuracy on any task.",
     ]

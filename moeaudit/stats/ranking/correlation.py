@@ -11,15 +11,19 @@ def spearman_rows(
     x: Float[np.ndarray, "metrics experts"], y: Float[np.ndarray, "sets experts"]
 ) -> Float[np.ndarray, "sets metrics"]:
     """Spearman's rho (midranks) of every row of y with every row of x; NaN where a row is constant."""
-    return _standard(stats.rankdata(y, axis=1)) @ _standard(stats.rankdata(x, axis=1)).T
+    return standard_ranks(y) @ standard_ranks(x).T
 
 
 def paired_spearman(
     a: Float[np.ndarray, "sets experts"], b: Float[np.ndarray, "sets experts"]
 ) -> Float[np.ndarray, " sets"]:
     """Spearman's rho of each row of a with the same row of b."""
-    product = _standard(stats.rankdata(a, axis=1)) * _standard(stats.rankdata(b, axis=1))
-    return product.sum(axis=1)
+    return (standard_ranks(a) * standard_ranks(b)).sum(axis=1)
+
+
+def standard_ranks(values: Float[np.ndarray, "sets experts"]) -> Float[np.ndarray, "sets experts"]:
+    """Midranks of each row, centred and of length 1: their products are Spearman's rho. NaN if constant."""
+    return _standard(stats.rankdata(values, axis=1))
 
 
 def kendall_rows(

@@ -1,0 +1,187 @@
+"""Figure: the strongest metric of each question, domain by domain, and where a new domain would lie."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from markupsafe import Markup
+
+from moeaudit.frames import Column as Series
+from moeaudit.frames import Frame
+
+from ..pages.tables import Column, folded, rows_of, table
+from ..words.evidence import metric_name, outcome_name
+from ..words.numbers import count, estimate, fixed, interval
+from ..words.where import ACROSS, QUESTIONS, SIZE, WITHIN, rows, strongest, told
+from . import svg
+from .figure import Figure
+
+if TYPE_CHECKING:
+    from moeaudit.runs.run import StoredRun
+
+WIDTH, LEFT, ROW, TOP, GAP = 980, 150, 21, 58, 40
+
+
+def where(run: StoredRun) -> Figure | None:
+    """The forest of domains and the tables; None where domains cannot be compared."""
+    cells = told(run)
+    if cells is None or cells["reason"].notna().all():
+        return None
+    outcome = str(cells["outcome"].iloc[0])
+    found = [(q, strongest(cells, q, outcome)) for q in (WITHIN, ACROSS)]
+    drawn = [(q, cell) for q, cell in found if cell is not None]
+    domains = run.domains.assign(other=False)
+    if run.shift is not None:
+        domains = _joined(domains, run.shift.domains.assign(other=True))
+    body: list[str] = []
+    bottom = 0.0
+    width = (WIDTH - LEFT - GAP * (len(drawn) - 1)) / max(1, len(drawn))
+    for i, (question, cell) in enumerate(drawn):
+        bottom = max(
+            bottom, _panel(body, domains, question, cell, LEFT + i * (width + GAP), width, i == 0)
+        )
+    name = outcome_name(outcome).lower()
+    caption = Markup(
+        "The metric and layer with the largest estimate of each question ({}), chosen afterwards: an illustration. "
+        "Points are domains with 95% limits by document; diamonds are domains that the audit's own text does not "
+        "have. The line is the mean over the audit's own domains, the band where the value of a new domain of "
+        "their kind lies (95%; Higgins, Thompson and Spiegelhalter 2009)."
+    ).format(name)
+    title = "Where it holds"
+    drawing = svg.document(WIDTH, bottom + 6, f"{name} by domain", body, 720)
+    parts = [_of(domains, cell) for _, cell in drawn]
+    return Figure("where", title, caption, drawing, _tables(cells, parts))
+
+
+def _joined(one: Frame, two: Frame) -> Frame:
+    import pandas as pd
+
+    return pd.concat([one, two], ignore_index=True)
+
+
+def _of(domains: Frame, cell: Series) -> Frame:
+    """The domains of a cell, the audit's own first."""
+    for key in ("question", "outcome", "metric", "layer"):
+        domains = domains[domains[key] == cell[key]]
+    plain = domains.astype({c: "float64" for c in ("estimate", "low", "high")})
+    return plain.sort_values("other", kind="stable")
+
+
+def _panel(
+    body: list[str],
+    domains: Frame,
+    question: str,
+    cell: Series,
+    x0: svg.Number,
+    width: svg.Number,
+    labelled: bool,
+) -> float:
+    """One forest. Returns its lower edge."""
+    mine = _of(domains, cell)
+    new = [float(cell[c]) for c in ("new_low", "new_high")]
+    ends = mine[["low", "high"]].to_numpy(dtype="float64", na_value=np.nan)
+    known = np.concatenate([ends[np.isfinite(ends)], new, [0.0]])
+    pad = 0.04 * (known.max() - known.min())
+    scale = svg.linear(float(known.min() - pad), float(known.max() + pad), x0, x0 + width)
+    bottom = float(TOP + ROW * len(mine))
+    title = f"{metric_name(str(cell['metric']))[0]}, layer {cell['layer']}, {QUESTIONS[question]}"
+    body.append(svg.text(x0, 16, title, "title"))
+    said = f"new domain {interval(new[0], new[1])}"
+    body.append(svg.text(x0, 34, f"{SIZE[question]}; {said}", "muted"))
+    body.append(svg.rect(x0, TOP, width, bottom - TOP, "panel"))
+    body.append(
+        svg.rect(scale(new[0]), TOP, scale(new[1]) - scale(new[0]), bottom - TOP, "band", said)
+    )
+    mean = scale(float(cell["mean"]))
+    body.append(svg.line(mean, TOP, mean, bottom, "rule"))
+    body.append(svg.line(scale(0), TOP, scale(0), bottom, "zero"))
+    for i, row in enumerate(mine.itertuples()):
+        _domain(body, row, x0, TOP + (i + 0.5) * ROW, scale, labelled)
+    marks = svg.ticks(float(known.min()), float(known.max()), 5)
+    for tick, words in zip(marks, svg.tick_texts(marks, sign=True)):
+        body.append(svg.text(scale(tick), bottom + 15, words, "tiny", "middle"))
+    return bottom + 22
+
+
+def _domain(
+    body: list[str], row, x0: svg.Number, y: float, scale: svg.Scale, labelled: bool
+) -> None:
+    if labelled:
+        body.append(svg.text(0, y + 4, row.domain, "tick" if row.other else ""))
+    value = float("nan") if isinstance(row.reason, str) else float(row.estimate)
+    if not np.isfinite(value):
+        body.append(svg.mark(x0 + 6, y, "circle", "v-none", f"{row.domain}: {row.reason}", 2.4))
+        return
+    low, high = float(row.low), float(row.high)
+    css = "v-open" if row.other else "v-pred"
+    words = f"{row.domain}: {estimate(value, low, high)}, {row.n_documents} documents"
+    body.append(svg.line(scale(low), y, scale(high), y, f"bar {css}"))
+    body.append(svg.mark(scale(value), y, "diamond" if row.other else "circle", css, words, 3.4))
+
+
+def _tables(cells: Frame, drawn: list[Frame]) -> Markup:
+    """One row a metric and question: the first outcome open, the others folded, the figure's domains behind."""
+    out = []
+    for i, outcome in enumerate(dict.fromkeys(cells["outcome"])):
+        name = outcome_name(str(outcome)).lower()
+        one = _table(rows(cells, str(outcome)), name)
+        out.append(one if i == 0 else folded(f"The same for {name}", one))
+    return Markup("").join([*out, folded("The figure as a table", _drawn(drawn))])
+
+
+def _table(found: list[dict], name: str) -> Markup:
+    of = lambda key: lambda r: f"{r[key]} of {r['layers']}"  # noqa: E731
+    columns = [
+        Column("metric", lambda r: metric_name(r["metric"])[0], text=True),
+        Column("question", lambda r: r["question"], text=True),
+        Column("shown in the mixture", of("shown")),
+        Column("domains differ (Holm)", of("differ")),
+        Column("over domains", lambda r: _span(r["least"], r["most"])),
+        Column("sign settled for a new domain", of("new")),
+        Column("median", lambda r: fixed(r["median"], 2, True)),
+    ]
+    if any(r["held"] is not None for r in found):
+        columns += [
+            Column("in other domains", lambda r: fixed(r["there"], 2, True)),
+            Column(
+                "shown there, same sign",
+                lambda r: "–" if r["held"] is None else f"{r['held']} of {r['shown']}",
+            ),
+        ]
+    return table(
+        found,
+        columns,
+        f"Where it holds, {name}: layers, and medians over layers",
+        [
+            "Within a token the size is d_z, across experts the rank correlation. Domains differ: Welch's test of "
+            "Cochran's Q, corrected over metrics and layers. Over domains: the least and the largest estimate of "
+            "any domain and layer.",
+        ],
+    )
+
+
+def _span(low: float, high: float) -> str:
+    return "\N{EN DASH}" if np.isnan(low) else f"{fixed(low, 2, True)} to {fixed(high, 2, True)}"
+
+
+def _drawn(parts: list[Frame]) -> Markup:
+    columns = [
+        Column("metric", lambda r: metric_name(r["metric"])[0], text=True),
+        Column("question", lambda r: QUESTIONS[r["question"]], text=True),
+        Column("outcome", lambda r: outcome_name(r["outcome"]).lower(), text=True),
+        Column("layer", lambda r: r["layer"]),
+        Column("domain", lambda r: r["domain"], text=True),
+        Column("documents", lambda r: count(r["n_documents"])),
+        Column(
+            "estimate [95% limits]",
+            lambda r: r["reason"] or estimate(r["estimate"], r["low"], r["high"]),
+        ),
+    ]
+    rows = [row for part in parts for row in rows_of(part)]
+    return table(
+        rows,
+        columns,
+        "The strongest metric of each question by domain",
+        ["Every metric, layer and domain is in domains.parquet and shift/domains.parquet."],
+    )

@@ -1,0 +1,1 @@
+"""Where a run holds: its tests by domain, and the same audit on text of other domains."""

@@ -1,0 +1,165 @@
+"""The same audit on documents of other domains, in the folder `shift` of the run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from moeaudit.frames import Frame
+from moeaudit.store.files import read_table, write_table
+from moeaudit.store.shards import Shards
+
+from .. import stages
+from ..analysis import declare, freeze_in, marked, untested_table
+from ..progress import Progress
+from .domains import ACROSS, BY_DOMAIN, domain_tables, untested_domains
+from .working import Working
+
+if TYPE_CHECKING:
+    from moeaudit.models import Model
+    from moeaudit.text.choice import Material
+
+FOLDER, TESTS = "shift", "shift_tests.parquet"
+
+
+class ShiftTables:
+    """What the audit found in other domains: the tables of a run, read when first asked for.
+
+    `tests` (also `shift_tests.parquet`): as `run.tests`, from the effects of these documents and the
+    metrics of the run's own metric documents; `domains` and `across_domains`, `tokens`, `effects`,
+    `documents` as those of the run. `summary` and `verification` are facts of the record.
+    """
+
+    def __init__(self, folder: Path, record: dict[str, Any]) -> None:
+        self.folder = folder / FOLDER
+        self._tests = folder / TESTS
+        self.record = record["shift"]
+
+    @cached_property
+    def tests(self) -> Frame:
+        return read_table(self._tests)
+
+    @cached_property
+    def tokens(self) -> Frame:
+        return read_table(self.folder / "tokens.parquet")
+
+    @cached_property
+    def documents(self) -> Frame:
+        return read_table(self.folder / "documents.parquet")
+
+    @property
+    def shards(self) -> Shards:
+        return Shards(self.folder / "effects")
+
+    @cached_property
+    def effects(self) -> Frame:
+        return self.shards.read()
+
+    @cached_property
+    def domains(self) -> Frame:
+        return read_table(self.folder / f"{BY_DOMAIN}.parquet")
+
+    @cached_property
+    def across_domains(self) -> Frame:
+        return read_table(self.folder / f"{ACROSS}.parquet")
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return self.record["summary"]
+
+    @property
+    def verification(self) -> list[dict[str, Any]]:
+        return self.record["verification"]
+
+    def __repr__(self) -> str:
+        s = self.summary
+        return (
+            f"The same audit in other domains: {s['rows']:,} effects in {s['tokens']:,} tokens of "
+            f"{s['documents']:,} documents of {s['domains']} domains; mean change of the loss "
+            f"{s['mean_delta_nll']:+.4f} nats. Tables: .tests, .domains, .across_domains, .effects, .tokens, "
+            ".documents."
+        )
+
+
+def fields(material: Material) -> dict[str, Any]:
+    """What the spec says of the text of other domains; nothing if there is none."""
+    shift = material.shift
+    if shift is None:
+        return {}
+    return {
+        "shift": shift.source,
+        "shift_text": shift.hash,
+        "shift_documents": shift.read.n_documents,
+    }
+
+
+def whole(folder: Path) -> bool:
+    """Whether all files of the shift part are there."""
+    names = ("documents", "tokens", BY_DOMAIN, ACROSS)
+    inside = folder / FOLDER
+    return (
+        (folder / TESTS).is_file()
+        and all((inside / f"{name}.parquet").is_file() for name in names)
+        and all(Shards(inside / name).whole for name in ("routing", "effects"))
+    )
+
+
+class _Named:
+    """Progress whose stages say that they are of the shift text."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self.advance, self.note = progress.advance, progress.note
+
+    def stage(self, name: str, total: int, unit: str, done: int = 0) -> None:
+        self._progress.stage(f"{name}, other domains", total, unit, done)
+
+
+def freeze_shift(session: Working, material: Material, experts: Frame) -> None:
+    """Declare the tests in other domains, as those of the run are, before there are effects."""
+    if material.shift is not None:
+        known = session.record.setdefault("shift", {})
+        which = dict.fromkeys(chunk.document for chunk in material.shift.read.chunks)
+        freeze_in(known, declare(experts, session.spec, session.record["model"], which))
+
+
+def run_shift(
+    session: Working,
+    model: Model,
+    material: Material,
+    experts: Frame,
+    untested: str | None,
+    progress: Progress,
+) -> None:
+    """Census, verification and tests of the shift text, each kept once it is done."""
+    from moeaudit.causal.folder import EffectsFolder
+
+    shift = material.shift
+    if shift is None:
+        return
+    spec, folder, told = session.spec, session.folder / FOLDER, _Named(progress)
+    here = replace(material, effect=shift.read)
+    known = session.record.setdefault("shift", {})
+    write_table(folder / "documents.parquet", shift.documents)
+    with session.stage("shift census"):
+        stages.census(model, session.operator, here, spec, folder, told)
+        stages.join_tokens(folder)
+    effects = EffectsFolder(Shards(folder / "effects"))
+    with session.stage("shift verification"):
+        known["verification"] = stages.verify_all(
+            model, session.operator, here, spec, effects, told
+        )
+    leaves = (TESTS, *(f"{FOLDER}/{name}.parquet" for name in (BY_DOMAIN, ACROSS)))
+    with session.stage("shift statistics", *leaves) as todo:
+        if todo and untested is not None:
+            write_table(session.folder / TESTS, untested_table(spec, untested))
+            untested_domains(folder, spec, untested)
+        elif todo:
+            which = dict.fromkeys(chunk.document for chunk in shift.read.chunks)
+            declared = declare(experts, spec, session.record["model"], which)
+            tests = stages.test_table(effects, experts, spec, told, session.reasons(experts))
+            write_table(session.folder / TESTS, marked(tests, declared))
+            domain_tables(folder, effects, experts, spec, told)
+    known["summary"] = stages.summary(effects.shards, read_table(folder / "tokens.parquet"))
