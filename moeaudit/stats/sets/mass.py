@@ -78,7 +78,7 @@ def equal_mass(
         rng = generator(seed, "equal mass", layer)
         tie = rng.random((len(gate), len(masks)))
         for name, part in known[known["layer"] == layer].groupby("metric", sort=False):
-            score = _score(sets, part)
+            score = _score(sets, pd.DataFrame(part))
             chosen, control = _choose(score, gate, masks, within, tie)
             rows.append(
                 {"metric": str(name), "layer": layer}
@@ -110,14 +110,14 @@ def _choose(
     member = (np.array(masks)[:, None] >> np.arange(score.shape[1]) & 1).astype(float)
     size = int(member[0].sum())
     known = ~np.isnan(score).any(axis=1)
-    order = np.argsort(-np.where(known[:, None], score, 0.0), axis=1, kind="stable")
+    order = np.argsort(-np.where(known[:, None], score, 0.0), axis=1, kind="stable")  # pyright: ignore[reportIndexIssue]
     ordered = np.take_along_axis(score, order, axis=1)
     clear = known & (ordered[:, size - 1] > ordered[:, size])
     highest = (1 << order[:, :size]).sum(axis=1)
     chosen = np.where(clear, np.searchsorted(masks, highest), -1)
-    mass = gate @ member.T  # (tokens, sets)
+    mass = np.asarray(gate @ member.T)  # (tokens, sets)
     own = mass[np.arange(len(mass)), chosen]
-    near = np.abs(mass - own[:, None]) <= within * np.abs(own)[:, None]
+    near = np.asarray(np.abs(mass - own[:, None]) <= within * np.abs(own)[:, None])
     near[np.arange(len(mass)), chosen] = False
     control = np.where(near, tie, -1.0).argmax(axis=1)
     return chosen, np.where(clear & near.any(axis=1), control, -1)
