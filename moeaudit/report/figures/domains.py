@@ -45,8 +45,8 @@ def where(run: StoredRun) -> Figure | None:
     caption = Markup(
         "The metric and layer with the largest estimate of each question ({}), chosen afterwards: an illustration. "
         "Points are domains with 95% limits by document; diamonds are domains that the audit's own text does not "
-        "have. The line is the mean over the audit's own domains, the band where the value of a new domain of "
-        "their kind lies (95%; Higgins, Thompson and Spiegelhalter 2009)."
+        "have. The line inside the band is the mean over the audit's own domains, the band where a new domain "
+        "of their kind lies (95%; Higgins, Thompson and Spiegelhalter 2009)."
     ).format(name)
     title = "Where it holds"
     drawing = svg.document(WIDTH, bottom + 6, f"{name} by domain", body, 720)
@@ -94,7 +94,7 @@ def _panel(
         svg.rect(scale(new[0]), TOP, scale(new[1]) - scale(new[0]), bottom - TOP, "band", said)
     )
     mean = scale(float(cell["mean"]))
-    body.append(svg.line(mean, TOP, mean, bottom, "rule"))
+    body.append(svg.line(mean, TOP, mean, bottom, "zero"))
     body.append(svg.line(scale(0), TOP, scale(0), bottom, "zero"))
     for i, row in enumerate(mine.itertuples()):
         _domain(body, row, x0, TOP + (i + 0.5) * ROW, scale, labelled)

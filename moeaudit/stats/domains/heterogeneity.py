@@ -4,9 +4,9 @@ Domains differ beyond chance if Cochran's Q is large; I2 is the share of the spr
 explain, tau2 the variance of the domains' true values. Documents of a domain are few, so the p of Q
 takes the error of the standard errors into account (Welch 1951): of domains that do not differ, 8 of 20
 documents, it is <= .05 in 4 to 5 % of tables where chi squared's is in 7 %, and with 6 documents in 4 to 7
-where chi squared's is in 17 to 20 % (600 tables a law: normal, t3 tails, log-normal).
+where chi squared's is in 16 to 20 % (600 tables a law: normal, t3 tails, log-normal).
 The interval for a new domain held its true value in 91 to 95 % of tables with 30 domains and in 87 to 91 %
-with 8, for tau about twice the standard error of a domain: it is a little short with few domains.
+with 8, for tau about 1.5 times the standard error of a domain: it is a little short with few domains.
 """
 
 from __future__ import annotations
