@@ -22,6 +22,8 @@ from .made import together as together
 from .marking import mark as mark
 from .ranking.association import association as association
 from .ranking.ranking import expert_harm as expert_harm
+from .sensitivity import verdicts_at as verdicts_at
+from .sensitivity import verdicts_over as verdicts_over
 from .sizes.bounds import Bound as Bound
 from .sizes.effect_sizes import effect_size as effect_size
 from .sizes.equivalence import VERDICTS as VERDICTS
@@ -49,4 +51,6 @@ __all__ = [
     "sign_flip_p",
     "together",
     "tost",
+    "verdicts_at",
+    "verdicts_over",
 ]

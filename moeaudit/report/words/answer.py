@@ -7,10 +7,12 @@ from typing import Any
 
 from moeaudit.frames import Column as Series
 
+from .bound import span_words
 from .evidence import ALPHA, Evidence, metric_name, outcome_name
 from .headline import headline
 from .numbers import count, estimate, fixed, percent, plural, significant
 from .operator import ZERO, OperatorWords
+from .robust import tails
 
 
 @dataclass(frozen=True)
@@ -78,13 +80,17 @@ def _outcomes(evidence: Evidence) -> list[str]:
         total = evidence.count(outcome)
         if not total:
             continue
-        parts = [f"{evidence.count(outcome, 'predictive')} of {total} contrasts are predictive"]
+        parts = [
+            f"{evidence.count(outcome, 'predictive')} of {total} contrasts are predictive (above "
+            f"{evidence.bound}, with the interval)"
+        ]
         for verdict, words in (
-            ("reversed", "reversed"),
+            ("reversed", "reversed (as far below zero)"),
             ("present, size open", "present with their size open"),
-            ("present but below", "present but below the size of interest"),
-            ("equivalent to none", "shown to be below it, if there is any"),
+            ("present but below", "present but below that"),
+            ("equivalent to none", "shown absent (none is shown, and any is below that)"),
             ("inconclusive", "undecided"),
+            ("too few documents to say", "undecided for too few documents"),
             ("not estimable", "not estimable"),
         ):
             if n := evidence.count(outcome, verdict):
@@ -94,6 +100,8 @@ def _outcomes(evidence: Evidence) -> list[str]:
         if best is not None:
             text += f"; the largest is {_cell(best)}"
         text += _luck(evidence, outcome)
+        if robust := tails(evidence, outcome):
+            text += f". Heavy tails: {robust}"
         text += _controls(evidence, outcome)
         out.append(text + ".")
     return out
@@ -186,9 +194,11 @@ def _thin(evidence: Evidence) -> str:
         )
         sesoi = rows["sesoi"].dropna()
         if len(sesoi):
-            text += f"; the declared smallest effect of interest is {significant(sesoi.max(), 2)}"
+            text += f"; the declared smallest effect of interest is {evidence.bound}"
+            if sesoi.nunique() > 1:
+                text += f", which is {span_words(sesoi.min(), sesoi.max())} by cell"
         text += "."
-    undecided = evidence.count(first, "inconclusive")
+    undecided = evidence.undecided(first)
     if undecided:
         text += (
             f" {plural(undecided, 'contrast')} of {name} can neither be shown nor ruled out: "

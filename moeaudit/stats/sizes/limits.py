@@ -58,7 +58,7 @@ def adjusted_limits(
     d, se, dof = len(left), jackknife_se(left), degrees_of_freedom(left)
     tail = (1 - level) / 2
     heavy, q = float(stats.t.isf(tail, dof)), float(stats.t.isf(tail, d - 1))
-    lean = _skewness(left) * (1 + 2 * q**2) / (6 * math.sqrt(d))
+    lean = skewness_of(left) * (1 + 2 * q**2) / (6 * math.sqrt(d))
     return estimate - max(heavy, q - lean) * se, estimate + max(heavy, q + lean) * se
 
 
@@ -67,18 +67,26 @@ def adjusted_tost(
 ) -> float:
     """p of equivalence within (-sesoi, sesoi): half the smallest 1 - level whose `adjusted_limits`
     lie inside the bounds (Schuirmann's two one-sided tests, with those limits)."""
-    d, se, dof = len(left), jackknife_se(left), degrees_of_freedom(left)
-    c = _skewness(left) / (6 * math.sqrt(d))
+    dof, skewness = degrees_of_freedom(left), skewness_of(left)
+    return tost_p(estimate, jackknife_se(left), dof, skewness, len(left), sesoi)
+
+
+def tost_p(
+    estimate: float, se: float, dof: float, skewness: float, documents: int, sesoi: float | int
+) -> float:
+    """`adjusted_tost` from what it needs to know of the documents, which a finished table holds: the
+    jackknife's `se`, `degrees_of_freedom`, `skewness_of`, and how many there are."""
+    c = skewness / (6 * math.sqrt(documents))
     p = []
     for t, lean in (((estimate + sesoi) / se, -c), ((sesoi - estimate) / se, c)):
         p.append(float(stats.t.sf(t, dof)))
         if lean > 0:  # t = q + lean (1 + 2 q^2), solved for q
             q = (math.sqrt(max(1 + 8 * lean * (t - lean), 0.0)) - 1) / (4 * lean)
-            p.append(float(stats.t.sf(q, d - 1)))
+            p.append(float(stats.t.sf(q, documents - 1)))
     return max(p)
 
 
-def _skewness(left: np.ndarray) -> float:
+def skewness_of(left: np.ndarray) -> float:
     """Skewness of what each document adds."""
     influence = left.mean() - left
     second = (influence**2).mean()

@@ -1,0 +1,157 @@
+"""What the verdicts of a finished table would be under another smallest effect of interest.
+
+A bound is a judgement, and a reader may hold another. Nothing of the census is needed again: the limits
+of an effect do not depend on the bound, and the test of equivalence only on what the limits know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from moeaudit.errors import InputError
+
+from .contrast.contrast import QUESTION
+from .contrast.protocol import Defects, Protocol
+from .contrast.table import claims
+from .families import families
+from .made import analyses
+from .nullable import nullable
+from .sizes import equivalence
+from .sizes.bounds import HARMS, IN_NATS, Bound
+from .sizes.limits import tost_p
+
+GRID: tuple[float | str, ...] = (
+    *(0.02, 0.03, 0.05, 0.075, 0.1, 0.15),
+    *("0.003nats", "0.005nats", "0.01nats", "0.02nats", "0.05nats"),
+    *("25%harm", "50%harm", "100%harm", "200%harm"),
+)
+NEEDS = ("d_z", "d_z_se", "d_z_dof", "d_z_skewness", "sd_difference", "layer_mean")
+# Verdicts that a bound has a say in; any other word stands whatever the bound.
+GRADED = (
+    *(equivalence.PREDICTIVE, equivalence.REVERSED, equivalence.OPEN),
+    *(equivalence.BELOW, equivalence.EQUIVALENT, equivalence.INCONCLUSIVE),
+)
+
+
+def verdicts_at(table: pd.DataFrame, sesoi: Bound | str | float | int) -> pd.DataFrame:
+    """The within-token contrasts of `table` as if `sesoi` had been declared.
+
+    Parameters
+    ----------
+    table
+        From `contrast`, or several tables by `together`, also read back from Parquet: it must still say
+        how it was made (`attrs`).
+    sesoi
+        A number in d_z, "0.01nats", or "50%harm" (of the layer's mean outcome).
+
+    Returns the rows of that question with `sesoi`, `sesoi_nats`, `p_tost`, `p_equivalence` (if the
+    protocol makes such claims), `verdict`, `verdict_these_experts` and `supports` as `contrast(...,
+    sesoi=sesoi)` gives them. What plans for the old bound (power, mde, n to decide) is left out.
+
+    Raises InputError for a table that lacks what is needed, and for a bound that an outcome has no unit for.
+    """
+    bound, rows = Bound.parse(sesoi), _contrasts(table)
+    bound.check(tuple(dict.fromkeys(rows["outcome"])))
+    made = analyses(table)
+    out = rows.drop(columns=[c for c in PLANS if c in rows])
+    for (outcome, _), family in rows.groupby(["outcome", _family_names(rows)], sort=False):
+        entry = made.get((QUESTION, str(outcome)))
+        if entry is None:
+            raise InputError(
+                f"The table does not say how its contrasts of {outcome} were made (pandas drops attrs when it "
+                "joins tables; moeaudit.stats.together does not)."
+            )
+        part = family[family["family_size"].notna()]  # the rest was in no family
+        if len(part):
+            for name, values in _held(part, bound, _recipe(entry["protocol"])).items():
+                out.loc[part.index, name] = values
+    return nullable(out, (), ("supports",))
+
+
+def verdicts_over(
+    table: pd.DataFrame, grid: Sequence[Bound | str | float | int] = GRID
+) -> pd.DataFrame:
+    """How many metric contrasts get which verdict, over a grid of smallest effects of interest.
+
+    Returns one row per outcome and bound: `outcome`, `sesoi` (as it would be declared), `unit` ("d_z",
+    "nats", "harm"), `d_z` (its median over cells, on that scale), `cells`, and a column for each verdict
+    that occurs, holding a count. A bound that an outcome has no unit for has no row there. See
+    `verdicts_at` for what is computed and what is raised.
+    """
+    rows = _contrasts(table)
+    out: list[dict[str, Any]] = []
+    for outcome in dict.fromkeys(rows["outcome"]):
+        mine = rows[(rows["outcome"] == outcome) & (rows["role"] == "metric")]
+        mine.attrs = table.attrs
+        for bound in usable(grid, str(outcome)):
+            found = verdicts_at(mine, bound)
+            counts = {str(k): int(n) for k, n in found["verdict"].value_counts().items()}
+            entry = {"outcome": outcome, "sesoi": str(bound), "unit": bound.unit}
+            middle = found["sesoi"].median()
+            entry |= {"d_z": np.nan if pd.isna(middle) else float(middle), "cells": len(mine)}
+            out.append(entry | counts)
+    words = [*equivalence.VERDICTS, *sorted({w for row in out for w in row} - {*KEYS})]
+    table = pd.DataFrame([{**row, **{w: row.get(w, 0) for w in words}} for row in out])
+    seen = [w for w in dict.fromkeys(words) if len(table) and table[w].any()]
+    return table.reindex(columns=[*KEYS, *seen])
+
+
+KEYS = ("outcome", "sesoi", "unit", "d_z", "cells")
+PLANS = ("alpha_cell", "power_at_sesoi", "mde", "n_to_decide", "n_documents_to_decide")
+
+
+def usable(grid: Iterable[Bound | str | float | int], outcome: str) -> list[Bound]:
+    """The bounds of a grid that an outcome has a unit for."""
+    bounds = [Bound.parse(each) for each in grid]
+    has = {"nats": outcome in IN_NATS, "harm": outcome in HARMS}
+    return [bound for bound in bounds if has.get(bound.unit, True)]
+
+
+def _held(part: pd.DataFrame, bound: Bound, recipe: Protocol) -> dict[str, Any]:
+    """The columns of one family that depend on the bound."""
+    number = {
+        name: part[name].astype("Float64").to_numpy(dtype=float, na_value=np.nan)
+        for name in (*NEEDS, "n_documents", "d_z_low", "d_z_high", "p_experts_maxt")
+    }
+    decision = part[f"p_{recipe.decision}"].astype("Float64").to_numpy(float, na_value=np.nan)
+    sizes = [bound.sizes(*x) for x in zip(number["sd_difference"], number["layer_mean"])]
+    sesoi = np.array([size for size, _ in sizes])
+    p = np.full(len(part), np.nan)
+    for i in np.flatnonzero((number["d_z_se"] > 0) & (sesoi > 0) & part["reason"].isna()):
+        known = (number[n][i] for n in ("d_z", "d_z_se", "d_z_dof", "d_z_skewness"))
+        p[i] = tost_p(*known, int(number["n_documents"][i]), float(sesoi[i]))
+    corrected = families.adjust(p, recipe.equivalence) if recipe.equivalence else p * np.nan
+    columns = {"p_equivalence": corrected, "p_experts_maxt": number["p_experts_maxt"]}
+    limits = (number[name] for name in ("d_z", "d_z_low", "d_z_high"))
+    found = claims(decision, columns, *limits, recipe, sesoi)
+    for name in ("verdict", "verdict_these_experts"):
+        kept = ~part[name].isin(GRADED).to_numpy()  # a word that no bound has a say in stands
+        found[name] = np.where(kept, part[name].to_numpy(dtype=object), found[name])
+    out = {"sesoi": sesoi, "sesoi_nats": [nats for _, nats in sizes], "p_tost": p, **found}
+    return out | ({"p_equivalence": corrected} if recipe.equivalence else {})
+
+
+def _contrasts(table: pd.DataFrame) -> pd.DataFrame:
+    rows = table[table["question"] == QUESTION] if "question" in table else table.iloc[:0]
+    lacks = [name for name in NEEDS if name not in table]
+    if lacks or rows.empty:
+        what = f"has no column {', '.join(lacks)}" if lacks else "holds no such contrast"
+        raise InputError(
+            f"Verdicts for another bound need the table of a within-token contrast, as moeaudit.contrast gives "
+            f"it; this one {what}."
+        )
+    return rows
+
+
+def _family_names(rows: pd.DataFrame) -> pd.Series:
+    """All metrics are one family; each control is one of its own."""
+    return ("control " + rows["metric"].astype(str)).where(rows["role"] == "control", "metric")
+
+
+def _recipe(settings: dict[str, Any]) -> Protocol:
+    lists = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+    return Protocol(**{**lists, "defects": Defects(**settings["defects"])})
