@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from moeaudit.errors import InputError
+from moeaudit.frames import Frame
 
 from .contrast.contrast import QUESTION
 from .contrast.protocol import Defects, Protocol
@@ -37,7 +38,7 @@ GRADED = (
 )
 
 
-def verdicts_at(table: pd.DataFrame, sesoi: Bound | str | float | int) -> pd.DataFrame:
+def verdicts_at(table: Frame, sesoi: Bound | str | float | int) -> Frame:
     """The within-token contrasts of `table` as if `sesoi` had been declared.
 
     Parameters
@@ -73,8 +74,8 @@ def verdicts_at(table: pd.DataFrame, sesoi: Bound | str | float | int) -> pd.Dat
 
 
 def verdicts_over(
-    table: pd.DataFrame, grid: Sequence[Bound | str | float | int] = GRID
-) -> pd.DataFrame:
+    table: Frame, grid: Sequence[Bound | str | float | int] = GRID
+) -> Frame:
     """How many metric contrasts get which verdict, over a grid of smallest effects of interest.
 
     Returns one row per outcome and bound: `outcome`, `sesoi` (as it would be declared), `unit` ("d_z",
@@ -90,13 +91,13 @@ def verdicts_over(
         for bound in usable(grid, str(outcome)):
             found = verdicts_at(mine, bound)
             counts = {str(k): int(n) for k, n in found["verdict"].value_counts().items()}
-            entry = {"outcome": outcome, "sesoi": str(bound), "unit": bound.unit}
-            middle = found["sesoi"].median()
-            entry |= {"d_z": np.nan if pd.isna(middle) else float(middle), "cells": len(mine)}
-            out.append(entry | counts)
+            size = _plain(found["sesoi"])
+            middle = float(np.nanmedian(size)) if np.isfinite(size).any() else np.nan
+            entry = {"outcome": outcome, "sesoi": str(bound), "unit": bound.unit, "d_z": middle}
+            out.append({**entry, "cells": len(mine), **counts})
     words = [*equivalence.VERDICTS, *sorted({w for row in out for w in row} - {*KEYS})]
     table = pd.DataFrame([{**row, **{w: row.get(w, 0) for w in words}} for row in out])
-    seen = [w for w in dict.fromkeys(words) if len(table) and table[w].any()]
+    seen = [w for w in dict.fromkeys(words) if len(table) and int(table[w].sum())]
     return table.reindex(columns=[*KEYS, *seen])
 
 
@@ -111,23 +112,21 @@ def usable(grid: Iterable[Bound | str | float | int], outcome: str) -> list[Boun
     return [bound for bound in bounds if has.get(bound.unit, True)]
 
 
-def _held(part: pd.DataFrame, bound: Bound, recipe: Protocol) -> dict[str, Any]:
+def _held(part: Frame, bound: Bound, recipe: Protocol) -> dict[str, Any]:
     """The columns of one family that depend on the bound."""
-    number = {
-        name: part[name].astype("Float64").to_numpy(dtype=float, na_value=np.nan)
-        for name in (*NEEDS, "n_documents", "d_z_low", "d_z_high", "p_experts_maxt")
-    }
-    decision = part[f"p_{recipe.decision}"].astype("Float64").to_numpy(float, na_value=np.nan)
+    names = (*NEEDS, "n_documents", "d_z_low", "d_z_high", "p_experts_maxt")
+    number = {name: _plain(part[name]) for name in names}
     sizes = [bound.sizes(*x) for x in zip(number["sd_difference"], number["layer_mean"])]
     sesoi = np.array([size for size, _ in sizes])
     p = np.full(len(part), np.nan)
     for i in np.flatnonzero((number["d_z_se"] > 0) & (sesoi > 0) & part["reason"].isna()):
-        known = (number[n][i] for n in ("d_z", "d_z_se", "d_z_dof", "d_z_skewness"))
-        p[i] = tost_p(*known, int(number["n_documents"][i]), float(sesoi[i]))
+        d, se, dof, skewness = (float(number[name][i]) for name in NEEDS[:4])
+        p[i] = tost_p(d, se, dof, skewness, int(number["n_documents"][i]), float(sesoi[i]))
     corrected = families.adjust(p, recipe.equivalence) if recipe.equivalence else p * np.nan
     columns = {"p_equivalence": corrected, "p_experts_maxt": number["p_experts_maxt"]}
-    limits = (number[name] for name in ("d_z", "d_z_low", "d_z_high"))
-    found = claims(decision, columns, *limits, recipe, sesoi)
+    d, low, high = (number[name] for name in ("d_z", "d_z_low", "d_z_high"))
+    decision = _plain(part[f"p_{recipe.decision}"])
+    found: dict[str, Any] = claims(decision, columns, d, low, high, recipe, sesoi)
     for name in ("verdict", "verdict_these_experts"):
         kept = ~part[name].isin(GRADED).to_numpy()  # a word that no bound has a say in stands
         found[name] = np.where(kept, part[name].to_numpy(dtype=object), found[name])
@@ -135,8 +134,13 @@ def _held(part: pd.DataFrame, bound: Bound, recipe: Protocol) -> dict[str, Any]:
     return out | ({"p_equivalence": corrected} if recipe.equivalence else {})
 
 
-def _contrasts(table: pd.DataFrame) -> pd.DataFrame:
-    rows = table[table["question"] == QUESTION] if "question" in table else table.iloc[:0]
+def _plain(column: Any) -> np.ndarray:
+    return column.astype("Float64").to_numpy(dtype=float, na_value=np.nan)
+
+
+def _contrasts(table: Frame) -> Frame:
+    mine = table["question"] == QUESTION if "question" in table else slice(0, 0)
+    rows = table[mine]
     lacks = [name for name in NEEDS if name not in table]
     if lacks or rows.empty:
         what = f"has no column {', '.join(lacks)}" if lacks else "holds no such contrast"
@@ -147,9 +151,13 @@ def _contrasts(table: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
-def _family_names(rows: pd.DataFrame) -> pd.Series:
+def _family_names(rows: Frame) -> pd.Series:
     """All metrics are one family; each control is one of its own."""
-    return ("control " + rows["metric"].astype(str)).where(rows["role"] == "control", "metric")
+    names = [
+        f"control {name}" if role == "control" else "metric"
+        for name, role in zip(rows["metric"], rows["role"])
+    ]
+    return pd.Series(names, index=rows.index)
 
 
 def _recipe(settings: dict[str, Any]) -> Protocol:

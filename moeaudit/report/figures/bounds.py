@@ -42,7 +42,7 @@ def bounds(tests: Frame, declared: str) -> Figure:
         body.append(svg.text(LEFT + i * (panel + GAP), TOP - 18, outcome_name(outcome), "title"))
     y = TOP
     for unit in dict.fromkeys(b.unit for b in grid):
-        body.append(svg.text(0, y + 12, UNITS[unit].replace("d_z", "d"), "muted"))
+        body.append(svg.text(0, y + 12, UNITS[unit], "muted"))
         y += ROW
         for bound in [b for b in grid if b.unit == unit]:
             mine = found[found["sesoi"] == str(bound)]

@@ -16,7 +16,7 @@ from . import svg
 from .figure import Figure, styled
 from .palette import VERDICTS
 
-WIDTH, LEFT, ROW, GAP, TOP = 980, 208, 54, 46, 74
+WIDTH, LEFT, ROW, GAP, TOP = 980, 222, 54, 46, 74
 
 
 def contrasts(evidence: Evidence, said: OperatorWords) -> Figure:

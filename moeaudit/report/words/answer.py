@@ -35,6 +35,7 @@ def answer(
         sentences=[
             _overall(overall, model, said),
             *_outcomes(evidence),
+            *_beside(evidence),
             *_across(evidence),
             *_missing(evidence),
         ],
@@ -100,9 +101,6 @@ def _outcomes(evidence: Evidence) -> list[str]:
         if best is not None:
             text += f"; the largest is {_cell(best)}"
         text += _luck(evidence, outcome)
-        if robust := tails(evidence, outcome):
-            text += f". Heavy tails: {robust}"
-        text += _controls(evidence, outcome)
         out.append(text + ".")
     return out
 
@@ -132,6 +130,19 @@ def _luck(evidence: Evidence, outcome: str) -> str:
     return text
 
 
+def _beside(evidence: Evidence) -> list[str]:
+    """What the controls reach, and what the sizes are where tails are not let decide."""
+    names = [(o, outcome_name(o).lower()) for o in evidence.outcomes if evidence.count(o)]
+    controls = [f"of {name}, {found}" for o, name in names if (found := _controls(evidence, o))]
+    robust = [f"of {name}, {found}" for o, name in names if (found := tails(evidence, o))]
+    out = []
+    if controls:
+        out.append(f"For comparison, d_z across layers {'; '.join(controls)}.")
+    if robust:
+        out.append(f"Tails are heavy: {'. And '.join(robust)}.")
+    return out
+
+
 def _controls(evidence: Evidence, outcome: str) -> str:
     parts = []
     for name, words in (
@@ -145,7 +156,7 @@ def _controls(evidence: Evidence, outcome: str) -> str:
             low, high = fixed(rows.min(), 2, True), fixed(rows.max(), 2, True)
             span = low if low == high else f"{low} to {high}"
             parts.append(f"{words} {span}")
-    return f". For comparison, across layers: {', '.join(parts)}" if parts else ""
+    return ", ".join(parts)
 
 
 def _across(evidence: Evidence) -> list[str]:

@@ -9,7 +9,7 @@ from .numbers import significant
 UNITS = {
     "nats": "nats a token",
     "harm": "share of the layer's mean effect",
-    "d_z": "d_z, the noise of one token",
+    "d_z": "d_z (by the noise of one token)",
 }
 
 

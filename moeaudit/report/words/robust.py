@@ -18,6 +18,8 @@ APART = 2.0  # times
 def tails(evidence: Evidence, outcome: str) -> str | None:
     """A sentence on the robust sizes of an outcome; None where tails are light, or they were not measured."""
     rows = evidence.metrics(outcome)
+    if "winsorised_d_z" not in rows:
+        return None
     rows = rows[rows["d_z"].notna() & rows["winsorised_d_z"].notna()]
     if rows.empty or not (share := float(rows["top_share"].median())) >= HEAVY:
         return None
@@ -28,10 +30,7 @@ def tails(evidence: Evidence, outcome: str) -> str | None:
     )
     against, larger = rows[opposite(rows)], rows[apart(rows)]
     if len(larger):
-        text += (
-            f"; in {plural(len(larger), 'contrast')} that size is more than twice d_z, intervals apart: the mean is "
-            "known less well than the bulk of tokens"
-        )
+        text += f"; in {plural(len(larger), 'contrast')} that size is more than twice d_z, intervals apart"
     if len(against):
         worst = against.loc[against["rank_biserial"].abs().idxmax()]
         text += (
