@@ -6,7 +6,7 @@ of an effect do not depend on the bound, and the test of equivalence only on wha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,6 @@ from .contrast.protocol import Defects, Protocol
 from .contrast.table import claims
 from .families import families
 from .made import analyses
-from .nullable import nullable
 from .sizes import equivalence
 from .sizes.bounds import HARMS, IN_NATS, Bound
 from .sizes.limits import tost_p
@@ -57,25 +56,14 @@ def verdicts_at(table: Frame, sesoi: Bound | str | float | int) -> Frame:
     """
     bound, rows = Bound.parse(sesoi), _contrasts(table)
     bound.check(tuple(dict.fromkeys(rows["outcome"])))
-    made = analyses(table)
     out = rows.drop(columns=[c for c in PLANS if c in rows])
-    for (outcome, _), family in rows.groupby(["outcome", _family_names(rows)], sort=False):
-        entry = made.get((QUESTION, str(outcome)))
-        if entry is None:
-            raise InputError(
-                f"The table does not say how its contrasts of {outcome} were made (pandas drops attrs when it "
-                "joins tables; moeaudit.stats.together does not)."
-            )
-        part = family[family["family_size"].notna()]  # the rest was in no family
-        if len(part):
-            for name, values in _held(part, bound, _recipe(entry["protocol"])).items():
-                out.loc[part.index, name] = values
-    return nullable(out, (), ("supports",))
+    for name, values in _again(rows, bound, analyses(table)).items():
+        out[name] = values
+    out.attrs = table.attrs
+    return out
 
 
-def verdicts_over(
-    table: Frame, grid: Sequence[Bound | str | float | int] = GRID
-) -> Frame:
+def verdicts_over(table: Frame, grid: Sequence[Bound | str | float | int] = GRID) -> Frame:
     """How many metric contrasts get which verdict, over a grid of smallest effects of interest.
 
     Returns one row per outcome and bound: `outcome`, `sesoi` (as it would be declared), `unit` ("d_z",
@@ -83,13 +71,12 @@ def verdicts_over(
     that occurs, holding a count. A bound that an outcome has no unit for has no row there. See
     `verdicts_at` for what is computed and what is raised.
     """
-    rows = _contrasts(table)
+    rows, made = _contrasts(table), analyses(table)
     out: list[dict[str, Any]] = []
     for outcome in dict.fromkeys(rows["outcome"]):
         mine = rows[(rows["outcome"] == outcome) & (rows["role"] == "metric")]
-        mine.attrs = table.attrs
         for bound in usable(grid, str(outcome)):
-            found = verdicts_at(mine, bound)
+            found = _again(mine, bound, made)
             counts = {str(k): int(n) for k, n in found["verdict"].value_counts().items()}
             size = _plain(found["sesoi"])
             middle = float(np.nanmedian(size)) if np.isfinite(size).any() else np.nan
@@ -112,6 +99,39 @@ def usable(grid: Iterable[Bound | str | float | int], outcome: str) -> list[Boun
     return [bound for bound in bounds if has.get(bound.unit, True)]
 
 
+def _again(rows: Frame, bound: Bound, made: Mapping[Any, Any]) -> dict[str, pd.Series]:
+    """The columns that depend on the bound, family by family; rows that were in none keep theirs."""
+    names = ["sesoi", "sesoi_nats", "p_tost", "verdict", "verdict_these_experts", "supports"]
+    columns = {name: rows[name].astype(object).to_numpy(copy=True) for name in names}
+    columns["p_equivalence"] = np.full(len(rows), pd.NA, dtype=object)
+    claimed = True
+    place = pd.Series(np.arange(len(rows)), index=rows.index)
+    for (outcome, _), family in rows.groupby(["outcome", _family_names(rows)], sort=False):
+        entry = made.get((QUESTION, str(outcome)))
+        if entry is None:
+            raise InputError(
+                f"The table does not say how its contrasts of {outcome} were made (pandas drops attrs when it "
+                "joins tables; moeaudit.stats.together does not)."
+            )
+        part = family[family["family_size"].notna()]  # the rest was in no family
+        recipe = _recipe(entry["protocol"])
+        claimed = recipe.equivalence is not None
+        if len(part):
+            for name, values in _held(part, bound, recipe).items():
+                columns[name][place[part.index]] = values
+    if not claimed:
+        del columns["p_equivalence"]
+    numbers = ("sesoi", "sesoi_nats", "p_tost", "p_equivalence")
+    out = {name: pd.Series(values, index=rows.index) for name, values in columns.items()}
+    for name in numbers:
+        if name in out:
+            plain = np.array([np.nan if pd.isna(v) else float(v) for v in out[name]])
+            out[name] = pd.Series(pd.array(plain, dtype="Float64"), index=rows.index)
+            out[name] = out[name].mask(np.isnan(plain))
+    out["supports"] = out["supports"].where(out["supports"].notna(), None)
+    return out
+
+
 def _held(part: Frame, bound: Bound, recipe: Protocol) -> dict[str, Any]:
     """The columns of one family that depend on the bound."""
     names = (*NEEDS, "n_documents", "d_z_low", "d_z_high", "p_experts_maxt")
@@ -130,8 +150,8 @@ def _held(part: Frame, bound: Bound, recipe: Protocol) -> dict[str, Any]:
     for name in ("verdict", "verdict_these_experts"):
         kept = ~part[name].isin(GRADED).to_numpy()  # a word that no bound has a say in stands
         found[name] = np.where(kept, part[name].to_numpy(dtype=object), found[name])
-    out = {"sesoi": sesoi, "sesoi_nats": [nats for _, nats in sizes], "p_tost": p, **found}
-    return out | ({"p_equivalence": corrected} if recipe.equivalence else {})
+    nats = np.array([nats for _, nats in sizes])
+    return {"sesoi": sesoi, "sesoi_nats": nats, "p_tost": p, "p_equivalence": corrected, **found}
 
 
 def _plain(column: Any) -> np.ndarray:
@@ -141,6 +161,7 @@ def _plain(column: Any) -> np.ndarray:
 def _contrasts(table: Frame) -> Frame:
     mine = table["question"] == QUESTION if "question" in table else slice(0, 0)
     rows = table[mine]
+    rows.attrs = {}  # pandas copies them, all the way down, for every column that is read
     lacks = [name for name in NEEDS if name not in table]
     if lacks or rows.empty:
         what = f"has no column {', '.join(lacks)}" if lacks else "holds no such contrast"

@@ -212,6 +212,8 @@ def _declared(tests: Frame) -> str:
 def _plain(frame: Frame, numbers: list[str]) -> Frame:
     """Renamed, with nullable columns as plain floats where NaN is what could not be estimated."""
     renamed = {k: v for k, v in _RENAMED.items() if k in frame and frame[k].notna().any()}
+    frame = frame.copy(deep=False)
+    frame.attrs = {}  # pandas copies them, all the way down, for every column that is read
     out = frame.dropna(axis="columns", how="all").rename(columns=renamed).reset_index(drop=True)
     for name in numbers:
         values = out[name].astype("Float64") if name in out else pd.Series(pd.NA, index=out.index)
