@@ -137,6 +137,8 @@ __all__ = ["MoeAuditError", "__version__", *_ROOM_OF]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "stats":  # a room of its own names: `moeaudit.stats.verdicts_over`
+        return importlib.import_module(".stats", __name__)
     room = _ROOM_OF.get(name)
     if room is None:
         raise AttributeError(f"module 'moeaudit' has no attribute {name!r}")

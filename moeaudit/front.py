@@ -14,7 +14,7 @@ from moeaudit.runs.operators import operator_of
 from moeaudit.runs.progress import LogProgress, Progress
 from moeaudit.runs.run import StoredRun
 from moeaudit.runs.session import TOKENS, Session, complete, declared_of, outcomes_of, question
-from moeaudit.runs.spec import ALPHA, SESOI
+from moeaudit.runs.spec import ALPHA
 from moeaudit.store.files import locked
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def audit(
     tokens: int = TOKENS,
     max_length: int | None = None,
     seed: int = 0,
-    sesoi: str | float | int = SESOI,
+    sesoi: str | float | int | None = None,
     alpha: float = ALPHA,
     metrics: Iterable[str] | None = None,
     plan: Plan | str | Path | None = None,
@@ -122,7 +122,8 @@ def audit(
         Tokens that the model reads at once; longer documents are cut (default: what it can).
     sesoi
         The smallest effect of interest of the within-token contrast: 0.1 (in d_z), "0.01nats", or "50%harm"
-        (a share of the layer's mean outcome).
+        (a share of the layer's mean outcome). None: 0.01 nats, what pruning would notice (0.1 in d_z where
+        an outcome is not in nats).
     alpha
         Error rate of a family of tests.
     metrics
@@ -256,7 +257,7 @@ OPTIONS: dict[str, Any] = {
     "tokens": TOKENS,
     "max_length": None,
     "seed": 0,
-    "sesoi": SESOI,
+    "sesoi": None,
     "alpha": ALPHA,
     "metrics": None,
     "shift": None,

@@ -18,7 +18,7 @@ from moeaudit.stats.families.maxt import max_t
 from moeaudit.stats.few import carriers, lean, too_few
 from moeaudit.stats.sizes.beyond import p_beyond
 from moeaudit.stats.sizes.lengths import p_lengths
-from moeaudit.stats.sizes.limits import adjusted_limits, adjusted_tost
+from moeaudit.stats.sizes.limits import Spread, adjusted_limits, adjusted_tost
 from moeaudit.stats.sizes.moments import Moments, d_z, jackknife, weighted
 
 from .draws import cells_of
@@ -121,7 +121,7 @@ def at_the_bound(audit: Audit) -> dict[str, float]:
     for effect in (BOUND, -BOUND):
         cells = audit.moved(effect).cells()
         small = np.array([adjusted_tost(e, left, BOUND) for e, left, _ in cells])
-        large = np.array([p_beyond(e, left, BOUND) for e, left, _ in cells])
+        large = np.array([p_beyond(e, Spread.of(left), BOUND) for e, left, _ in cells])
         use = ~audit.withheld
         for name, p in (("below", small), ("above", large)):
             out.setdefault(f"{name}, by cell", []).append(bool(((p <= 0.05) & use).any()))

@@ -31,7 +31,7 @@ from moeaudit.stats.sizes.equivalence import (
     REVERSED,
     graded,
 )
-from moeaudit.stats.sizes.limits import adjusted_limits, adjusted_tost
+from moeaudit.stats.sizes.limits import Spread, adjusted_limits, adjusted_tost
 from moeaudit.stats.sizes.moments import CROSS, d_z, jackknife, weighted
 
 from .draws import cells_of, described
@@ -151,12 +151,12 @@ def _verdicts(
         tost = np.array([adjusted_tost(e, left, bound) for e, left, _, _ in known])
         small = families.adjust(tost, "holm")
         both = [  # 1 where the size is not asked for
-            p_beyond(e, left, bound, around=parts[i].around) if i in parts else 1.0
+            p_beyond(e, Spread.of(left), bound, around=parts[i].around) if i in parts else 1.0
             for i, (e, left, _, _) in enumerate(known)
         ]
         ways = [("both", p_experts, families.adjust(np.array(both), "holm"))]
         if alone:
-            these = np.array([p_beyond(e, left, bound) for e, left, _, _ in known])
+            these = np.array([p_beyond(e, Spread.of(left), bound) for e, left, _, _ in known])
             ways += [("documents", np.full(len(p), np.nan), families.adjust(these, "holm"))]
         for name, over, beyond in ways:
             words = [

@@ -55,10 +55,10 @@ MaxLength = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
 Sesoi = Annotated[
-    str,
+    str | None,
     typer.Option(
         help="Smallest effect of interest within a token: 0.1 (in d_z), 0.01nats, or 50%harm (a share of "
-        "the layer's mean)."
+        "the layer's mean).  [default: 0.01nats; 0.1 for outcomes not in nats]"
     ),
 ]
 Alpha = Annotated[float, typer.Option(help="Error rate of a family of tests.")]

@@ -66,7 +66,7 @@ def plan(
     tokens: Tokens = 128,
     max_length: MaxLength = None,
     seed: Seed = 0,
-    sesoi: Sesoi = "0.1",
+    sesoi: Sesoi = None,
     alpha: Alpha = 0.05,
     metrics: Metrics = None,
     shift: Shift = None,

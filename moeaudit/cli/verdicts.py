@@ -18,6 +18,7 @@ SIGNS = {
     "present but below": ("\N{WHITE SQUARE}", "B"),
     "equivalent to none": ("\N{BLACK SQUARE}", "N"),
     "inconclusive": ("\N{WHITE CIRCLE}", "?"),
+    "too few documents to say": ("\N{DOTTED CIRCLE}", "F"),
     "not estimable": ("\N{EN DASH}", "-"),
 }
 

@@ -19,6 +19,7 @@ from moeaudit.runs.folder import check_report_path
 from moeaudit.store.files import write_text
 
 from .figures.associations import associations
+from .figures.bounds import bounds
 from .figures.contrasts import contrasts
 from .figures.depth import depth
 from .figures.domains import where
@@ -47,6 +48,7 @@ CONTENTS = [
     ("verification", "Are the numbers right?"),
     ("maps", "Where"),
     ("contrasts", "What predicts"),
+    ("bounds", "Size of interest"),
     ("associations", "Which experts"),
     ("where", "Where it holds"),
     ("depth", "Depth"),
@@ -68,11 +70,28 @@ def figures(run: StoredRun, tables: Mapping[str, Frame] | None = None) -> list[F
     if said.scope != "model":  # an edit of the whole model has no place in it
         out.append(maps(tables["cells"], said))
         if not evidence.untested:
-            out.append(contrasts(evidence.contrasts, said))
+            out.append(contrasts(evidence, said))
+            if lacks_for_bounds(run) is None:
+                out.append(bounds(run.tests, run.spec.sesoi))
         if len(evidence.harm):
             out.append(associations(evidence.harm, tables["cells"], run.experts, said))
         out.append(depth(tables["depth"], said))
     return [*out, spread(tables["spread"], said)]
+
+
+def lacks_for_bounds(run: StoredRun) -> str | None:
+    """Why verdicts cannot be shown for other sizes of interest; None if they can."""
+    from moeaudit.stats.record.made import analyses
+    from moeaudit.stats.sensitivity import NEEDS
+
+    absent = [name for name in NEEDS if name not in run.tests]
+    if not absent and analyses(run.tests):
+        return None
+    what = f"has no column {', '.join(absent)}" if absent else "does not say how it was made"
+    return (
+        f"Verdicts for other sizes of interest are not shown, because the table of tests {what}: it was "
+        "written by another version."
+    )
 
 
 def said_of(run: StoredRun) -> OperatorWords:
@@ -129,6 +148,7 @@ def render(run: StoredRun) -> str:
     honesty = _calibration(run)
     if honesty is not None:
         keys.add("calibration")
+    lacks = [] if untested or (why := lacks_for_bounds(run)) is None else [why]
     page = environment.get_template("page.html.j2").render(
         version=__version__,
         policy=policy([library, script], [style]),
@@ -156,7 +176,7 @@ def render(run: StoredRun) -> str:
         calibration=honesty,
         browser=browser(run.tokens, run.shards, tables["tokens"], said),
         data=data_tables(run, tables["domains"], said),
-        notes=run.record["notes"],
+        notes=[*run.record["notes"], *lacks],
         how=words.method(run, said),
         limits=words.limits(run, said),
         provenance=words.provenance(run),
@@ -171,7 +191,7 @@ def _drift(run: StoredRun) -> str:
     return f"Rows without an edit end within {significant(drift, 2)} nats of the intact model."
 
 
-_FIGURE_KEYS = {"maps", "contrasts", "associations", "depth", "spread", "calibration"}
+_FIGURE_KEYS = {"maps", "contrasts", "bounds", "associations", "depth", "spread", "calibration"}
 
 
 def _calibration(run: StoredRun) -> Markup | None:

@@ -25,7 +25,7 @@ from .folder import FORMAT, RECORD
 from .operators import operator_of
 from .progress import Progress
 from .provenance import now, session
-from .spec import ALPHA, SESOI, TESTED, AuditSpec
+from .spec import ALPHA, SESOI, TESTED, WITHOUT_NATS, AuditSpec
 
 if TYPE_CHECKING:
     from moeaudit.causal.operators import Operator
@@ -62,7 +62,7 @@ def question(
     operator: Operator | str | None = None,
     outcome: str | Iterable[str] | None = None,
     frozen_routing: bool = False,
-    sesoi: str | float | int = SESOI,
+    sesoi: str | float | int | None = None,
     alpha: float = ALPHA,
     metrics: Iterable[str] | None = None,
     other: Any = None,
@@ -169,15 +169,22 @@ def outcomes_of(asked: str | Iterable[str] | None) -> tuple[tuple[str, ...], tup
 
 
 def declared_of(
-    sesoi: str | float | int, alpha: float, metrics: Iterable[str] | None, tested: tuple[str, ...]
+    sesoi: str | float | int | None,
+    alpha: float,
+    metrics: Iterable[str] | None,
+    tested: tuple[str, ...],
 ) -> tuple[str, tuple[str, ...]]:
     """(the smallest effect of interest as it is written down, the metrics that are tested).
 
+    None asks for the default: 0.01 nats, or 0.1 in d_z if an outcome is not in nats.
     Raises InputError for what cannot be read, or does not fit the tested outcomes.
     """
     from moeaudit.observe.metrics import METRICS
     from moeaudit.stats import get_protocol
+    from moeaudit.stats.sizes.bounds import IN_NATS
 
+    if sesoi is None:
+        sesoi = SESOI if set(tested) <= set(IN_NATS) else WITHOUT_NATS
     recipe = get_protocol("moeaudit").with_(sesoi=sesoi, alpha=alpha)
     recipe.bound.check(tested)
     names = () if metrics is None else tuple(metrics)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from moeaudit.text import TokenizedCorpus
 
 TOKENS = "tokens.parquet"
+SIZES = ("d_z", "winsorised_d_z", "rank_biserial")  # with tails, d_z is about a few tokens
 PARTIAL = ".partial"  # token tables of finished groups, joined at the end
 
 
@@ -200,6 +201,7 @@ def test_table(
     progress.stage("statistics", len(tests), "tables")
     tables = []
     for question, outcome in tests:
+        more = {"sizes": SIZES} if question is contrast else {}
         tables.append(
             question(
                 effects,
@@ -208,6 +210,7 @@ def test_table(
                 protocol=spec.recipe,
                 seed=spec.seed,
                 reasons=reasons,
+                **more,
             )
         )
         progress.advance(1)

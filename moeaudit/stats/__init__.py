@@ -21,10 +21,12 @@ from .families.maxt import max_t as max_t
 from .families.maxt import sign_flip_p as sign_flip_p
 from .families.pooled import pooled as pooled
 from .families.regression import regression as regression
-from .made import together as together
-from .marking import mark as mark
 from .ranking.association import association as association
 from .ranking.ranking import expert_harm as expert_harm
+from .record.made import together as together
+from .record.marking import mark as mark
+from .sensitivity import verdicts_at as verdicts_at
+from .sensitivity import verdicts_over as verdicts_over
 from .sets.mass import equal_mass as equal_mass
 from .sizes.bounds import Bound as Bound
 from .sizes.effect_sizes import effect_size as effect_size
@@ -56,4 +58,6 @@ __all__ = [
     "sign_flip_p",
     "together",
     "tost",
+    "verdicts_at",
+    "verdicts_over",
 ]

@@ -81,3 +81,11 @@ def test_a_question_survives_the_trip_through_json():
     again = AuditSpec.from_dict(json.loads(swap(3).canonical()))
     assert again == swap(3) and again.question == swap(3).question
     assert again.hash != SPEC.hash
+
+
+def test_the_bound_is_in_nats_unless_an_outcome_has_none():
+    from moeaudit.runs.session import declared_of
+
+    assert declared_of(None, 0.05, None, ("delta_nll", "kl"))[0] == "0.01nats"
+    assert declared_of(None, 0.05, None, ("delta_nll", "flip"))[0] == "0.1"
+    assert declared_of(0.2, 0.05, None, ("flip",))[0] == "0.2"

@@ -16,7 +16,7 @@ from moeaudit.stats.families.crossed import (
 )
 from moeaudit.stats.sizes.beyond import p_beyond
 from moeaudit.stats.sizes.equivalence import OPEN, PREDICTIVE, graded
-from moeaudit.stats.sizes.limits import adjusted_limits
+from moeaudit.stats.sizes.limits import Spread, adjusted_limits
 
 
 def simulated(seed, experts=16, documents=30, tokens=20, spread=0.3, slope=0.2):
@@ -123,13 +123,15 @@ def test_a_size_of_the_layer_is_tested_with_experts_as_a_sample():
 def test_p_beyond_is_the_level_at_which_limits_meet_the_bound():
     left = 0.3 + np.random.default_rng(0).gamma(2, 0.002, 40)
     for sign in (1, -1):
-        p = p_beyond(sign * 0.3, sign * left, 0.22)
+        p = p_beyond(sign * 0.3, Spread.of(sign * left), 0.22)
         low, high = adjusted_limits(sign * 0.3, sign * left, 1 - p)
         assert (low if sign > 0 else -high) == pytest.approx(0.22, abs=1e-5)
-        longer = p_beyond(sign * 0.3, sign * left, 0.22, around=OverExperts(1e-4, 9.0).around)
+        longer = p_beyond(
+            sign * 0.3, Spread.of(sign * left), 0.22, around=OverExperts(1e-4, 9.0).around
+        )
         assert longer > p
-    assert p_beyond(0.3, left, 0.5) == 1
-    assert np.isnan(p_beyond(0.3, left, 0.2, around=unknown("no").around))
+    assert p_beyond(0.3, Spread.of(left), 0.5) == 1
+    assert np.isnan(p_beyond(0.3, Spread.of(left), 0.2, around=unknown("no").around))
 
 
 def test_tables_hold_them_beside_the_limits_by_document():

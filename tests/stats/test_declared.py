@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 import pandas as pd
 import pytest
 
-from moeaudit.stats.declared import Declared
 from moeaudit.stats.nullable import nullable
+from moeaudit.stats.record.declared import Declared
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from made.census import QUICK, census
 
 from moeaudit.errors import InputError
 from moeaudit.stats import Spec, contrast, expert_harm, freeze, mark, pooled, regression, together
-from moeaudit.stats.marking import differences
+from moeaudit.stats.record.marking import differences
 from moeaudit.store.files import read_table, write_table
 
 BOTH = ("within-token contrast", "per-expert expected harm")

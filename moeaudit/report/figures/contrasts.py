@@ -9,18 +9,19 @@ from moeaudit.frames import Column as Series
 from moeaudit.frames import Frame
 
 from ..pages.tables import Column, folded, rows_of, table
-from ..words.evidence import OUTCOMES, ROLES, metric_name, outcome_name, outcome_words
-from ..words.numbers import count, decimals_for, estimate, fixed, probability, significant
+from ..words.evidence import OUTCOMES, ROLES, Evidence, metric_name, outcome_name, outcome_words
+from ..words.numbers import count, decimals_for, estimate, fixed, percent, probability
 from ..words.operator import OperatorWords
 from . import svg
 from .figure import Figure, styled
 from .palette import VERDICTS
 
-WIDTH, LEFT, ROW, GAP, TOP = 980, 208, 54, 46, 74
+WIDTH, LEFT, ROW, GAP, TOP = 980, 222, 54, 46, 74
 
 
-def contrasts(frame: Frame, said: OperatorWords) -> Figure:
+def contrasts(evidence: Evidence, said: OperatorWords) -> Figure:
     """`evidence.contrasts` as rows of metrics and columns of outcomes, one point a layer."""
+    frame = evidence.contrasts
     body: list[str] = []
     names = list(dict.fromkeys(frame.sort_values("role", kind="stable", key=_order)["metric"]))
     tested = list(dict.fromkeys(frame["outcome"]))
@@ -41,7 +42,7 @@ def contrasts(frame: Frame, said: OperatorWords) -> Figure:
         "Above zero: a high value goes with a larger effect. {} {} The controls below the rule are what "
         "nothing, the router itself and a causal score from other documents achieve on the same "
         "tokens."
-    ).format(_band_words(frame), _luck_words(frame))
+    ).format(_band_words(evidence), _luck_words(frame))
     return Figure(
         "contrasts",
         "Do routing metrics predict the effect?",
@@ -74,10 +75,7 @@ def _panel(body, part, names, split, x0, width, title, labelled) -> None:
         scale = svg.linear(least, most, top + ROW - 6, top + 6)
         body.append(svg.rect(x0, top + 3, width, ROW - 6, "panel"))
         rows = part[part["metric"] == name]
-        band = rows["sesoi"].dropna().max() if "sesoi" in rows else np.nan
-        if np.isfinite(band):
-            upper, lower = scale(min(band, most)), scale(max(-band, least))
-            body.append(svg.rect(x0, upper, width, lower - upper, "band"))
+        _zone(body, rows, layers, place, scale, (least, most), width)
         body.append(svg.line(x0, scale(0), x0 + width, scale(0), "zero"))
         _luck(body, rows, layers, place, scale, (least, most), width)
         marks = svg.ticks(least, most, 4)
@@ -100,6 +98,16 @@ def _panel(body, part, names, split, x0, width, title, labelled) -> None:
     for i in range(0, len(layers), step):
         body.append(svg.text(place(i), bottom + 12, str(layers[i]), "tick", "middle"))
     body.append(svg.text(x0 + width / 2, bottom + 27, "layer", "muted", "middle"))
+
+
+def _zone(body, rows, layers, place, scale, span, width) -> None:
+    """The zone of no interest, a box a layer: a bound in nats is another d_z in each."""
+    half, (least, most) = 0.5 * width / len(layers), span
+    for row in rows.itertuples():
+        if np.isfinite(bound := getattr(row, "sesoi", np.nan)):
+            x, upper = place(layers.index(int(row.layer))), scale(min(bound, most))
+            height = scale(max(-bound, least)) - upper
+            body.append(svg.rect(x - half, upper, 2 * half, height, "band"))
 
 
 def _luck(body, rows, layers, place, scale, span, width) -> None:
@@ -179,12 +187,15 @@ def _key(body: list[str], frame: Frame) -> None:
         body.append(svg.text(x + 15, 18, "control", "tick"))
 
 
-def _band_words(frame: Frame) -> Markup:
-    band = frame["sesoi"].dropna()
+def _band_words(evidence: Evidence) -> Markup:
+    band = evidence.contrasts["sesoi"].dropna()
     if band.empty:
         return Markup("")
-    words = "The grey band is the declared zone of no interest, |d<sub>z</sub>| &lt; {}."
-    return Markup(words).format(significant(band.max(), 1))
+    words = Markup("The grey band is the declared zone of no interest, less than {}{}.")
+    each = "" if band.nunique() == 1 else ", in each cell's own d_z"
+    name = Markup("d<sub>z</sub>")
+    bound, each = (Markup(text.replace("d_z", name)) for text in (evidence.bound, each))
+    return words.format(bound, each)
 
 
 def _luck_words(frame: Frame) -> Markup:
@@ -205,6 +216,7 @@ def _table(frame: Frame) -> Markup:
         Column("tokens", lambda r: count(r["n"])),
         Column("documents", lambda r: count(r["documents"])),
         Column("d_z [95% interval]", lambda r: estimate(r["d_z"], r["low"], r["high"])),
+        *_robust(frame),
         Column("p", lambda r: probability(r["p"])),
         Column("p adjusted", lambda r: probability(r["p_adjusted"])),
         Column("p over experts", lambda r: probability(r.get("p_experts", np.nan))),
@@ -219,9 +231,35 @@ def _table(frame: Frame) -> Markup:
         [
             "p is the test of no difference over documents, for these experts; p over experts the share "
             "of deals of the metric to other experts with as large a difference; both adjusted for all "
-            "metric contrasts of the same outcome."
+            "metric contrasts of the same outcome.",
+            *_robust_note(frame),
         ],
     )
+
+
+def _robust(frame: Frame) -> list[Column]:
+    """Sizes that a few tokens do not decide, and how much of the variance those tokens carry."""
+    sizes = (
+        ("winsorised d_z [95% interval]", "winsorised_d_z"),
+        ("rank-biserial", "rank_biserial"),
+    )
+    columns = [
+        Column(title, lambda r, n=name: estimate(r[n], r[f"{n}_low"], r[f"{n}_high"]))
+        for title, name in sizes
+        if name in frame and frame[name].notna().any()
+    ]
+    share = Column("largest 1% carry", lambda r: percent(r["top_share"], 0))
+    return [*columns, share] if columns else []
+
+
+def _robust_note(frame: Frame) -> list[str]:
+    if not _robust(frame):
+        return []
+    return [
+        "Winsorised: the lowest and the highest 5% of the differences are drawn in to the next value. "
+        "Rank-biserial: do differences tend to be positive, whatever their size. Largest 1% carry: of the "
+        "variance that d_z divides by, the share of the largest 1% of tokens (8% if it were normal)."
+    ]
 
 
 def _plot(frame: Frame, names: list[str], outcomes: list[str]):

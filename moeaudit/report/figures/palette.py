@@ -66,6 +66,6 @@ VERDICTS = {
     "present but below": ("square", "v-below", "#9a7a5a"),
     "equivalent to none": ("square", "v-eq", "#6b6b6b"),
     "inconclusive": ("circle", "v-open", "#9a9a9a"),
-    "too few documents to say": ("circle", "v-few", "#b4b4b4"),
+    "too few documents to say": ("circle", "v-few", "#b9b9b9"),
     "not estimable": ("circle", "v-none", "#c0c0c0"),
 }

@@ -7,11 +7,13 @@ from typing import Any
 
 from moeaudit.frames import Column as Series
 
+from .bound import span_words
 from .evidence import ALPHA, PRESENT, Evidence, metric_name, outcome_name
 from .headline import headline
 from .largest import ceiling, held_out, of_metric, with_limits
 from .numbers import count, estimate, fixed, percent, plural, significant
 from .operator import ZERO, OperatorWords
+from .robust import tails
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ def answer(
         sentences=[
             _overall(overall, model, said),
             *_outcomes(evidence),
+            *_beside(evidence),
             *_across(evidence),
             *_missing(evidence),
         ],
@@ -79,13 +82,17 @@ def _outcomes(evidence: Evidence) -> list[str]:
         total = evidence.count(outcome)
         if not total:
             continue
-        parts = [f"{evidence.count(outcome, 'predictive')} of {total} contrasts are predictive"]
+        parts = [
+            f"{evidence.count(outcome, 'predictive')} of {total} contrasts are predictive (above "
+            f"{evidence.bound}, with the interval)"
+        ]
         for verdict, words in (
-            ("reversed", "reversed"),
+            ("reversed", "reversed (as far below zero)"),
             ("present, size open", "present with their size open"),
-            ("present but below", "present but below the size of interest"),
-            ("equivalent to none", "shown to be below it, if there is any"),
+            ("present but below", "present but below that"),
+            ("equivalent to none", "shown absent (none is shown, and any is below that)"),
             ("inconclusive", "undecided"),
+            ("too few documents to say", "undecided for too few documents"),
             ("not estimable", "not estimable"),
         ):
             if n := evidence.count(outcome, verdict):
@@ -95,7 +102,6 @@ def _outcomes(evidence: Evidence) -> list[str]:
         if best is not None:
             text += f"; the largest of {total}, so with some luck, is {_cell(best)}{held_out(best)}"
         text += _luck(evidence, outcome)
-        text += _controls(evidence, outcome)
         out.append(text + ".")
     return out
 
@@ -125,6 +131,19 @@ def _luck(evidence: Evidence, outcome: str) -> str:
     return text
 
 
+def _beside(evidence: Evidence) -> list[str]:
+    """What the controls reach, and what the sizes are where tails are not let decide."""
+    names = [(o, outcome_name(o).lower()) for o in evidence.outcomes if evidence.count(o)]
+    controls = [f"of {name}, {found}" for o, name in names if (found := _controls(evidence, o))]
+    robust = [f"of {name}, {found}" for o, name in names if (found := tails(evidence, o))]
+    out = []
+    if controls:
+        out.append(f"For comparison, d_z across layers {'; '.join(controls)}.")
+    if robust:
+        out.append(f"Tails are heavy: {'. And '.join(robust)}.")
+    return out
+
+
 def _controls(evidence: Evidence, outcome: str) -> str:
     parts = []
     for name, words in (
@@ -141,7 +160,7 @@ def _controls(evidence: Evidence, outcome: str) -> str:
             low, high = fixed(rows.min(), 2, True), fixed(rows.max(), 2, True)
             span = low if low == high else f"{low} to {high}"
             parts.append(f"{words} {span}")
-    return f". For comparison, across layers: {', '.join(parts)}" if parts else ""
+    return ", ".join(parts)
 
 
 def _across(evidence: Evidence) -> list[str]:
@@ -194,9 +213,11 @@ def _thin(evidence: Evidence) -> str:
         )
         sesoi = rows["sesoi"].dropna()
         if len(sesoi):
-            text += f"; the declared smallest effect of interest is {significant(sesoi.max(), 2)}"
+            text += f"; the declared smallest effect of interest is {evidence.bound}"
+            if sesoi.nunique() > 1:
+                text += f", which is {span_words(sesoi.min(), sesoi.max())} by cell"
         text += "."
-    undecided = evidence.count(first, "inconclusive")
+    undecided = evidence.undecided(first)
     if undecided:
         text += (
             f" {plural(undecided, 'contrast')} of {name} can neither be shown nor ruled out: "

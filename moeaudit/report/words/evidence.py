@@ -8,7 +8,9 @@ import pandas as pd
 
 from moeaudit.frames import Column as Series
 from moeaudit.frames import Frame
+from moeaudit.stats.record.made import analyses
 
+from .bound import bound_words
 from .numbers import layers_text
 
 # outcome: (title, what it asks of an edit that an expert may be costly to undergo)
@@ -65,6 +67,7 @@ def metric_name(metric: str) -> tuple[str, str]:
 
 
 ALPHA = 0.05
+UNDECIDED = ("inconclusive", "too few documents to say")
 PRESENT = ("predictive", "reversed", "present, size open", "present but below")
 
 
@@ -74,12 +77,14 @@ class Evidence:
 
     `harm`: one row per (metric, layer): the rank correlation across experts of the metric with the
     expert's mean effect; empty if the run has none. `untested`: why nothing was tested, by
-    outcome; then the other two are empty.
+    outcome; then the other two are empty. `declared` is the smallest effect of interest as it was
+    declared ("0.1", "0.01nats"), empty if the tests do not say.
     """
 
     contrasts: Frame
     harm: Frame
     untested: dict[str, str] = field(default_factory=dict)
+    declared: str = ""
 
     @property
     def outcomes(self) -> list[str]:
@@ -108,6 +113,18 @@ class Evidence:
         rows = self.metrics(outcome)
         return len(rows) if verdict is None else int((rows["verdict"] == verdict).sum())
 
+    def undecided(self, outcome: str) -> int:
+        """Metric contrasts of which nothing is shown, for want of documents or of experts."""
+        return int(self.metrics(outcome)["verdict"].isin(UNDECIDED).sum())
+
+    @property
+    def bound(self) -> str:
+        """The smallest effect of interest in words, as it was declared."""
+        if self.declared:
+            return bound_words(self.declared)
+        known = self.contrasts["sesoi"].dropna().unique() if "sesoi" in self.contrasts else []
+        return bound_words(float(known[0])) if len(known) == 1 else "the size of interest"
+
     def present(self, outcome: str) -> int:
         """Metric contrasts that are not zero and would not come from luck over experts, of any size."""
         return int(self.metrics(outcome)["verdict"].isin(PRESENT).sum())
@@ -117,8 +134,8 @@ class Evidence:
         rows = self.metrics(outcome)
         if "verdict_these_experts" not in rows:
             return 0
-        open_ = rows["verdict"] == "inconclusive"
-        return int((open_ & (rows["verdict_these_experts"] != "inconclusive")).sum())
+        open_, alone = rows["verdict"].isin(UNDECIDED), rows["verdict_these_experts"]
+        return int((open_ & ~alone.isin(UNDECIDED)).sum())
 
     def cautions(self) -> list[str]:
         """What the statistics warn of, each once, with the number of cells it concerns."""
@@ -157,6 +174,10 @@ _RENAMED = {
     "p_maxt": "p_adjusted",
 }
 _EXPERTS = ["p_experts", "p_experts_maxt", "null_low", "null_high", "of_oracle"]
+_ROBUST = [
+    *("winsorised_d_z", "winsorised_d_z_low", "winsorised_d_z_high"),
+    *("rank_biserial", "rank_biserial_low", "rank_biserial_high", "top_share"),
+]
 _NUMBERS = ["low", "high", "p", "p_adjusted", "sesoi"]
 _NUMBERS += ["largest_held_out", "metric_largest_held_out"]
 _CEILING = ["ceiling", "ceiling_low", "ceiling_high"]
@@ -174,14 +195,27 @@ def read(tests: Frame) -> Evidence:
         return Evidence(pd.DataFrame(columns=_EMPTY), pd.DataFrame(columns=_EMPTY), why)
     within = tests["question"] == _WITHIN
     return Evidence(
-        _plain(tests[within], [*_NUMBERS, "d_z", "mde", *_EXPERTS]),
+        _plain(tests[within], [*_NUMBERS, "d_z", "mde", *_EXPERTS, *_ROBUST]),
         _plain(tests[~within], [*_NUMBERS, "rho", "reliability", *_CEILING]),
+        declared=_declared(tests),
     )
+
+
+def _declared(tests: Frame) -> str:
+    """The smallest effect of interest that the contrasts were made with, as the table itself says."""
+    said = {
+        str(made["protocol"]["sesoi"])
+        for (question, _), made in analyses(tests).items()
+        if question == _WITHIN
+    }
+    return said.pop() if len(said) == 1 else ""
 
 
 def _plain(frame: Frame, numbers: list[str]) -> Frame:
     """Renamed, with nullable columns as plain floats where NaN is what could not be estimated."""
     renamed = {k: v for k, v in _RENAMED.items() if k in frame and frame[k].notna().any()}
+    frame = frame.copy(deep=False)
+    frame.attrs = {}  # pandas copies them, all the way down, for every column that is read
     out = frame.dropna(axis="columns", how="all").rename(columns=renamed).reset_index(drop=True)
     for name in numbers:
         values = out[name].astype("Float64") if name in out else pd.Series(pd.NA, index=out.index)

@@ -7,6 +7,11 @@ from .operator import OperatorWords
 
 
 def headline(evidence: Evidence, said: OperatorWords) -> str:
+    """One sentence, no stronger than the verdicts: what is found, from which size on, what is open."""
+    return _found(evidence, said) + _open(evidence)
+
+
+def _found(evidence: Evidence, said: OperatorWords) -> str:
     if little := _too_little(evidence):
         return little
     if set(evidence.outcomes) != {"delta_nll", "kl"}:
@@ -15,19 +20,19 @@ def headline(evidence: Evidence, said: OperatorWords) -> str:
     if harm and disturbance:
         return (
             f"Routing metrics predict disturbance in {disturbance} and harm in {harm} of "
-            f"{evidence.count('kl')} metric-by-layer contrasts"
+            f"{evidence.count('kl')} metric-by-layer contrasts{_from(evidence)}"
             if harm != disturbance
             else f"Routing metrics predict harm and disturbance in {harm} of "
-            f"{evidence.count('kl')} metric-by-layer contrasts each"
+            f"{evidence.count('kl')} metric-by-layer contrasts each{_from(evidence)}"
         )
     if disturbance:
         return (
             f"Routing metrics predict how much an expert's {said.one} disturbs in "
-            f"{disturbance} of {evidence.count('kl')} contrasts; of harm {_no_harm(evidence)}"
+            f"{disturbance} of {evidence.count('kl')} contrasts{_from(evidence)}; of harm {_no_harm(evidence)}"
         )
     if harm:
         return (
-            f"Routing metrics predict harm in {harm} of {evidence.count('delta_nll')} contrasts, and "
+            f"Routing metrics predict harm in {harm} of {evidence.count('delta_nll')} contrasts{_from(evidence)}, and "
             "none is shown to predict disturbance by an amount of interest"
         )
     found = [(o, evidence.present(o)) for o in ("delta_nll", "kl")]
@@ -37,15 +42,30 @@ def headline(evidence: Evidence, said: OperatorWords) -> str:
             f"Routing metrics know something of {' and of '.join(parts)} contrasts, and none is shown to "
             "reach the size of interest"
         )
-    if evidence.count("delta_nll", "inconclusive"):
+    if any(evidence.undecided(o) for o in evidence.outcomes):
         return "No routing metric is shown to predict harm or disturbance, and not all is decided"
-    return "No routing metric predicts harm or disturbance by an amount of interest"
+    return f"No routing metric predicts harm or disturbance by as much as {evidence.bound}"
+
+
+def _from(evidence: Evidence) -> str:
+    """From which size on "predict" is said."""
+    return f" by more than {evidence.bound}"
+
+
+def _open(evidence: Evidence) -> str:
+    """How much is undecided behind a finding; nothing where the sentence says so itself."""
+    total = sum(evidence.count(o) for o in evidence.outcomes)
+    undecided = sum(evidence.undecided(o) for o in evidence.outcomes)
+    shown = sum(evidence.present(o) for o in evidence.outcomes)
+    if not undecided or not shown or 2 * undecided > total:
+        return ""
+    return f"; {undecided} of all {total} are undecided"
 
 
 def _too_little(evidence: Evidence) -> str | None:
     """The headline where most contrasts are undecided: no finding stands in front of that."""
     total = sum(evidence.count(o) for o in evidence.outcomes)
-    undecided = sum(evidence.count(o, "inconclusive") for o in evidence.outcomes)
+    undecided = sum(evidence.undecided(o) for o in evidence.outcomes)
     if not total or 2 * undecided <= total:
         return None
     luck = sum(evidence.by_luck(o) for o in evidence.outcomes)
@@ -62,7 +82,9 @@ def _any_headline(evidence: Evidence) -> str:
         f"{outcome_name(o).lower()} in {_shown(evidence, o)} of {evidence.count(o)}"
         for o in evidence.outcomes
     ]
-    return f"Routing metrics predict {' and '.join(parts)} metric-by-layer contrasts"
+    return (
+        f"Routing metrics predict {' and '.join(parts)} metric-by-layer contrasts{_from(evidence)}"
+    )
 
 
 def _no_harm(evidence: Evidence) -> str:

@@ -21,7 +21,7 @@ SIGNS = {
     "present but below": ("\N{WHITE SQUARE}", "below"),
     "equivalent to none": ("\N{BLACK SQUARE}", "equivalent"),
     "inconclusive": ("\N{WHITE CIRCLE}", "inconclusive"),
-    "too few documents to say": ("\N{HORIZONTAL ELLIPSIS}", "few"),
+    "too few documents to say": ("\N{DOTTED CIRCLE}", "few"),
     "not estimable": ("\N{EN DASH}", "not"),
 }
 WIDTH, LEFT = 760.0, 118.0

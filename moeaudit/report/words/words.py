@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from moeaudit.runs.spec import SESOI
 from moeaudit.stats.sizes.effect_sizes import INTERVALS
 
+from .bound import bound_words
 from .evidence import read
 from .numbers import count, layers_text, plural, significant
 from .operator import OperatorWords
@@ -70,11 +72,17 @@ def method(run: StoredRun, said: OperatorWords) -> dict[str, Any]:
         "tested": not read(run.tests).untested,
         "metric_documents": count(spec.metric_documents),
         "interval": INTERVALS.get(protocol["interval"], protocol["interval"]),
+        "argued": ARGUED if str(protocol["sesoi"]) == SESOI else "",
         "n_flips": count(protocol["n_flips"]),
         "decision": {"maxt": "step-down max-T"}.get(protocol["decision"], protocol["decision"]),
-        "sesoi": protocol["sesoi"],
+        "sesoi": Markup(bound_words(protocol["sesoi"]).replace("d_z", "d<sub>z</sub>")),
     }
 
+
+ARGUED = (
+    "That size is what pruning would notice: if a metric chose, in one layer, which of two active experts every token "
+    "loses, choosing right instead of wrong would be worth 1% of perplexity."
+)
 
 OUTCOMES = {
     "delta_entropy": ("entropy", "the change of the prediction's entropy, in nats"),
@@ -224,10 +232,15 @@ def provenance(run: StoredRun) -> list[tuple[str, Any]]:
     return out
 
 
+BOUNDS = (
+    "Exploratory but for the declared row: a size chosen after seeing the verdicts proves nothing."
+)
+
+
 def standing(run: StoredRun) -> dict[str, str]:
     """Per figure: whether its numbers were declared before the effects were computed."""
     seen = "Exploratory: a description of what was seen, not declared in advance and not tested."
-    out: dict[str, str] = {"maps": seen, "depth": seen, "spread": seen}
+    out: dict[str, str] = {"maps": seen, "depth": seen, "spread": seen, "bounds": BOUNDS}
     frozen = run.record.get("analysis")
     tests = run.tests
     for key, question in (

@@ -66,7 +66,7 @@ def check_plan(run: StoredRun | str | Path, plan: Plan | str | Path) -> pd.DataF
 def _analysis(run: StoredRun, plan: Plan, add: Any) -> None:
     """What the tests were made with, and whether they are the ones that were declared."""
     from moeaudit.stats import Spec
-    from moeaudit.stats.made import analyses
+    from moeaudit.stats.record.made import analyses
 
     declared = Spec.from_json(json.dumps(run.record["analysis"]["spec"]))
     experts = run.experts[run.experts["metric"].isin(plan.record["metrics"])]

@@ -13,7 +13,7 @@ from moeaudit.errors import InputError, one_of
 from moeaudit.seeds import generator
 
 from ..families.families import Family, check_family
-from ..made import record
+from ..record.made import record
 from ..sizes.effect_sizes import SIZES
 from .cells import Cell, pair
 from .checks import require_per_expert
@@ -67,7 +67,10 @@ def contrast(
     seed
         Of bootstrap, flips, folds and the random control. "engmann2026" draws its positions by 42.
     sizes
-        Effect sizes beside d_z, from `effect_sizes.SIZES`, each with `_low` and `_high`.
+        Effect sizes beside d_z, from `effect_sizes.SIZES`, each with `_low` and `_high`. Always there is
+        `top_share`, what the largest 1 % of tokens carry of the variance that d_z divides by (.085 if it
+        were normal); and `d_z_dof`, `d_z_skewness`, `sd_difference` and `layer_mean`, from which
+        `verdicts_at` says what another bound would give.
     family
         The declared family, cells (metric, layer); refused unless it is what is tested here.
     reasons

@@ -14,6 +14,7 @@ from ..few import carriers, kish, lean, too_few
 from ..least import FEW_DOCUMENTS, FEW_FOR_POWER, FEW_TOKENS
 from ..sizes.effect_sizes import Pairs, interval_of
 from ..sizes.lengths import equal_d_z, p_lengths
+from ..sizes.limits import degrees_of_freedom, skewness_of
 from ..sizes.moments import COUNT, Moments, weighted
 from ..sizes.paired import cluster_t, design_effect, paired_t, signed_rank_sums, wilcoxon
 from .cells import Cell
@@ -88,16 +89,37 @@ def _row(
     for size in sizes:
         row |= _size(size, pairs, protocol, weights, estimable=reason is None)
     row["d_z_se"] = pairs.se("d_z") if reason is None else np.nan
+    row |= _known(pairs) if reason is None else dict.fromkeys(SPREAD, np.nan)
     sd = float(np.sqrt(weighted(m).var_difference[0])) if m.n > 1 else np.nan
+    row |= {"sd_difference": sd, "layer_mean": cell.layer_mean, "top_share": top_share(difference)}
     row["sesoi"], row["sesoi_nats"] = protocol.bound.sizes(sd, cell.layer_mean)
     limits = [row[f"{size}_{side}"] for size in sizes for side in ("low", "high")]
     if reason is None and not np.isfinite([row["d_z_se"], *limits]).all():
         reason = "too few documents or tokens: leaving one document out leaves no spread"
-        row["d_z_se"] = np.nan
+        row |= dict.fromkeys(("d_z_se", *SPREAD), np.nan)
     row["design_effect"] = design_effect(m) if reason is None else np.nan
     row |= {"p_t": by_token.p, "p_wilcoxon": signed.p, "p_cluster": by_document.p}
     row["reason"] = reason
     return row
+
+
+SPREAD = ("d_z_dof", "d_z_skewness")
+
+
+def _known(pairs: Pairs) -> dict[str, float]:
+    """What the limits of d_z know of the documents besides d_z_se: with these a finished table can
+    be held against another smallest effect of interest (`stats.verdicts_at`)."""
+    left = pairs.jackknife("d_z")
+    return {"d_z_dof": degrees_of_freedom(left), "d_z_skewness": skewness_of(left)}
+
+
+def top_share(difference: Float[np.ndarray, " tokens"]) -> float:
+    """Share of the differences' sum of squares about their mean that the largest 1 % of them carry.
+
+    About .085 for a normal distribution, near 1 where d_z is about a few tokens. NaN without a spread."""
+    squares = np.sort((difference - difference.mean()) ** 2) if len(difference) else difference
+    total = float(squares.sum())
+    return float(squares[-max(1, len(squares) // 100) :].sum()) / total if total > 0 else np.nan
 
 
 def _spread(
@@ -108,6 +130,7 @@ def _spread(
     equal = ("d_z_equal", "d_z_equal_low", "d_z_equal_high")
     out: dict[str, Any] = dict.fromkeys((*equal, "p_lengths"), np.nan)
     out |= dict.fromkeys(("d_z_crossed_low", "d_z_crossed_high"), np.nan)
+    out |= {"experts_variance": part.variance, "experts_dof": part.dof}
     if row["reason"] is not None:
         return out | {"no_crossed": row["reason"], "too_few": None, "caution": None}
     tokens, linked = m.sums[:, COUNT], p_lengths(m.difference_sums, m.sums[:, COUNT])

@@ -11,9 +11,9 @@ import pandas as pd
 
 from moeaudit.errors import InputError, one_of
 
-from ..declared import Declared
 from ..families.families import Family
-from ..made import documents_sha256, metrics_sha256
+from ..record.declared import Declared
+from ..record.made import documents_sha256, metrics_sha256
 from .checks import OUTCOMES
 from .controls import CONTROLS, check_controls
 from .protocol import PROTOCOLS, Defects, Protocol, get_protocol

@@ -18,7 +18,7 @@ from ..nullable import nullable
 from ..sizes import equivalence, power
 from ..sizes.beyond import p_beyond
 from ..sizes.bootstrap import document_weights
-from ..sizes.limits import adjusted_tost
+from ..sizes.limits import Spread, tost_p
 from ..sizes.moments import d_z, jackknife, weighted
 from .cells import Cell
 from .protocol import Protocol
@@ -208,11 +208,11 @@ def _absence(
         sesoi = float(part["sesoi"].iloc[i])
         if not sesoi > 0:  # a share of nothing: no bound, so no claim of equivalence
             continue
-        left = jackknife(m, "d_z")
-        out["p_tost"][i] = adjusted_tost(estimate, left, sesoi)
-        out["p_beyond_these"][i] = p_beyond(estimate, left, sesoi)
+        spread = Spread.of(jackknife(m, "d_z"))
+        out["p_tost"][i] = tost_p(estimate, spread, sesoi)
+        out["p_beyond_these"][i] = p_beyond(estimate, spread, sesoi)
         if cell.part.reason is None:
-            out["p_beyond"][i] = p_beyond(estimate, left, sesoi, around=cell.part.around)
+            out["p_beyond"][i] = p_beyond(estimate, spread, sesoi, around=cell.part.around)
         # At no effect d_z varies as the mean does, and only that spread belongs in a plan.
         by_token = protocol.test.startswith("paired")
         null_se = np.sqrt((1.0 if by_token else float(part["design_effect"].iloc[i])) / m.n)

@@ -13,8 +13,9 @@ from ..contrast.slots import Slots
 from ..least import DOCUMENTS_PER_EXPERT
 from ..ranking.attenuation import Attenuation
 from ..ranking.correlation import spearman_rows, standard_ranks
-from ..ranking.harm import Harm, reliability
-from ..ranking.ranking import LEAST_REPLICATES, MIN_EXPERTS
+from ..ranking.harm import Harm
+from ..ranking.reliability import reliability
+from ..ranking.row import LEAST_REPLICATES, MIN_EXPERTS
 from ..sizes.bootstrap import document_weights
 from .labels import LEAST_DOCUMENTS, Labels, too_few
 from .values import Table

@@ -20,13 +20,13 @@ from ..contrast.protocol import Protocol, get_protocol
 from ..contrast.row import caution, over_experts_of
 from ..contrast.table import claims, finish, over_experts
 from ..few import carriers, lean, too_few
-from ..made import record
+from ..record.made import record
 from ..sizes import equivalence, power
 from ..sizes.beyond import p_beyond
 from ..sizes.bootstrap import bca_limits, document_weights, leave_one_out, percentile_limits
 from ..sizes.effect_sizes import Pairs
 from ..sizes.lengths import p_lengths
-from ..sizes.limits import adjusted_limits, adjusted_tost, jackknife_se, student_limits
+from ..sizes.limits import Spread, adjusted_limits, adjusted_tost, jackknife_se, student_limits
 from ..sizes.moments import COUNT
 from . import families
 from .crossed import averaged
@@ -173,8 +173,8 @@ def _row(
     part = averaged([over_experts_of(c) for c, ok in zip(members, usable) if ok])
     limits = part.around(estimate, row["d_z_low"], row["d_z_high"], recipe.level)
     row |= {"d_z_crossed_low": limits[0], "d_z_crossed_high": limits[1], "no_crossed": part.reason}
-    row["p_beyond_these"] = p_beyond(estimate, left, recipe.d_z_bound)
-    row["p_beyond"] = p_beyond(estimate, left, recipe.d_z_bound, around=part.around)
+    row["p_beyond_these"] = p_beyond(estimate, Spread.of(left), recipe.d_z_bound)
+    row["p_beyond"] = p_beyond(estimate, Spread.of(left), recipe.d_z_bound, around=part.around)
     tokens = np.sum([p.moments.sums[:, COUNT] for p in layers], axis=0)
     linked = p_lengths(by_document, tokens)
     row |= {"p_lengths": linked, "caution": caution(tokens, linked)}

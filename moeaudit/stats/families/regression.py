@@ -27,7 +27,7 @@ from ..contrast.controls import (
 from ..contrast.protocol import Protocol, get_protocol
 from ..contrast.slots import Census, Slots
 from ..contrast.table import finish
-from ..made import record
+from ..record.made import record
 from ..sizes import power
 from ..sizes.equivalence import THE_LAYER, THESE
 from . import families

@@ -21,7 +21,7 @@ from ..contrast.controls import CONTROLS, check_controls
 from ..contrast.protocol import Protocol, get_protocol
 from ..families.selected import halvings
 from ..least import DOCUMENTS_FOR_HARM
-from ..made import record
+from ..record.made import record
 from ..sizes.bootstrap import document_weights
 from .harm import Harm, HarmSums
 from .reliability import attenuation

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float
 from scipy import optimize
 
-from .limits import adjusted_limits
+from .limits import Spread, limits_of
 
 LEAST_P = 1e-6
 Around = Callable[[float, float, float, float], tuple[float, float]]  # limits made longer
@@ -20,22 +19,22 @@ Around = Callable[[float, float, float, float], tuple[float, float]]  # limits m
 
 def p_beyond(
     estimate: float,
-    left: Float[np.ndarray, " documents"],
+    spread: Spread,
     bound: float,
     *,
     around: Around | None = None,
     least: float = 0.2,
 ) -> float:
-    """Two-sided p against |effect| <= bound, by `adjusted_limits` (lengthened by `around`).
+    """Two-sided p against |effect| <= bound, by `limits.limits_of` (lengthened by `around`).
 
-    `left` are leave-one-document-out values. 1 where even limits of level 1 - `least` hold the bound: no
+    1 where even limits of level 1 - `least` hold the bound: no
     level at which anything is claimed tells such values apart, and most cells are spared the search.
     NaN limits give NaN.
     """
 
     def room(p: float) -> float:
         """How far the limits of level 1 - p stay off the bound."""
-        low, high = adjusted_limits(estimate, left, 1 - p)
+        low, high = limits_of(estimate, spread, 1 - p)
         if around is not None:
             low, high = around(estimate, low, high, 1 - p)
         return low - bound if estimate > 0 else -bound - high

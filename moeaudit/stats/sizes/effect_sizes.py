@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from moeaudit.errors import InputError, one_of
 
 from ..contrast.checks import finite
-from . import dominance, moments
+from . import dominance, moments, winsorised
 from .bootstrap import bca_limits, document_weights, leave_one_out, percentile_limits
 from .limits import adjusted_limits, jackknife_se, student_limits
 
@@ -26,6 +26,8 @@ SIZES = {
     "d_pooled": "mean(high - low) / sqrt((var(high) + var(low)) / 2); Cohen's d of two groups",
     "g_z": "d_z times Hedges' exact small-sample factor J(n - 1)",
     "g_av": "d_av times Hedges' exact small-sample factor J(n - 1)",
+    "winsorised_d_z": "d_z with the lowest and the highest 5 % of the differences set to the next value "
+    "inwards; Tukey (1962)",
     "p_superior": "share of tokens with high > low, ties halved",
     "rank_biserial": "matched-pairs rank-biserial (R+ - R-) / (R+ + R-), zeros dropped; Kerby (2014)",
     "cliffs_delta": "P(high_i > low_j) - P(high_i < low_j) over all pairs; Cliff (1993)",
@@ -72,6 +74,10 @@ class Pairs:
     def dominance(self) -> dominance.Dominance:
         return dominance.Dominance(self.document, self.high, self.low, self.n_documents)
 
+    @cached_property
+    def winsorised(self) -> winsorised.Winsorised:
+        return winsorised.Winsorised(self.document, self.high - self.low, self.n_documents)
+
     @property
     def present(self) -> np.ndarray:
         return self.moments.present
@@ -80,17 +86,23 @@ class Pairs:
         """The effect size under each row of document weights (all one if None)."""
         if name in moments.MOMENT_STATISTICS:
             return moments.MOMENT_STATISTICS[name](moments.weighted(self.moments, weights))
+        if name == winsorised.NAME:
+            return self.winsorised.values(weights)
         return dominance.values(self.dominance, name, weights)
 
     def influence(self, name: str) -> np.ndarray:
         if name in moments.MOMENT_STATISTICS:
             return moments.influence(self.moments, name)
+        if name == winsorised.NAME:
+            return self.winsorised.influence
         return dominance.influence(self.document, self.high, self.low, name, self.n_documents)
 
     def jackknife(self, name: str) -> np.ndarray:
         """The effect size with each document left out."""
         if name in moments.MOMENT_STATISTICS:
             return moments.jackknife(self.moments, name)
+        if name == winsorised.NAME:
+            return self.winsorised.left_out
         return self.values(name, leave_one_out(self.present))
 
     def se(self, name: str, how: str = "jackknife") -> float:

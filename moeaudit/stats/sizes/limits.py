@@ -8,6 +8,7 @@ short. Two known remedies, put together here and measured in docs/methods/validi
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
@@ -55,11 +56,30 @@ def adjusted_limits(
     s = 1 above and -1 below (the first term of the Cornish-Fisher expansion of Student's t, Johnson
     1978). The other side is not shortened in return, since few documents do not know g that well.
     """
-    d, se, dof = len(left), jackknife_se(left), degrees_of_freedom(left)
+    return limits_of(estimate, Spread.of(left), level)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What limits need to know of the documents, and a finished table holds: the jackknife's `se`,
+    `degrees_of_freedom`, `skewness_of`, and how many documents there are."""
+
+    se: float
+    dof: float
+    skewness: float
+    documents: int
+
+    @classmethod
+    def of(cls, left: Float[np.ndarray, " documents"]) -> Spread:
+        return cls(jackknife_se(left), degrees_of_freedom(left), skewness_of(left), len(left))
+
+
+def limits_of(estimate: float, spread: Spread, level: float | int) -> tuple[float, float]:
+    """`adjusted_limits` from a `Spread`."""
     tail = (1 - level) / 2
-    heavy, q = float(stats.t.isf(tail, dof)), float(stats.t.isf(tail, d - 1))
-    lean = _skewness(left) * (1 + 2 * q**2) / (6 * math.sqrt(d))
-    return estimate - max(heavy, q - lean) * se, estimate + max(heavy, q + lean) * se
+    heavy, q = float(stats.t.isf(tail, spread.dof)), float(stats.t.isf(tail, spread.documents - 1))
+    lean = spread.skewness * (1 + 2 * q**2) / (6 * math.sqrt(spread.documents))
+    return estimate - max(heavy, q - lean) * spread.se, estimate + max(heavy, q + lean) * spread.se
 
 
 def adjusted_tost(
@@ -67,18 +87,22 @@ def adjusted_tost(
 ) -> float:
     """p of equivalence within (-sesoi, sesoi): half the smallest 1 - level whose `adjusted_limits`
     lie inside the bounds (Schuirmann's two one-sided tests, with those limits)."""
-    d, se, dof = len(left), jackknife_se(left), degrees_of_freedom(left)
-    c = _skewness(left) / (6 * math.sqrt(d))
+    return tost_p(estimate, Spread.of(left), sesoi)
+
+
+def tost_p(estimate: float, spread: Spread, sesoi: float | int) -> float:
+    """`adjusted_tost` from a `Spread`."""
+    c, se = spread.skewness / (6 * math.sqrt(spread.documents)), spread.se
     p = []
     for t, lean in (((estimate + sesoi) / se, -c), ((sesoi - estimate) / se, c)):
-        p.append(float(stats.t.sf(t, dof)))
+        p.append(float(stats.t.sf(t, spread.dof)))
         if lean > 0:  # t = q + lean (1 + 2 q^2), solved for q
             q = (math.sqrt(max(1 + 8 * lean * (t - lean), 0.0)) - 1) / (4 * lean)
-            p.append(float(stats.t.sf(q, d - 1)))
+            p.append(float(stats.t.sf(q, spread.documents - 1)))
     return max(p)
 
 
-def _skewness(left: np.ndarray) -> float:
+def skewness_of(left: np.ndarray) -> float:
     """Skewness of what each document adds."""
     influence = left.mean() - left
     second = (influence**2).mean()

@@ -10,7 +10,7 @@ import pandas as pd
 
 from moeaudit.errors import InputError
 
-from .contrast.spec import Spec
+from ..contrast.spec import Spec
 from .made import analyses, plain
 
 CONFIRMATORY, EXPLORATORY = "confirmatory", "exploratory"

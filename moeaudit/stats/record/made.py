@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .contrast.checks import metrics_table
-from .contrast.protocol import Protocol
+from ..contrast.checks import metrics_table
+from ..contrast.protocol import Protocol
 
 KEY = "analyses"
 
