@@ -49,7 +49,7 @@ def cells_of(run: ma.Run, seed: int) -> Frame:
 
 def _recipe(run: ma.Run, outcome: str, seed: int) -> Frame:
     experts = run.experts[run.experts["metric"].isin(METRICS)]
-    found = ma.contrast(
+    found: Frame = ma.contrast(
         run.shards,
         experts,
         outcome=outcome,
@@ -59,7 +59,8 @@ def _recipe(run: ma.Run, outcome: str, seed: int) -> Frame:
     )
     n = found["n"].to_numpy(float)
     names = {"n": "recipe_n", "p_t": "recipe_p_t", "p_wilcoxon": "recipe_p_wilcoxon"}
-    out = found[["outcome", "role", "metric", "layer", *names]].rename(columns=names)
+    out: Frame = pd.DataFrame(found[["outcome", "role", "metric", "layer", *names]])
+    out = out.rename(columns=names)
     out["recipe_d"] = found["d_z"].to_numpy(float, na_value=np.nan) * np.sqrt(
         n / np.maximum(n - 1, 1)
     )

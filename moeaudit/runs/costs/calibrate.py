@@ -105,7 +105,7 @@ def layer_rate(
 def _filled(model: PreTrainedModel, device: torch.device, dtype: torch.dtype) -> None:
     """Numbers of the size of weights for a model without: one block of them over and over, which is fast."""
     model.eval().to_empty(device=device)
-    model.to(dtype)
+    model.to(dtype=dtype)  # type: ignore[call-arg]
     block = 0.02 * torch.randn(1 << 20, device=device).to(dtype)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -146,7 +146,7 @@ def product_rate(
     out = min(out, _COLUMNS)
     a = torch.randn(rows, width, device=device).to(dtype)
     b = torch.randn(out, width, device=device).to(dtype)
-    a[:1] @ b.T
+    _ = a[:1] @ b.T
     return 2.0 * rows * width * out * _times_a_second(lambda: a @ b.T, device, seconds)
 
 

@@ -78,7 +78,7 @@ def cost(
         raise InputError(f"efficiency = {efficiency}: a part above 0 and up to 1 was expected.")
     given = stated(machine) if isinstance(machine, str) else machine
     where = None if device is None else require_device(device)
-    kind = None if dtype in (None, "auto") else require_dtype(dtype)
+    kind: Any = None if dtype in (None, "auto") else require_dtype(dtype)
     made = _operator(operator)
     found = config_of(model, revision)
     shapes = shapes_of(found)

@@ -134,7 +134,7 @@ def without_weights(found: Found) -> PreTrainedModel:
 
 def measured_shapes(model: PreTrainedModel, name: str) -> Shapes:
     """Sizes of a model that is there, with weights or without."""
-    modules = dict(model.named_modules())
+    modules: dict[str, nn.Module] = dict(model.named_modules())
     experts: dict[int, str] = {}
     stack = None
     for path, module in modules.items():
