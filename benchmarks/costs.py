@@ -121,8 +121,8 @@ def models() -> str:
         )
     rows.append(
         "\nEach comes out at its published number of parameters to 0.5 % (a test). Quantised checkpoints are counted\n"
-        "as dequantised. That a model's experts keep the router contract is seen when it is loaded; the first three are\n"
-        "what this suite is made for, and of the others only the cost was looked at here.\n"
+        "as dequantised. That a model's experts keep the router contract is seen when it is loaded; the first three\n"
+        "are what this suite is made for, and of the others only the cost was looked at here.\n"
     )
     return "\n".join(rows)
 
