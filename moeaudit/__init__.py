@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from .observe import vocabulary_specialisation as vocabulary_specialisation
     from .pruning import export_pruned as export_pruned
     from .pruning import prune_curve as prune_curve
+    from .runs.costs import cost as cost
     from .runs.plans import Plan as Plan
     from .runs.plans import check_plan as check_plan
     from .runs.plans import documents_needed as documents_needed
@@ -120,6 +121,7 @@ _ROOM_OF = {
     "audit": "front",
     "calibration_audit": "front",
     "plan": "front",
+    "cost": "runs.costs",
     "Plan": "runs.plans",
     "check_plan": "runs.plans",
     "documents_needed": "runs.plans",

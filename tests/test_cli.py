@@ -351,7 +351,9 @@ def test_progress_tells_rate_and_time_left():
         progress.stage("census", 1000, "removals", 200)
         progress.since -= 10.0
         progress.advance(400)
-        assert progress.line() == "census: 60% of 1,000 removals, 40 removals/s, 0:00:10 left"
+        line, _, memory = progress.line().rpartition(", ")
+        assert line == "census: 60% of 1,000 removals, 40 removals/s, 0:00:10 left"
+        assert re.fullmatch(r"\d[\d.]* GB( and \d[\d.]* GB on the GPU)? held", memory)
         progress.advance(400)
     text = sink.getvalue()
     assert "200 of 1,000 removals kept from before" in text

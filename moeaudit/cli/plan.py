@@ -1,4 +1,4 @@
-"""`moeaudit plan` and `moeaudit check`: an audit settled before it is run, and held against after."""
+"""`moeaudit plan` and `moeaudit check`: what an audit costs, settled before it is run, held against after."""
 
 # ruff: noqa: ARG001 -- the options are read together, from the context
 from __future__ import annotations
@@ -40,7 +40,10 @@ def plan(
         typer.Argument(help="The model that will be audited; an amendment keeps its own."),
     ] = None,
     freeze: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the plan to this new file.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write the plan to this new file, instead of printing its cost."
+        ),
     ] = None,
     amend: Annotated[
         Path | None,
@@ -56,7 +59,19 @@ def plan(
             help="How many documents a run like this one needs for --sesoi and --power.",
         ),
     ] = None,
-    power: Annotated[float, typer.Option(help="Power of --pilot's plan.")] = 0.8,
+    power: Annotated[
+        float, typer.Option(help="Power with which documents needed are counted.")
+    ] = 0.8,
+    share: Annotated[
+        float, typer.Option(help="Cost only this part of all removals, above 0 and up to 1.")
+    ] = 1.0,
+    machine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Cost for a stated machine: laptop, card-24gb, h100, ray-8.  [default: this one, measured]",
+        ),
+    ] = None,
     operator: Operator = "zero",
     outcome: Outcome = "delta_nll,kl",
     frozen_routing: Frozen = False,
@@ -76,8 +91,9 @@ def plan(
     dtype: Dtype = None,
     experts: Experts = None,
 ) -> None:
-    """Settle an audit before it is run (--freeze), change a frozen plan in the open (--amend), or find
-    how many documents it needs from a pilot (--pilot)."""
+    """Say what an audit of MODEL costs: rows, work, memory, time, documents needed. Its configuration is
+    enough, weights are not loaded. Or settle the audit before it is run (--freeze), change a frozen plan in
+    the open (--amend), or find how many documents it needs from a pilot (--pilot)."""
     if pilot is not None:
         if given := [
             n for n, v in (("MODEL", model), ("--freeze", freeze), ("--amend", amend)) if v
@@ -85,12 +101,60 @@ def plan(
             raise InputError(f"--pilot plans from a run and takes no {' and no '.join(given)}.")
         _needed(context, pilot, power)
         return
-    if freeze is None:
+    if freeze is not None:
+        if given := _given(context, "share", "machine", "power"):
+            raise InputError(
+                f"A frozen plan takes no {' and no '.join(given)}: those belong to the estimate. Leave --freeze "
+                "out to see the cost, then freeze."
+            )
+        _freeze(context, model, freeze, amend, why, device, experts)
+        return
+    if amend is not None or why is not None:
+        raise InputError("An amendment needs --freeze FILE, the new file to write.")
+    if model is None:
         raise InputError(
-            "A plan needs --freeze FILE, the new file to write (or --pilot RUN, to find how many documents "
-            "to plan for)."
+            "A plan needs the MODEL whose cost is wanted; a settled one needs --freeze FILE, the new file to "
+            "write. (--pilot RUN finds how many documents to plan for.)"
         )
-    _freeze(context, model, freeze, amend, why, device, experts)
+    _cost(context, model, share, power, machine, device)
+
+
+def _given(context: Context, *names: str) -> list[str]:
+    """Which of these options were typed."""
+    sources = {name: context.get_parameter_source(name) for name in names}
+    return [
+        f"--{name}"
+        for name, source in sources.items()
+        if source is not None and source.name != "DEFAULT"
+    ]
+
+
+def _cost(
+    context: Context,
+    model: str,
+    share: float,
+    power: float,
+    machine: str | None,
+    device: str | None,
+) -> None:
+    from moeaudit.runs.costs import cost
+
+    from .console import console, say
+
+    asked = asked_of(context, {})
+    given = options_of(asked)
+    names = ("operator", "layers", "documents", "tokens", "max_length", "metrics")
+    found = cost(
+        model,
+        asked["text"],
+        **{name: given[name] for name in (*names, "sesoi", "alpha", "seed")},
+        share=share,
+        power=power,
+        dtype=asked["dtype"],
+        device=device,
+        machine=machine,
+    )
+    say(console(), repr(found))
 
 
 def _freeze(

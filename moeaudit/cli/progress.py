@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from moeaudit.runs.progress import held
+
 EVERY = 10.0  # seconds between plain lines
 
 
@@ -55,7 +57,7 @@ class ConsoleProgress:
         self.console.print(message, highlight=False, markup=False, soft_wrap=True)
 
     def line(self) -> str:
-        """`census: 31% of 73,152 removals, 5,210 removals/s, 0:00:10 left`."""
+        """`census: 31% of 73,152 removals, 5,210 removals/s, 0:00:10 left, 1.2 GB held`."""
         share = f"{self.done / self.total:.0%}" if self.total else "done"
         text = f"{self.name}: {share} of {self.total:,} {self.unit}"
         seconds = time.perf_counter() - self.since
@@ -65,6 +67,7 @@ class ConsoleProgress:
             text += f", {_rate(rate)} {self.unit}/s"
             if self.done < self.total:
                 text += f", {clock((self.total - self.done) / rate)} left"
+            text += f", {held()}"
         return text
 
     def _show(self) -> None:

@@ -1,0 +1,89 @@
+"""What stands in memory during a walk, whether weights are streamed, and how often they are read."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from .machine import Machine
+from .shapes import Shapes
+
+# Blocks of activations, attention scores, experts' outputs and logits, besides the rows themselves.
+BLOCKS = 1 << 30
+RESIDUAL = 4  # bytes of one number of a row's residual: float32
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of a walk on one machine.
+
+    `weights`: the whole model; `resident`: what of it stands on the device; `rows`: the residuals of one
+    document's rows and clean tokens; `blocks`: working space. `streams`: weights pass through, two decoder
+    layers at a time. `at_once`: documents of one walk (a fraction where one document takes several walks).
+    `least`: what a walk cannot do with less of. `walks`: how many there are, on one of the workers.
+    """
+
+    weights: float | int
+    resident: float | int
+    rows: float | int
+    blocks: float | int
+    free: float | int
+    streams: bool
+    at_once: float | int
+    walks: int
+    least: float | int
+
+    @property
+    def fits(self) -> bool:
+        """Whether a walk is possible at all."""
+        return self.least <= self.free
+
+    @property
+    def peak(self) -> float:
+        """Bytes at the peak with as many documents a walk as are planned."""
+        return self.resident + self.blocks + self.rows * self.at_once
+
+    @property
+    def read(self) -> float:
+        """Bytes of weights that pass through the device on one worker."""
+        return self.weights * (self.walks if self.streams else 1)
+
+
+def memory_of(
+    shapes: Shapes,
+    rows: float | int,
+    tokens: float | int,
+    documents: int,
+    item: float | int,
+    machine: Machine,
+    compute: float | int | None = None,
+) -> Memory:
+    """Plan the memory of walks over `documents` documents of `rows` rows and `tokens` tokens each.
+
+    `item`: bytes of a stored weight; `compute`: bytes of one in which products are made, where that is
+    another kind (a CPU without bfloat16 units brings one layer at a time to float32).
+    """
+    weights = shapes.parameters * item
+    copy = shapes.largest * compute if compute and compute != item else 0.0
+    one = (rows + tokens) * shapes.hidden * RESIDUAL
+    mine = math.ceil(documents / machine.workers)
+    blocks = BLOCKS + copy
+    passing = 2 * shapes.largest * item + shapes.outside * item
+    streams = weights + blocks + min(one, BLOCKS) > machine.memory
+    resident = min(passing, weights) if streams else weights
+    # Rows of one document can be cut into several walks; a block of them must stand.
+    least = min(passing, weights) + blocks + min(one, BLOCKS)
+    room = max(machine.memory - resident - blocks, min(one, BLOCKS))
+    at_once = min(float(mine), room / one)
+    at_once = math.floor(at_once) if at_once >= 1 else at_once
+    return Memory(
+        weights=weights,
+        resident=resident,
+        rows=one,
+        blocks=blocks,
+        free=machine.memory,
+        streams=streams,
+        at_once=at_once,
+        walks=max(1, math.ceil(mine / at_once)),
+        least=least,
+    )

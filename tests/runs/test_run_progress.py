@@ -1,0 +1,35 @@
+"""What a run says of itself while it runs: how far, how fast, how long yet, how much memory."""
+
+from __future__ import annotations
+
+import logging
+import re
+import subprocess
+import sys
+
+import numpy as np
+
+from moeaudit.runs.progress import LogProgress, _resident, held
+
+
+def test_a_library_caller_gets_rate_time_left_and_memory(caplog):
+    progress = LogProgress()
+    with caplog.at_level(logging.INFO, logger="moeaudit"):
+        progress.stage("census", 1000, "removals", 200)
+        progress._since -= 10.0
+        progress.advance(500)
+    said = caplog.messages[-1]
+    assert said.startswith("census: 700 of 1,000 removals after 10 s, 50/s, 6 s left, ")
+    assert said.endswith(held()) or re.search(r"[\d.]+ GB held$", said)
+
+
+def test_memory_is_what_the_process_holds():
+    before = _resident()
+    block = np.ones(100_000_000, dtype=np.uint8)
+    assert 0.9e8 < _resident() - before < 3e8
+    assert block.sum() == 100_000_000
+
+
+def test_to_say_it_loads_nothing_heavy():
+    code = "import sys; from moeaudit.runs.progress import held; held(); assert 'torch' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
