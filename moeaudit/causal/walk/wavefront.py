@@ -29,7 +29,7 @@ from .plan import Walked, WalkPlan, walked
 
 def walk_rows(plan: WalkPlan, ids: torch.Tensor, positions: torch.Tensor) -> Walked:
     """One walk over the document, or one for each part of the rows where they do not fit together."""
-    steps = plan.steps(ids.shape[1], int(positions.min()))
+    steps = plan.steps(ids.shape[1], min(positions.tolist()))
     parts = parts_of(plan, steps) if len(positions) == 1 else [plan]
     return side_by_side([Wavefront(part, ids, positions).run() for part in parts])
 
@@ -53,8 +53,11 @@ class Wavefront:
         self.keep_births = keep_births
         self.ids = ids  # (1, tokens)
         self.positions = positions  # (positions,)
+        # Asked of the device once a walk, never for a block of rows.
+        self.places: list[int] = positions.tolist()
+        self.document = plan.document(ids)
         tokens = ids.shape[1]
-        steps = plan.steps(tokens, int(positions.min()))
+        steps = plan.steps(tokens, min(self.places))
         # Steps past the end of the text repeat its last place and are not counted.
         ahead = positions[:, None] + torch.arange(steps, device=positions.device)
         self.at = ahead.clamp(max=tokens - 1)  # (positions, steps)
@@ -145,7 +148,7 @@ class Wavefront:
         assert self.held is not None
         after = self.held[:, 0]  # (positions, steps, ...)
         scale, at = self.plan.residual_scale[i], self.positions
-        routing = routing_at(self.selected[i], self.seen[i], at, self.plan.document(self.ids))
+        routing = routing_at(self.selected[i], self.seen[i], at, self.document)
         edits = self.plan.operator.edits(routing)
         if scale is not None:
             hidden = births_by_delta(self.plan, routing, edits, after[:, 0], scale)
@@ -200,6 +203,7 @@ class Wavefront:
 
             row_args, row_kwargs = map_tensors(place, (args, kwargs))
             state.at, state.rows, self.passing = here, count, flat
+            state.edited = self.places[part]
             try:
                 # As called, so that other hooks see rows too.
                 result = layer(*row_args, **row_kwargs)
