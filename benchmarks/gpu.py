@@ -110,13 +110,11 @@ class Bench:
             self.out.write_text(json.dumps(self.found, indent=1, default=float), "utf-8")
 
     @contextmanager
-    def part(self, model: str, name: str, least: float = 0.0) -> Iterator[dict[str, Any]]:
-        """One part: its numbers in a dict, its failure in words; skipped with a reason if time is short."""
+    def part(self, model: str, name: str) -> Iterator[dict[str, Any]]:
+        """One part: its numbers in a dict, and in words why it was skipped or failed."""
         into = self.found.setdefault(model, {}).setdefault(name, {})
         begun = time.perf_counter()
         try:
-            if self.left < least:
-                raise Skipped(f"{self.left:.0f} s are left and {least:.0f} s would be needed")
             yield into
             said = {k: _short(v) for k, v in into.items() if not isinstance(v, (list, dict))}
             self.say(f"{model}, {name}: " + ", ".join(f"{k} {v}" for k, v in said.items()))
@@ -129,6 +127,11 @@ class Bench:
             self.say(f"{model}, {name}: FAILED\n{into['trace']}")
         into["part_seconds"] = time.perf_counter() - begun
         self.write()
+
+    def need(self, seconds: float) -> None:
+        """Skip this part if less time is left."""
+        if self.left < seconds:
+            raise Skipped(f"{self.left:.0f} s are left and {seconds:.0f} s would be needed")
 
     def sync(self) -> None:
         if self.device.type != "cpu":
@@ -222,17 +225,21 @@ def texts(model: ma.Model, documents: int, tokens: int) -> list[torch.Tensor]:
 def audited(name: str, bench: Bench, rate: float, *, profile: bool) -> None:
     """Everything that is measured of one model."""
     model: ma.Model | None = None
-    with bench.part(name, "model", least=20) as into:
+    with bench.part(name, "model") as into:
+        bench.need(20)
         bench.forget_peak()
         into["seconds_to_make"] = bench.seconds(lambda: into.update(model=build(name, bench)))
         model = into.pop("model")
         into["parameters"] = sum(p.numel() for p in model.hf.parameters())
         into["experts"] = model.experts_implementation
-        into["weights_GiB"] = sum(p.numel() * p.element_size() for p in model.hf.parameters()) / 2**30
+        into["weights_GiB"] = (
+            sum(p.numel() * p.element_size() for p in model.hf.parameters()) / 2**30
+        )
     if model is None:
         return
     docs = texts(model, bench.documents, bench.tokens)
-    with bench.part(name, "engine", least=20) as into:
+    with bench.part(name, "engine") as into:
+        bench.need(20)
         into["seconds_to_choose"] = bench.seconds(lambda: replay_for(model))
         into["chosen"] = str(replay_for(model))
     effects = census(name, bench, model, docs, rate)
@@ -249,7 +256,8 @@ def audited(name: str, bench: Bench, rate: float, *, profile: bool) -> None:
 def census(name: str, bench: Bench, model: ma.Model, docs: list[torch.Tensor], rate: float) -> Any:
     """The census of all documents, after one to warm up, beside plain forwards of a batch."""
     effects = None
-    with bench.part(name, "census", least=20) as into:
+    with bench.part(name, "census") as into:
+        bench.need(20)
         into["warm_up_seconds"] = bench.seconds(lambda: ma.ablate(model, docs[:1]))
         one = bench.seconds(lambda: ma.ablate(model, docs[:1]))
         into["seconds_of_one_document"] = one
@@ -289,7 +297,8 @@ def census(name: str, bench: Bench, model: ma.Model, docs: list[torch.Tensor], r
 
 def against_hooks(name: str, bench: Bench, model: ma.Model, effects: Any) -> Any:
     """A sample of the rows, each by one forward with hooks, in the device's own precision."""
-    with bench.part(name, "bfloat16 beside hooks", least=15) as into:
+    with bench.part(name, "bfloat16 beside hooks") as into:
+        bench.need(15)
         done: list[Any] = []
         seconds = bench.seconds(lambda: done.append(ma.verify(effects, model, bench.cells)))
         found = done[0]
@@ -301,6 +310,7 @@ def against_hooks(name: str, bench: Bench, model: ma.Model, effects: Any) -> Any
             "median_difference": float(off.median()),
             "allowed": found.tolerance,
             "agrees": found.agrees,
+            "blind": found.blind,
             "flips_differ": found.flips_differ,
             "hooks_removals_per_s": found.n / seconds,
             "census_times_hooks": census_rate * seconds / found.n,
@@ -318,7 +328,8 @@ def against_float32(
     name: str, bench: Bench, model: ma.Model, docs: list[torch.Tensor], rows: Any
 ) -> None:
     """How far bfloat16 is from float32, by rows and by hooks: rows should be no worse."""
-    with bench.part(name, "bfloat16 beside float32", least=15) as into:
+    with bench.part(name, "bfloat16 beside float32") as into:
+        bench.need(15)
         some = rows.iloc[: max(4, bench.cells // 2)]
         with evaluating(model.hf), in_float32(model):
             true = np.array(_effects(make_engine("hooks", model), docs, some))
@@ -337,7 +348,8 @@ def by_nnsight(
     name: str, bench: Bench, model: ma.Model, docs: list[torch.Tensor], rows: Any
 ) -> None:
     """A few of the same cells by nnsight, one trace each."""
-    with bench.part(name, "nnsight", least=15) as into:
+    with bench.part(name, "nnsight") as into:
+        bench.need(15)
         try:
             version("nnsight")
         except PackageNotFoundError as error:
@@ -351,7 +363,8 @@ def by_nnsight(
 
 def exact(name: str, bench: Bench, model: ma.Model, docs: list[torch.Tensor]) -> None:
     """Rows and hooks both in float32 from the same weights, on a short text: equal but for rounding."""
-    with bench.part(name, "float32 beside hooks", least=20) as into:
+    with bench.part(name, "float32 beside hooks") as into:
+        bench.need(20)
         short = docs[0][: 8 if bench.quick else 16]
         with evaluating(model.hf), in_float32(model):
             effects = ma.ablate(model, [short])
@@ -371,7 +384,8 @@ def profiled(name: str, bench: Bench, model: ma.Model, docs: list[torch.Tensor])
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as record
 
-    with bench.part(name, "profile", least=30) as into:
+    with bench.part(name, "profile") as into:
+        bench.need(30)
         cuda = bench.device.type == "cuda"
         kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
         with record(activities=kinds) as seen:
@@ -386,7 +400,8 @@ def profiled(name: str, bench: Bench, model: ma.Model, docs: list[torch.Tensor])
 
 def streamed(name: str, bench: Bench, cap_gib: float) -> None:
     """The census with the weights outside of the card, whose memory is capped."""
-    with bench.part(name, f"streamed under {cap_gib:g} GiB", least=60) as into:
+    with bench.part(name, f"streamed under {cap_gib:g} GiB") as into:
+        bench.need(60)
         if "offload" not in inspect.signature(ma.load).parameters:
             raise Skipped("ma.load(offload='stream') is not there yet")
         docs: list[torch.Tensor] = []
@@ -425,7 +440,9 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--device", default=None, help="cuda where there is one, else cpu")
     parser.add_argument("--out", type=Path, help="JSON, written after every part")
     parser.add_argument("--budget-seconds", type=float, default=450)
-    parser.add_argument("--cap", type=float, default=12, help="GiB of the card for the streamed run")
+    parser.add_argument(
+        "--cap", type=float, default=12, help="GiB of the card for the streamed run"
+    )
     parser.add_argument("--no-stream", action="store_true", help="leave the streamed run out")
     parser.add_argument("--profile", action="store_true", help="a table of operators, first model")
     parser.add_argument("--quick", action="store_true", help="scaled down, for a CPU")

@@ -187,7 +187,9 @@ def _compare(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     flip = edited.argmax(-1) != top[:, None]
     delta = edited.sub_(clean[:, None])  # (positions, rows, vocab)
-    if careful and not bool(torch.isfinite(clean).all()):  # a model may forbid a token with a logit of -inf
+    if careful and not bool(
+        torch.isfinite(clean).all()
+    ):  # a model may forbid a token with a logit of -inf
         delta.masked_fill_((clean == -torch.inf)[:, None] & delta.isnan(), 0.0)
     weights = p[..., None]  # (positions, vocab, 1)
     # A constant shift of all logits changes nothing; without its mean, expm1 stays small.
@@ -196,7 +198,9 @@ def _compare(
     left = torch.bmm(delta, weights).squeeze(-1)  # what rounding left of the mean
     grown = delta.expm1()
     shift = torch.bmm(grown, weights).squeeze(-1).log1p()
-    if careful and not bool(torch.isfinite(shift).all()):  # e^delta overflows; then no digits are at stake
+    if careful and not bool(
+        torch.isfinite(shift).all()
+    ):  # e^delta overflows; then no digits are at stake
         exact = torch.logsumexp(p.log()[:, None] + delta, -1)
         shift = torch.where(torch.isfinite(shift), shift, exact)
     return shift - at_target, (shift - left).clamp_min(0.0), flip

@@ -59,28 +59,28 @@ def choose(model: Model) -> Replay:
     """
     _LOG.info("%s: comparing rows with full forwards on %d tokens", model.name, TOKENS)
     replay = _in_float32(model) if is_half(model.dtype) else None
-    if replay is None:
-        replay = _choose(model)
+    if replay is None or replay.engine == "wavefront":
+        # How the routed output enters is seen in float32, and holds in half precision as well.
+        replay = _choose(model, None if replay is None else replay.residual_scale)
     _LOG.info("%s: %s", model.name, replay)
     return replay
 
 
-def _in_float32(model: Model) -> Replay | None:
-    """The verdict in float32 if it is against rows, else None."""
+def _in_float32(model: Model) -> Replay:
+    """The verdict in float32; against rows where it could not be reached."""
     try:
         with in_float32(model):
-            replay = _choose(model)
+            return _choose(model)
     except _ERRORS as error:
         not_memory(error, f"checking {model.name} in float32")
         reason = (
             f"it could not be checked in float32 ({_first(error)}), and half precision hides mixing"
         )
         return Replay("full forwards", reason, None, [], dict.fromkeys(model.anatomy.indices))
-    return replay if replay.engine == "full forwards" else None
 
 
 @torch.no_grad()
-def _choose(model: Model) -> Replay:
+def _choose(model: Model, scale: dict[int, float | None] | None = None) -> Replay:
     everything = list(model.anatomy.layers)
     ids = probe_ids(model.hf, TOKENS)
     positions = torch.arange(TOKENS - 1, device=ids.device)
@@ -89,7 +89,8 @@ def _choose(model: Model) -> Replay:
         layout = layer_layout(model)
         plan = WalkPlan(model, everything, Zero(), layout, unknown)
         LoneRows(plan, ids, positions).check()
-        plan = replace(plan, residual_scale=_residual_scale(plan, ids, positions))
+        measured = _residual_scale(plan, ids, positions) if scale is None else scale
+        plan = replace(plan, residual_scale=measured)
         rows = Wavefront(plan, ids, positions).run()
     except RowsDoNotHold as refusal:
         return Replay("full forwards", str(refusal), None, [], unknown)
@@ -98,7 +99,6 @@ def _choose(model: Model) -> Replay:
         not_memory(error, f"trying rows in {model.name}")
         reason = f"its decoder layers do not take lone rows ({_first(error)})"
         return Replay("full forwards", reason, None, [], unknown)
-    scale = plan.residual_scale
     difference, largest = _compared(model, ids, rows)
     floor, share = rounding(model).effect
     if not difference <= floor + share * largest:
@@ -111,20 +111,18 @@ def _choose(model: Model) -> Replay:
         reason = (
             f"rows and full forwards disagree on a short text (by {difference:.1e} nats): {why}"
         )
-        return Replay("full forwards", reason, difference, layout, scale)
-    return Replay("wavefront", None, difference, layout, scale)
+        return Replay("full forwards", reason, difference, layout, plan.residual_scale)
+    return Replay("wavefront", None, difference, layout, plan.residual_scale)
 
 
 def _residual_scale(
     plan: WalkPlan, ids: torch.Tensor, positions: torch.Tensor
 ) -> dict[int, float | None]:
-    """How the routed output enters each layer's output, measured on a short text.
+    """How the routed output enters each layer's output, measured on a short text, in float32.
 
     1 for a plain residual, Granite's multiplier for Granite; None where a removal does not come
-    out as a multiple of the removed contribution, or where half precision blurs the answer.
+    out as a multiple of the removed contribution.
     """
-    if is_half(plan.model.dtype):
-        return dict(plan.residual_scale)
     rerun = Wavefront(plan, ids, positions, keep_births=True)
     rerun.run()
     ones = replace(plan, residual_scale=dict.fromkeys(plan.residual_scale, 1.0))
