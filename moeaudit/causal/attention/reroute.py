@@ -128,10 +128,22 @@ def _for_rows(
 @contextmanager
 def row_attention(model: nn.Module, tokens: int, scores: int = SCORES) -> Iterator[RowState]:
     """Route the model's attention through `attend` for the duration of a walk, then restore it."""
-    state = RowState(tokens, scores)
-    with attention_replaced(model, NAME, attend) as state.original:
-        _ACTIVE.append(state)
-        try:
-            yield state
-        finally:
-            _ACTIVE.pop()
+    with rows_attend(model) as original, active(RowState(tokens, scores, original=original)) as one:
+        yield one
+
+
+@contextmanager
+def rows_attend(model: nn.Module) -> Iterator[dict[int, str]]:
+    """The same for a walk over several documents, which each have a state that is `active` in turn."""
+    with attention_replaced(model, NAME, attend) as original:
+        yield original
+
+
+@contextmanager
+def active(state: RowState) -> Iterator[RowState]:
+    """Inside, attention is that of this state's document."""
+    _ACTIVE.append(state)
+    try:
+        yield state
+    finally:
+        _ACTIVE.pop()

@@ -6,8 +6,9 @@ the last one's output. Final norms, heads, scalings and soft caps then need not 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -40,6 +41,18 @@ def tail_logits(
     padded = hidden.new_zeros(documents * _TOKENS, *hidden.shape[1:])
     padded[:count] = hidden
     rows = padded.view(documents, _TOKENS, *hidden.shape[1:])
+    logits = last_logits(model, rows, filler_id.expand(documents, _TOKENS), tuple_tail)
+    return logits.reshape(documents * _TOKENS, -1)[:count]
+
+
+@torch.no_grad()
+def last_logits(
+    model: Model,
+    hidden: Float[torch.Tensor, "documents tokens ..."],
+    ids: Int[torch.Tensor, "documents tokens"],
+    tuple_tail: tuple[Any, ...] | None,
+) -> Float[torch.Tensor, "documents tokens vocab"]:
+    """Logits of documents whose tokens have passed the last decoder layer, as `tail_logits`."""
     layers = model.anatomy.decoder_layers
 
     def returned(value: torch.Tensor) -> Any:
@@ -51,14 +64,45 @@ def tail_logits(
     with ExitStack() as stack:
         for layer in layers:
             _replace_forward(stack, layer, stand_aside)
-        _replace_forward(stack, layers[-1], lambda *_, **__: returned(rows))
-        ids = filler_id.expand(documents, _TOKENS)
-        logits = model.hf(input_ids=ids, use_cache=False).logits
-    return logits.reshape(documents * _TOKENS, -1)[:count]
+        _replace_forward(stack, layers[-1], lambda *_, **__: returned(hidden))
+        return model.hf(input_ids=ids, use_cache=False).logits
+
+
+@torch.no_grad()
+def layer_arguments(
+    model: Model, ids: Int[torch.Tensor, "1 tokens"]
+) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """What the model's own forward calls each decoder layer with when all of them stand aside.
+
+    The hidden state among the arguments is the first layer's, for all of them.
+    """
+    given: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    layers = model.anatomy.decoder_layers
+
+    def note(*args: Any, **kwargs: Any) -> Any:
+        given.append((args, kwargs))
+        if len(given) == len(layers):
+            raise _AllSeen
+        return args[0] if args else kwargs["hidden_states"]
+
+    with ExitStack() as stack:
+        for layer in layers:
+            _replace_forward(stack, layer, note)
+        with suppress(_AllSeen):
+            model.hf(input_ids=ids, use_cache=False)
+    return given
+
+
+class _AllSeen(Exception):
+    """Every layer's arguments are known; what comes after the layers need not run."""
 
 
 def _replace_forward(stack: ExitStack, module: torch.nn.Module, forward: Any) -> None:
+    """Another forward, without the module's hooks: what they do (bring weights, say) is the layer's."""
     had = module.__dict__.get("forward")  # set by offloading hooks, absent otherwise
+    for hooks in ("_forward_hooks", "_forward_pre_hooks"):
+        stack.callback(setattr, module, hooks, getattr(module, hooks))
+        setattr(module, hooks, OrderedDict())
 
     def restore() -> None:
         if had is None:

@@ -51,12 +51,12 @@ class LoneRows(Wavefront):
                     f"{str(_dtype(layer)).removeprefix('torch.')} explains {float(allowed[worst]):.1e})"
                 )
 
-    def _on_layer(self, i: int, state: RowState):
+    def on_layer(self, i: int, state: RowState):
         def hook(layer: Any, args: tuple, kwargs: dict, output: Any) -> None:
             if self.busy:
                 return
             self.busy = True
-            clean_in = self._hidden(args, kwargs)[0, self.positions]  # (positions, ...)
+            clean_in = self.hidden(args, kwargs)[0, self.positions]  # (positions, ...)
             clean_out = (output[0] if isinstance(output, tuple) else output)[0, self.positions]
             noise = torch.randn(clean_in.shape, generator=torch.Generator().manual_seed(i))
             noise = noise.to(clean_in) * clean_in.float().std().to(clean_in)

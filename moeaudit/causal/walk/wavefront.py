@@ -74,7 +74,10 @@ class Wavefront:
 
     @torch.no_grad()
     def run(self) -> Walked:
-        outcomes = self.run_clean(then=self._outcomes)
+        return self.finished(self.run_clean(then=self.outcomes))
+
+    def finished(self, outcomes: Outcomes) -> Walked:
+        """What the walk brings back."""
         answers = [(birth.routing, birth.edits) for birth in self.births]
         return walked(self.plan, self.positions, answers, outcomes, self.drift)
 
@@ -87,25 +90,25 @@ class Wavefront:
             ExitStack() as stack,
         ):
             for i, layer in enumerate(model.anatomy.decoder_layers):
-                hook = self._on_layer(i, state)
+                hook = self.on_layer(i, state)
                 stack.callback(layer.register_forward_hook(hook, with_kwargs=True).remove)
-            stack.enter_context(listening(self._heard(), self._hear))
+            stack.enter_context(listening(self.heard(), self.hear))
             if self.plan.frozen:
                 for moe in model.anatomy.layers:
-                    stack.enter_context(answering(moe, self._clean_answer(moe)))
+                    stack.enter_context(answering(moe, self.clean_answer(moe)))
             clean = model.hf(input_ids=self.ids, use_cache=False).logits[0]  # (tokens, vocab)
             self.busy = state.idle = True
             return then(clean) if then is not None else None
 
-    def _heard(self) -> list[MoELayer]:
+    def heard(self) -> list[MoELayer]:
         """The layers whose clean answers the walk needs."""
         return list(self.plan.model.anatomy.layers) if self.plan.frozen else self.plan.layers
 
-    def _hear(self, moe: MoELayer, given: ExpertsSeen) -> None:
+    def hear(self, moe: MoELayer, given: ExpertsSeen) -> None:
         if not self.busy:
             self.seen[moe.index] = given
 
-    def _clean_answer(self, moe: MoELayer):
+    def clean_answer(self, moe: MoELayer):
         def answer(*_: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
             if not self.busy or self.passing is None:
                 return None
@@ -114,7 +117,7 @@ class Wavefront:
 
         return answer
 
-    def _on_layer(self, i: int, state: RowState):
+    def on_layer(self, i: int, state: RowState):
         def hook(layer: Any, args: tuple, kwargs: dict, output: Any) -> None:
             if self.busy:
                 return
@@ -122,7 +125,7 @@ class Wavefront:
             if isinstance(output, tuple):
                 self.tuple_tail = output[1:]
             if self.held is None and i in self.selected:  # the pass-through row sets out
-                self._set_out(self._hidden(args, kwargs)[0, self.at])
+                self._set_out(self.hidden(args, kwargs)[0, self.at])
             if self.held is not None:
                 before = self.held[:, 0].clone()  # (positions, steps, ...)
                 rows = self.held[:, : self.born]
@@ -165,7 +168,7 @@ class Wavefront:
         self.born = new.stop
         self.births.append(Birth(i, hidden if self.keep_births else hidden[:0], routing, edits))
 
-    def _hidden(self, args: tuple, kwargs: dict) -> torch.Tensor:
+    def hidden(self, args: tuple, kwargs: dict) -> torch.Tensor:
         where, name = hidden_path(args, kwargs)
         return (args, kwargs)[where][name]
 
@@ -213,7 +216,7 @@ class Wavefront:
             out[part, some] = result[0].reshape(len(here), count, *rows.shape[2:])
         return out
 
-    def _outcomes(self, clean: torch.Tensor) -> Outcomes:
+    def outcomes(self, clean: torch.Tensor) -> Outcomes:
         """Effects of each row against the pass-through row of its position."""
         assert self.held is not None
         empty = torch.cat([birth.edits.empty for birth in self.births], 1)  # (positions, rows)
