@@ -225,8 +225,8 @@ def texts(model: ma.Model, documents: int, tokens: int) -> list[torch.Tensor]:
     return [torch.from_numpy(rng.integers(0, model.vocab_size, tokens)) for _ in range(documents)]
 
 
-def audited(name: str, bench: Bench, rate: float, *, profile: bool) -> None:
-    """Everything that is measured of one model."""
+def audited(name: str, bench: Bench, rate: float, *, first: bool, profile: bool) -> None:
+    """Everything that is measured of one model; of the first one also the whole corpus."""
     model: ma.Model | None = None
     with bench.part(name, "model") as into:
         bench.need(20)
@@ -251,13 +251,15 @@ def audited(name: str, bench: Bench, rate: float, *, profile: bool) -> None:
             )
             _rows_all_the_same(model)
     effects = census(name, bench, model, docs, rate)
+    rows = None if effects is None else against_hooks(name, bench, model, effects)
+    if rows is not None:
+        against_float32(name, bench, model, docs, rows)
     if profile:
         profiled(name, bench, model, docs[:1])
-    if effects is not None:
-        rows = against_hooks(name, bench, model, effects)
-        if rows is not None:
-            against_float32(name, bench, model, docs, rows)
-            by_nnsight(name, bench, model, docs, rows)
+    if first:
+        corpus(name, bench, model)
+    if rows is not None:
+        by_nnsight(name, bench, model, docs, rows)
     exact(name, bench, model, docs)
 
 
@@ -313,6 +315,27 @@ def census(name: str, bench: Bench, model: ma.Model, docs: list[torch.Tensor], r
             "median_abs_delta_nll": float(effects["delta_nll"].abs().median()),
         }
     return effects
+
+
+def corpus(name: str, bench: Bench, model: ma.Model) -> None:
+    """What is wanted of one card: a census of 160 documents, to a folder as an audit writes it."""
+    documents = 4 if bench.quick else 160
+    with bench.part(name, f"{documents} documents") as into:
+        expected = bench.found[name]["census"]["seconds_for_160_documents"]
+        bench.need(10 + 2.5 * expected)
+        docs = texts(model, documents, bench.tokens)
+        with tempfile.TemporaryDirectory() as folder:
+            done: list[Any] = []
+            seconds = bench.seconds(
+                lambda: done.append(ma.ablate(model, docs, out=Path(folder) / "effects"))
+            )
+            into |= {
+                "tokens": bench.tokens,
+                "removals": done[0].rows,
+                "seconds": seconds,
+                "removals_per_s": done[0].rows / seconds,
+                "PFLOP": documents * Flops.of(model, bench.tokens).census / 1e15,
+            }
 
 
 def against_hooks(name: str, bench: Bench, model: ma.Model, effects: Any) -> Any:
@@ -478,7 +501,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     )  # fmt: skip
     rate = card(bench)
     for name in options.models:
-        audited(name, bench, rate, profile=options.profile and name == options.models[0])
+        first = name == options.models[0]
+        audited(name, bench, rate, first=first, profile=options.profile and first)
         bench.free()
     if not options.no_stream:
         streamed(options.models[0], bench, options.cap)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from jaxtyping import Bool, Float, Int
 
+from moeaudit.models.precision import is_half
+
 AT_ONCE = 1 << 18  # logits compared at once, so that on a CPU the passes stay in the cache
 
 
@@ -171,7 +173,7 @@ def compare(
     parts = []
     for a in range(0, positions, step):
         part = slice(a, a + step)
-        some = (clean[part], p[part], edited[part].float(), target[part], top[part])
+        some = (clean[part], p[part], edited[part], target[part], top[part])
         parts.append(_compare(*some, careful))
     delta_nll, kl, flip = (torch.cat(column) for column in zip(*parts))
     return Outcomes(delta_nll, kl, flip)
@@ -186,21 +188,21 @@ def _compare(
     careful: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     flip = edited.argmax(-1) != top[:, None]
-    delta = edited.sub_(clean[:, None])  # (positions, rows, vocab)
-    if careful and not bool(
-        torch.isfinite(clean).all()
-    ):  # a model may forbid a token with a logit of -inf
+    before = clean[:, None]
+    # (positions, rows, vocab). Half precision is widened as it is read, without a copy of its own.
+    delta = edited - before if is_half(edited.dtype) else edited.float().sub_(before)
+    # A model may forbid a token with a logit of -inf.
+    if careful and not bool(torch.isfinite(clean).all()):
         delta.masked_fill_((clean == -torch.inf)[:, None] & delta.isnan(), 0.0)
     weights = p[..., None]  # (positions, vocab, 1)
     # A constant shift of all logits changes nothing; without its mean, expm1 stays small.
     delta = delta.sub_(torch.bmm(delta, weights))
     at_target = delta.gather(-1, target[:, None, None].expand(-1, delta.shape[1], 1)).squeeze(-1)
     left = torch.bmm(delta, weights).squeeze(-1)  # what rounding left of the mean
-    grown = delta.expm1()
+    grown = delta.expm1() if careful else delta.expm1_()
     shift = torch.bmm(grown, weights).squeeze(-1).log1p()
-    if careful and not bool(
-        torch.isfinite(shift).all()
-    ):  # e^delta overflows; then no digits are at stake
+    # Where e^delta overflows, no digits are at stake.
+    if careful and not bool(torch.isfinite(shift).all()):
         exact = torch.logsumexp(p.log()[:, None] + delta, -1)
         shift = torch.where(torch.isfinite(shift), shift, exact)
     return shift - at_target, (shift - left).clamp_min(0.0), flip
