@@ -22,7 +22,7 @@ from .full_precision import in_float32
 from .layout import Layout, layer_layout
 from .lone_rows import LoneRows
 from .plan import Walked, WalkPlan
-from .together import driven
+from .several.together import driven
 from .wavefront import Wavefront
 
 TOKENS = 13
@@ -45,7 +45,7 @@ class Replay:
     largest_difference: float | None
     layout: Layout
     residual_scale: dict[int, float | None]
-    # Whether layers called one after the other are the model (`together.driven`).
+    # Whether layers called one after the other are the model (`several.together`).
     driven: bool = False
 
     def __str__(self) -> str:

@@ -23,7 +23,7 @@ from .choice import Replay as Replay
 from .choice import choose
 from .copies import walk_document, walk_model, walk_position
 from .plan import Walked, WalkPlan
-from .together import walk_together
+from .several.together import walk_together
 from .wavefront import walk_rows
 
 # An edit of every token leaves nothing to replay, whatever the model.

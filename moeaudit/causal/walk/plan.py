@@ -35,7 +35,7 @@ class WalkPlan:
     frozen: bool = False
     # Whether tables say which experts did the work after the edit.
     keep_routing: bool = False
-    # Whether layers can be called one by one for several documents in turn (`together.py`).
+    # Whether layers can be called one by one for several documents in turn (`several/together.py`).
     driven: bool = False
     # The largest blocks held at once; None for what suits the model's device.
     budget: Budget = None  # type: ignore[assignment]  # set below

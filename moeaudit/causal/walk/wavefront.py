@@ -23,8 +23,8 @@ from ..outcomes.compare import Outcomes
 from .births import Birth, births_by_delta, births_by_rerun, routing_at
 from .head import row_outcomes
 from .layout import hidden_path, map_tensors
-from .parts import parts_of, side_by_side
 from .plan import Walked, WalkPlan, walked
+from .several.parts import parts_of, side_by_side
 
 
 def walk_rows(plan: WalkPlan, ids: torch.Tensor, positions: torch.Tensor) -> Walked:

@@ -19,11 +19,11 @@ from moeaudit.models.forward import answering, listening
 from moeaudit.models.precision import not_memory
 from moeaudit.models.probe import probe_ids
 
-from ..attention.reroute import RowsDoNotHold, RowState, active, rows_attend
-from .head import last_logits, layer_arguments
-from .layout import Layout, hidden_path, map_tensors
-from .plan import Walked, WalkPlan
-from .wavefront import Wavefront
+from ...attention.reroute import RowsDoNotHold, RowState, active, rows_attend
+from ..head import last_logits, layer_arguments
+from ..layout import Layout, hidden_path, map_tensors
+from ..plan import Walked, WalkPlan
+from ..wavefront import Wavefront
 
 _TOKENS = 11
 
