@@ -19,10 +19,15 @@ import moeaudit as ma
 
 @dataclass(frozen=True)
 class Flops:
-    """Operations of one document: a plain forward of it, and the census of every active expert."""
+    """Operations of one document: a plain forward, the census of every active expert, and the walk.
+
+    `walk` is what the census really does: a pass-through row at each position goes along from the first
+    sparse layer to the head, and each active expert is evaluated once more where rows are born.
+    """
 
     forward: float
     census: float
+    walk: float
 
     @staticmethod
     def of(model: ma.Model, tokens: int) -> Flops:
@@ -31,19 +36,23 @@ class Flops:
         keys = (tokens + 1) / 2
         attention = 2 * config.num_attention_heads * _widths(config) * keys
         sparse = {layer.index: layer for layer in model.anatomy.layers}
-        cost = []
+        cost, born = [], 0.0
         for index, decoder_layer in enumerate(model.anatomy.decoder_layers):
             matrices = sum(p.numel() for p in decoder_layer.parameters() if p.ndim > 1)
             if index in sparse:
                 layer = sparse[index]
                 experts = sum(p.numel() for p in layer.experts.parameters() if p.ndim > 1)
-                matrices += experts * (layer.top_k / layer.num_experts - 1)
+                active = experts * layer.top_k / layer.num_experts
+                matrices += active - experts
+                born += 2 * active
             cost.append(2 * matrices + attention)
         head = 2 * config.hidden_size * model.vocab_size
         above = np.cumsum([0.0, *reversed(cost)])[::-1]  # above[l + 1]: layers l + 1 and up
         rows = sum(layer.top_k * (above[index + 1] + head) for index, layer in sparse.items())
         forward = tokens * (above[0] + head)
-        return Flops(float(forward), float(forward + (tokens - 1) * rows))
+        beside = above[min(sparse)] + head + born
+        census = forward + (tokens - 1) * rows
+        return Flops(float(forward), float(census), float(census + (tokens - 1) * beside))
 
 
 def _widths(config) -> int:

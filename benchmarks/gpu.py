@@ -349,6 +349,7 @@ def against_hooks(name: str, bench: Bench, model: ma.Model, effects: Any) -> Any
         census_rate = bench.found[name]["census"].get("removals_per_s", float("nan"))
         into |= {
             "cells": found.n,
+            "cells_routed_otherwise": found.elsewhere,
             "largest_difference": found.max_abs_delta_nll,
             "median_difference": float(off.median()),
             "nine_in_ten_within": float(off.quantile(0.9)),
