@@ -13,6 +13,7 @@ import argparse
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,9 +25,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-import moeaudit as ma
-from moeaudit.causal.check.engines import make_engine
-from moeaudit.text.for_model import first_tokens
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also as a script of its own
+
+import moeaudit as ma  # noqa: E402
+from benchmarks.flops import Flops  # noqa: E402
+from moeaudit.causal.check.engines import make_engine  # noqa: E402
+from moeaudit.text.for_model import first_tokens  # noqa: E402
 
 MODELS = ("tiny-olmoe", "tiny-qwen2-moe", "tiny-deepseek-v2")
 BATCH = 16  # documents in the batched clean forward
@@ -82,34 +86,9 @@ def document(model: ma.Model, tokens: int) -> np.ndarray:
 
 
 def ideal_clean_forwards(model: ma.Model, tokens: int) -> float:
-    """Clean forwards of the same document that the census needs if only FLOPs counted.
-
-    A multiplication by an m x n matrix costs 2mn per token. A layer costs its matrices outside the
-    experts, top_k experts, and per key that is attended to 2 (query width + value width) per head,
-    with (tokens + 1) / 2 keys on average. A counterfactual born at layer l is one more token in
-    the layers above l and in the head; at l itself it costs nothing new, since the clean pass
-    computes every active expert's output anyway. The last token has no target and no rows.
-    """
-    config = model.hf.config
-    heads = config.num_attention_heads
-    if hasattr(config, "kv_lora_rank"):  # latent attention: keys carry a rotary part of their own
-        widths = config.qk_nope_head_dim + config.qk_rope_head_dim + config.v_head_dim
-    else:
-        widths = 2 * (getattr(config, "head_dim", None) or config.hidden_size // heads)
-    attention = 2 * heads * widths * (tokens + 1) / 2
-    sparse = {layer.index: layer for layer in model.anatomy.layers}
-    cost = []
-    for index, decoder_layer in enumerate(model.anatomy.decoder_layers):
-        matrices = sum(p.numel() for p in decoder_layer.parameters() if p.ndim > 1)
-        if index in sparse:
-            layer = sparse[index]
-            experts = sum(p.numel() for p in layer.experts.parameters() if p.ndim > 1)
-            matrices += experts * (layer.top_k / layer.num_experts - 1)
-        cost.append(2 * matrices + attention)
-    head = 2 * config.hidden_size * model.vocab_size
-    above = np.cumsum([0.0, *reversed(cost)])[::-1]  # above[l + 1]: layers l + 1 and up
-    rows = sum(layer.top_k * (above[index + 1] + head) for index, layer in sparse.items())
-    return float((tokens * (above[0] + head) + (tokens - 1) * rows) / (tokens * (above[0] + head)))
+    """Clean forwards of the same document that the census needs if only FLOPs counted (`flops.py`)."""
+    need = Flops.of(model, tokens)
+    return need.census / need.forward
 
 
 def clock(work: Callable[[], object]) -> float:

@@ -1,4 +1,4 @@
-"""Effects as they are computed: some positions of a chunk at a time, so that memory stays bounded."""
+"""Effects as they are computed: some chunks, or some positions of one, at a time: memory stays bounded."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from moeaudit.models.precision import rounding
 
 from .effects import walked_frame
 from .facts import Facts, joined
-from .walk.engine import walk
+from .walk.engine import walk, walk_many
 
 if TYPE_CHECKING:
     from moeaudit.text import Chunk
 
-    from .walk.plan import WalkPlan
+    from .walk.plan import Walked, WalkPlan
 
 
 class Block(NamedTuple):
@@ -53,12 +53,42 @@ def together(said: list[Facts]) -> Facts:
 def blocks(
     plan: WalkPlan, chunks: Iterable[Chunk], progress: Callable[[int], None] | None
 ) -> Iterator[Block]:
-    """Effects of some chunks, a block of positions at a time, so that memory stays bounded."""
-    for chunk in chunks:
-        for block in chunk_effects(plan, chunk):
+    """Effects of some chunks, in order: several in one walk, or a block of positions of one at a time."""
+    for some in _walks(plan, chunks):
+        found = chunk_effects(plan, some[0]) if len(some) == 1 else _many(plan, some)
+        for block in found:
             yield block
             if progress is not None:
                 progress(len(block.frame))
+
+
+def _walks(plan: WalkPlan, chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
+    """Chunks that go in one walk: as many as fit where weights come and go, else one by one.
+
+    Each layer is then brought once for all of them. Weights that stay gain nothing by it.
+    """
+    together = plan.operator.scope == "position" and plan.driven and plan.streams
+    most = plan.rows_at_once()
+    held: list[Chunk] = []
+    rows = 0
+    for chunk in chunks:
+        more = plan.rows_of(len(chunk.ids))
+        if held and not (together and rows + more <= most):
+            yield held
+            held, rows = [], 0
+        held.append(chunk)
+        rows += more
+    if held:
+        yield held
+
+
+def _many(plan: WalkPlan, chunks: list[Chunk]) -> Iterator[Block]:
+    """Effects of several chunks, each whole, by one walk."""
+    device = plan.model.device
+    texts = [torch.as_tensor(chunk.ids, dtype=torch.long, device=device)[None] for chunk in chunks]
+    positions = [torch.arange(ids.shape[1] - 1, device=device) for ids in texts]
+    for chunk, found in zip(chunks, walk_many(plan, list(zip(texts, positions)))):
+        yield _block(plan, chunk, found)
 
 
 def chunk_effects(plan: WalkPlan, chunk: Chunk) -> Iterator[Block]:
@@ -73,12 +103,15 @@ def chunk_effects(plan: WalkPlan, chunk: Chunk) -> Iterator[Block]:
         step = targets if whole else plan.positions_at_once(plan.steps(targets + 1, start))
         positions = torch.arange(start, min(start + step, targets), device=device)
         start += step
-        found = walk(plan, ids, positions)
-        frame = walked_frame(chunk, found)
-        _require_finite(plan, frame)
-        limit = rounding(plan.model).verified
-        beyond = limit if found.drift > limit else None
-        yield Block(frame, found.engine, found.slower, found.drift, beyond)
+        yield _block(plan, chunk, walk(plan, ids, positions))
+
+
+def _block(plan: WalkPlan, chunk: Chunk, found: Walked) -> Block:
+    frame = walked_frame(chunk, found)
+    _require_finite(plan, frame)
+    limit = rounding(plan.model).verified
+    beyond = limit if found.drift > limit else None
+    return Block(frame, found.engine, found.slower, found.drift, beyond)
 
 
 def _require_finite(plan: WalkPlan, frame: pd.DataFrame) -> None:

@@ -21,6 +21,7 @@ from .operators.routing import Operator, require_operator, why_not_per_expert
 from .operators.weights import Zero
 from .outcomes.named import Outcome, further_outcomes
 from .streaming import streamed
+from .walk.budget import Budget
 from .walk.engine import plan_for
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def ablate(
     horizon: int | Literal["all"] = 0,
     frozen_routing: bool = False,
     max_length: int | None = None,
+    memory: int | str | None = None,
     out: str | Path | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Effects | EffectsFolder:
@@ -51,7 +53,9 @@ def ablate(
     (`moeaudit.effects(out)` opens it again). If the process ends early, finished shards stay and the same
     call goes on from there; of a function of your own (`Custom`, an outcome) only the name is
     compared. Texts longer than `max_length` tokens (default: what the model reads) are cut into pieces that do
-    not attend to each other. `progress` is called with the number of new rows.
+    not attend to each other. `memory` ("12GiB", or bytes) bounds what a walk takes besides the weights, whatever
+    the texts, the operator and the horizon (default: what suits the device); blocks are cut to it, and the
+    numbers stay the same up to rounding. `progress` is called with the number of new rows.
 
     `outcomes` adds columns: "delta_entropy", "delta_confidence", "delta_brier", a
     `LogitContrast(a, b)`, or functions of (clean logits `"positions vocab"`, edited logits
@@ -69,7 +73,8 @@ def ablate(
     without an edit end from the clean forward: what rounding does to a row.
 
     Raises InputError for unknown layers, texts without a token to predict, token ids outside
-    the vocabulary, a horizon that no text reaches, or unknown outcomes; RunError for a folder `out`
+    the vocabulary, a horizon that no text reaches, unknown outcomes, or a memory in which not one row
+    fits; RunError for a folder `out`
     that holds something else, or effects of another question, model or texts, naming what differs.
     """
     operator = Zero() if operator is None else operator
@@ -85,6 +90,7 @@ def ablate(
         horizon=_horizon(horizon, texts, operator),
         frozen=_frozen(frozen_routing, operator),
         keep_routing=getattr(operator, "tells_routing", True),
+        budget=Budget.of(model.device) if memory is None else Budget.within(memory, model),
     )
     question = Question(
         name=operator.name,

@@ -18,7 +18,7 @@ from .registry import attention_replaced, causal_mask, require_known
 from .rows import SCORES, CleanKeys, attend_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import nn
 
@@ -32,9 +32,10 @@ class RowState:
     tokens: int
     scores: int = SCORES  # attention scores of rows held at once
     clean: dict[int, CleanKeys] = field(default_factory=dict)
-    # Places of the rows now passing through a layer, (positions, steps), and how many rows stand
-    # at each position; None while the clean tokens pass.
+    # Places of the rows now passing through a layer, (positions, steps), those of their edits as
+    # plain numbers, and how many rows stand at each position; None while the clean tokens pass.
     at: torch.Tensor | None = None
+    edited: Sequence[int] = ()
     rows: int = 0
     idle: bool = False
     # By identity of the mask; the mask itself is kept so that its identity stays taken.
@@ -120,16 +121,29 @@ def _for_rows(
         raise RowsDoNotHold(
             f"{type(module).__name__} attended for a row but not for the clean tokens"
         )
-    return attend_rows(clean, state.at, state.rows, query, key, value, kwargs, state.scores)
+    rows = (state.at, state.edited, state.rows)
+    return attend_rows(clean, *rows, query, key, value, kwargs, state.scores)
 
 
 @contextmanager
 def row_attention(model: nn.Module, tokens: int, scores: int = SCORES) -> Iterator[RowState]:
     """Route the model's attention through `attend` for the duration of a walk, then restore it."""
-    state = RowState(tokens, scores)
-    with attention_replaced(model, NAME, attend) as state.original:
-        _ACTIVE.append(state)
-        try:
-            yield state
-        finally:
-            _ACTIVE.pop()
+    with rows_attend(model) as original, active(RowState(tokens, scores, original=original)) as one:
+        yield one
+
+
+@contextmanager
+def rows_attend(model: nn.Module) -> Iterator[dict[int, str]]:
+    """The same for a walk over several documents, which each have a state that is `active` in turn."""
+    with attention_replaced(model, NAME, attend) as original:
+        yield original
+
+
+@contextmanager
+def active(state: RowState) -> Iterator[RowState]:
+    """Inside, attention is that of this state's document."""
+    _ACTIVE.append(state)
+    try:
+        yield state
+    finally:
+        _ACTIVE.pop()

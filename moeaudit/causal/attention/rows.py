@@ -6,6 +6,7 @@ after it (a horizon) is a sequence of steps, which attend to each other causally
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,7 @@ class CleanKeys:
 def attend_rows(
     clean: CleanKeys,
     at: Int[torch.Tensor, "positions steps"],
+    edited: Sequence[int],
     rows: int,
     query: Float[torch.Tensor, "1 heads rows d_key"],
     key: Float[torch.Tensor, "1 kv_heads rows d_key"],
@@ -38,6 +40,7 @@ def attend_rows(
 ) -> Float[torch.Tensor, "1 rows heads d_value"]:
     """Attention of rows in the order (position, row, step); step i of a row stands at `at[:, i]`.
 
+    `edited` is `at[:, 0]` as plain numbers, so that no block has to ask the device for them.
     At most `scores` attention scores stand at once: some positions, or some rows of one position.
     """
     (count, steps), kv_heads, width = at.shape, key.shape[1], query.shape[-1]
@@ -58,7 +61,8 @@ def attend_rows(
         part, cut = slice(a, a + step), []
         for b in range(0, rows, some):
             here = (slice(None), slice(None), part, slice(b, b + some))
-            cut.append(block(clean, at[part], q[here], k[here], v[here], scaling, kwargs))
+            mine = (clean, at[part], max(edited[part]), q[here], k[here], v[here])
+            cut.append(block(*mine, scaling, kwargs))
         out.append(torch.cat(cut, 3) if len(cut) > 1 else cut[0])
     heads_last = torch.cat(out, 2).reshape(kv_heads * groups, count * rows * steps, -1)
     return heads_last.transpose(0, 1)[None].contiguous().to(given)
@@ -74,6 +78,7 @@ def _precise(clean: CleanKeys) -> CleanKeys:
 def _lone(
     clean: CleanKeys,
     at: torch.Tensor,  # (p, 1)
+    highest: int,  # of the positions
     q: torch.Tensor,  # (kv_heads, groups, p, rows, 1, d_key)
     k: torch.Tensor,  # (kv_heads, 1, p, rows, 1, d_key)
     v: torch.Tensor,  # (kv_heads, 1, p, rows, 1, d_value)
@@ -82,7 +87,7 @@ def _lone(
 ) -> torch.Tensor:
     q, k, v, positions = q.squeeze(4), k.squeeze(4), v.squeeze(4), at[:, 0]
     kv_heads, groups, p, rows, width = q.shape
-    last = int(positions.max()) + 1
+    last = highest + 1
     flat = q.reshape(kv_heads, groups * p * rows, width)
     scores = torch.matmul(flat, clean.key[:, :last].transpose(1, 2)) * scaling
     scores = scores.view(kv_heads, groups, p, rows, last)
@@ -101,6 +106,7 @@ def _lone(
 def _suffix(
     clean: CleanKeys,
     at: torch.Tensor,  # (p, steps)
+    highest: int,  # of the edited positions
     q: torch.Tensor,  # (kv_heads, groups, p, rows, steps, d_key)
     k: torch.Tensor,  # (kv_heads, 1, p, rows, steps, d_key)
     v: torch.Tensor,  # (kv_heads, 1, p, rows, steps, d_value)
@@ -109,7 +115,7 @@ def _suffix(
 ) -> torch.Tensor:
     kv_heads, groups, p, rows, steps, width = q.shape
     edited = at[:, 0]
-    last = max(1, int(edited.max()))  # clean keys lie below the edited token
+    last = max(1, highest)  # clean keys lie below the edited token
     flat = q.reshape(kv_heads, -1, width)
     before = torch.matmul(flat, clean.key[:, :last].transpose(1, 2)) * scaling
     before = before.view(kv_heads, groups, p, rows, steps, last)

@@ -38,6 +38,10 @@ class Row:
     document: int = 0
 
 
+class NotActive(InputError):
+    """The row is about an expert that is not active there, in the forward that was asked."""
+
+
 @dataclass(frozen=True)
 class Change:
     """What is changed in one layer: weights of some experts at some positions, and a vector added."""
@@ -116,7 +120,7 @@ def place_of(operator: Operator, row: Row, routing: Routing, edits: Edits, at: i
     asked = {"rank": row.rank, "expert": row.expert} | dict(row.about)
     said = ", ".join(f"{name} {value}" for name, value in asked.items() if value is not None)
     if len(found) == 0:
-        raise InputError(
+        raise NotActive(
             f"{operator.name} has no row with {said} {where}: there experts "
             f"{routing.index[at].tolist()} are active, by rank. An expert that is not active cannot be removed; "
             "check that model, documents and effects belong together."

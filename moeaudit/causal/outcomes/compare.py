@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from jaxtyping import Bool, Float, Int
 
+from moeaudit.models.precision import is_half
+
 AT_ONCE = 1 << 18  # logits compared at once, so that on a CPU the passes stay in the cache
 
 
@@ -57,10 +59,11 @@ def measure(
     target: Int[torch.Tensor, " positions"],
     extra: Mapping[str, Measure],
     at_once: int = AT_ONCE,
+    careful: bool = True,
 ) -> Outcomes:
     """`compare`, and further outcomes of the same logits. `edited` may be used as scratch space."""
     columns = {name: outcome(clean, edited, target) for name, outcome in extra.items()}
-    plain = compare(clean, edited, target, at_once)
+    plain = compare(clean, edited, target, at_once, careful)
     return Outcomes(plain.delta_nll, plain.kl, plain.flip, columns)
 
 
@@ -72,16 +75,17 @@ def measure_steps(
     extra: Mapping[str, Measure],
     horizon: bool,
     at_once: int = AT_ONCE,
+    careful: bool = True,
 ) -> Outcomes:
     """Effects on the edited token's own prediction and, with a horizon, on those after it.
 
     The columns `spill_nll` and `spill_kl` (nats) are summed over the `tokens_after` following
     tokens that the text still has within the horizon; their flips are counted in `spill_flips`.
     """
-    own = measure(clean[:, 0], edited[:, :, 0], ids[positions + 1], extra, at_once)
+    own = measure(clean[:, 0], edited[:, :, 0], ids[positions + 1], extra, at_once, careful)
     if not horizon:
         return own
-    spill = Spill(ids, positions, at_once)
+    spill = Spill(ids, positions, at_once, careful)
     for step in range(1, clean.shape[1]):
         spill.add(step, clean[:, step], edited[:, :, step])
     return spill.onto(own)
@@ -95,8 +99,9 @@ class Spill:
         ids: Int[torch.Tensor, " tokens"],
         positions: Int[torch.Tensor, " positions"],
         at_once: int = AT_ONCE,
+        careful: bool = True,
     ) -> None:
-        self.ids, self.positions, self.at_once = ids, positions, at_once
+        self.ids, self.positions, self.at_once, self.careful = ids, positions, at_once, careful
         self.count = torch.zeros_like(positions)
         self.nll: torch.Tensor | None = None
         self.kl: torch.Tensor | None = None
@@ -112,7 +117,7 @@ class Spill:
         at = self.positions + step + 1
         there = at < len(self.ids)  # has a target
         target = self.ids[at.clamp(max=len(self.ids) - 1)]
-        later = compare(clean, edited, target, self.at_once)
+        later = compare(clean, edited, target, self.at_once, self.careful)
         if self.nll is None or self.kl is None or self.flips is None:
             self.nll, self.kl = torch.zeros_like(later.delta_nll), torch.zeros_like(later.kl)
             self.flips = torch.zeros_like(later.flip, dtype=torch.int32)
@@ -137,10 +142,11 @@ def drift(
     clean: Float[torch.Tensor, "positions vocab"],
     carried: Float[torch.Tensor, "positions vocab"],
     target: Int[torch.Tensor, " positions"],
-) -> float:
+    careful: bool = True,
+) -> Float[torch.Tensor, ""]:
     """Largest difference in NLL between the clean forward and rows carried without an edit, nats."""
-    effect = compare(clean, carried[:, None].clone(), target)
-    return float(effect.delta_nll.abs().max())
+    effect = compare(clean, carried[:, None].clone(), target, careful=careful)
+    return effect.delta_nll.abs().max()
 
 
 def compare(
@@ -148,12 +154,16 @@ def compare(
     edited: Float[torch.Tensor, "positions rows vocab"],
     target: Int[torch.Tensor, " positions"],
     at_once: int = AT_ONCE,
+    careful: bool = True,
 ) -> Outcomes:
     r"""Compare edited with clean logits. `edited` may be used as scratch space.
 
     With $\delta = z' - z$ and $p$ the clean distribution, $m = \log \sum_v p_v e^{\delta_v}$ is the
     change of the normaliser, so NLL changes by $m - \delta_y$ and $KL(p || p') = m - \sum_v p_v
     \delta_v$. Small effects keep their digits because no two large numbers are subtracted.
+
+    `careful` looks whether a clean logit is -inf and whether $e^\delta$ overflowed, which asks the
+    device twice a block. Without it such rows come out as NaN or infinite, and can be measured again.
     """
     positions, rows, vocab = edited.shape
     clean = clean.float()
@@ -163,7 +173,8 @@ def compare(
     parts = []
     for a in range(0, positions, step):
         part = slice(a, a + step)
-        parts.append(_compare(clean[part], p[part], edited[part].float(), target[part], top[part]))
+        some = (clean[part], p[part], edited[part], target[part], top[part])
+        parts.append(_compare(*some, careful))
     delta_nll, kl, flip = (torch.cat(column) for column in zip(*parts))
     return Outcomes(delta_nll, kl, flip)
 
@@ -174,19 +185,24 @@ def _compare(
     edited: torch.Tensor,
     target: torch.Tensor,
     top: torch.Tensor,
+    careful: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     flip = edited.argmax(-1) != top[:, None]
-    delta = edited.sub_(clean[:, None])  # (positions, rows, vocab)
-    if not bool(torch.isfinite(clean).all()):  # a model may forbid a token with a logit of -inf
+    before = clean[:, None]
+    # (positions, rows, vocab). Half precision is widened as it is read, without a copy of its own.
+    delta = edited - before if is_half(edited.dtype) else edited.float().sub_(before)
+    # A model may forbid a token with a logit of -inf.
+    if careful and not bool(torch.isfinite(clean).all()):
         delta.masked_fill_((clean == -torch.inf)[:, None] & delta.isnan(), 0.0)
     weights = p[..., None]  # (positions, vocab, 1)
     # A constant shift of all logits changes nothing; without its mean, expm1 stays small.
     delta = delta.sub_(torch.bmm(delta, weights))
     at_target = delta.gather(-1, target[:, None, None].expand(-1, delta.shape[1], 1)).squeeze(-1)
     left = torch.bmm(delta, weights).squeeze(-1)  # what rounding left of the mean
-    grown = delta.expm1()
+    grown = delta.expm1() if careful else delta.expm1_()
     shift = torch.bmm(grown, weights).squeeze(-1).log1p()
-    if not bool(torch.isfinite(shift).all()):  # e^delta overflows; then no digits are at stake
+    # Where e^delta overflows, no digits are at stake.
+    if careful and not bool(torch.isfinite(shift).all()):
         exact = torch.logsumexp(p.log()[:, None] + delta, -1)
         shift = torch.where(torch.isfinite(shift), shift, exact)
     return shift - at_target, (shift - left).clamp_min(0.0), flip

@@ -70,7 +70,11 @@ def routed_change(
     touched = torch.where(change != 0, expert, moe.num_experts)
     involved = torch.zeros(p, moe.num_experts + 1, dtype=torch.int8, device=hidden.device)
     involved = involved.scatter_(1, touched, 1)[:, :-1]  # (p, experts)
-    most = max(1, int(involved.sum(1).max()))
+    # As many columns as the position with the most experts needs. Asking the device how many that are
+    # would wait for all work given to it, so where the bound is near it is taken.
+    most = min(rows * changes, moe.num_experts)
+    if most > moe.top_k:
+        most = max(1, int(involved.sum(1).max()))
     units = involved.argsort(dim=1, descending=True, stable=True)[:, :most]  # (p, units)
     place = torch.zeros_like(involved, dtype=torch.long)  # (p, experts)
     place.scatter_(1, units, torch.arange(most, device=hidden.device).expand(p, most).contiguous())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import torch
 
+from moeaudit.errors import InputError
 from moeaudit.models import Model, MoELayer
 
 from ..attention.rows import SCORES
@@ -36,7 +38,7 @@ class Budget:
         """The budget for a device. A GPU gets a quarter of its free memory, in blocks that keep it busy."""
         if device.type != "cuda":
             return cls()
-        free, _ = torch.cuda.mem_get_info(device)
+        free = _free(device)
         share = max(1 << 26, free // 16)  # bytes of each of the four largest kinds of block
         return cls(
             residuals=share,
@@ -49,6 +51,37 @@ class Budget:
             copied_tokens=1 << 15,
             whole_tokens=1 << 15,
             copied_logits=share // 12,
+        )
+
+    @classmethod
+    def within(cls, memory: int | str, model: Model) -> Budget:
+        """The budget of a walk that may take `memory` besides the weights: bytes, or such as "12GiB".
+
+        A quarter goes to the rows' residuals, an eighth each to a layer's rows on their way through it, a
+        layer's births, attention scores, and logits with what is measured on them; the rest is reserve. What
+        a row takes in a layer is counted from the layer's widths. Raises InputError for what is no size and for one in
+        which not one row fits, naming the least.
+        """
+        total, row, vocab = bytes_of(memory), row_bytes(model), model.vocab_size
+        # Scores and their softmax; logits as the model gives them, in float32, and their exponential.
+        least = 8 * max(row, 16 * vocab)
+        if total < least:
+            raise InputError(
+                f"memory = {memory!r} is too little for one row of {model.name}, which needs {least / 2**20:,.0f} MiB "
+                "besides the weights. Give at least that much, or leave memory out for what suits the device."
+            )
+        share, base = total // 8, cls.of(model.device)
+        return cls(
+            residuals=2 * share,
+            layer_rows=max(1, min(base.layer_rows, share // row)),
+            expert_rows=max(1, min(base.expert_rows, share // row)),
+            gathered=share,
+            scores=max(1, min(base.scores, share // 8)),
+            logits=max(1, min(base.logits, share // 16)),
+            compared=max(1, min(base.compared, share // 16)),
+            copied_tokens=max(1, min(base.copied_tokens, share // row)),
+            whole_tokens=max(1, min(base.whole_tokens, share // row)),
+            copied_logits=max(1, min(base.copied_logits, share // 16)),
         )
 
     def rows_through(self, model: Model, moe: MoELayer | None) -> int:
@@ -74,3 +107,47 @@ class Budget:
     def whole_copies(self, tokens: int, vocab: int) -> int:
         """Copies of a document in one batch, each edited at every position."""
         return max(1, min(self.whole_tokens // tokens, self.copied_logits // (tokens * vocab)))
+
+
+_UNITS = {"": 1, "B": 1, "MB": 10**6, "GB": 10**9, "MIB": 2**20, "GIB": 2**30}
+
+
+def bytes_of(memory: int | str) -> int:
+    """ "12GiB", "800MB" or a number of bytes as bytes. Raises InputError for anything else."""
+    said = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", str(memory))
+    unit = None if said is None or isinstance(memory, bool) else _UNITS.get(said[2].upper())
+    if said is None or unit is None or float(said[1]) <= 0:
+        raise InputError(
+            f"memory = {memory!r}: a number of bytes, or a size such as '12GiB' or '800MB', was expected."
+        )
+    return int(float(said[1]) * unit)
+
+
+def row_bytes(model: Model) -> int:
+    """Bytes that one row takes at most on its way through a decoder layer, in the model's precision.
+
+    Each active slot holds its input, two inner vectors, their product, and its output before and after the
+    weight; besides it the outputs of the layer's other matrices, twice, since attention of half precision
+    computes in float32.
+    """
+    width = int(model.hf.config.get_text_config().hidden_size)
+    size = max(2, model.hf.dtype.itemsize)
+    experts = {id(p) for moe in model.anatomy.layers for p in moe.experts.parameters()}
+    most = 0
+    for i, layer in enumerate(model.anatomy.decoder_layers):
+        plain = (p.shape[0] for p in layer.parameters() if p.ndim == 2 and id(p) not in experts)
+        numbers = 2 * (sum(plain) + 8 * width)
+        for moe in model.anatomy.layers:
+            if moe.index == i:
+                each = sum(p.numel() for p in moe.experts.parameters()) / moe.num_experts
+                numbers += int(moe.top_k * (4 * width + 4 * each / (3 * width)))
+        most = max(most, numbers)
+    return most * size
+
+
+def _free(device: torch.device) -> int:
+    """Bytes of the card that this process may still take: what is free, less where it is held to a share."""
+    free, total = torch.cuda.mem_get_info(device)
+    held_to = getattr(torch.cuda, "get_per_process_memory_fraction", lambda _: 1.0)(device)
+    mine = int(held_to * total) - torch.cuda.memory_reserved(device)
+    return max(0, min(free, mine))

@@ -22,8 +22,9 @@ def walk_position(plan: WalkPlan, ids: torch.Tensor, positions: torch.Tensor) ->
     everywhere = list(plan.model.anatomy.layers) if plan.frozen else plan.layers
     clean, seen = clean_pass(plan.model, everywhere, ids)
     answers: list[tuple[Routing, Edits]] = []
+    document = plan.document(ids)
     for moe in plan.layers:
-        routing = routing_at(moe, seen[moe.index], positions, plan.document(ids))
+        routing = routing_at(moe, seen[moe.index], positions, document)
         answers.append((routing, plan.operator.edits(routing)))
     parts, moved = [], 0.0
     for routing, edits in answers:
@@ -74,7 +75,7 @@ def _positions(
             copies.append({**base, routing.layer.index: mine})
         logits = run(plan.model, ids, copies)
         places = ahead[which[part]]  # (copies, steps)
-        moved = max(moved, drift(clean[:-1], logits[0, :-1], targets))
+        moved = max(moved, float(drift(clean[:-1], logits[0, :-1], targets)))
         # An edit of nothing is the copy without an edit itself.
         copy = torch.arange(1, len(logits), device=device).masked_fill(empty[part], 0)
         edited = logits[copy[:, None], places][:, None]
@@ -92,8 +93,9 @@ def walk_document(plan: WalkPlan, ids: torch.Tensor, positions: torch.Tensor) ->
     clean, seen = clean_pass(plan.model, plan.layers, ids)
     everywhere = torch.arange(ids.shape[1], device=ids.device)
     answers, parts, moved = [], [], 0.0
+    document = plan.document(ids)
     for layer in plan.layers:
-        routing = routing_at(layer, seen[layer.index], everywhere, plan.document(ids))
+        routing = routing_at(layer, seen[layer.index], everywhere, document)
         edits = operator.operator.edits(routing)
         keys = operator.copies(routing, edits)
         part, away = _everywhere(

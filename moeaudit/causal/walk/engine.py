@@ -6,6 +6,7 @@ cell; a model that passes is replayed, one that fails runs on the slower path an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from .choice import Replay as Replay
 from .choice import choose
 from .copies import walk_document, walk_model, walk_position
 from .plan import Walked, WalkPlan
+from .several.together import walk_together
 from .wavefront import walk_rows
 
 # An edit of every token leaves nothing to replay, whatever the model.
@@ -76,7 +78,31 @@ def _fingerprint(model: Model) -> tuple[object, ...]:
 def plan_for(model: Model, layers: list[MoELayer], operator: Operator, **options: Any) -> WalkPlan:
     """What a walk over `layers` of `model` needs to know; `options` are fields of WalkPlan."""
     replay = replay_for(model)
-    return WalkPlan(model, layers, operator, replay.layout, replay.residual_scale, **options)
+    found = (replay.layout, replay.residual_scale)
+    return WalkPlan(model, layers, operator, *found, driven=replay.driven, **options)
+
+
+def walk_many(plan: WalkPlan, texts: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> list[Walked]:
+    """`walk` of several documents, each `(ids, positions)`: in one walk where the engine is the wavefront.
+
+    The numbers are those of walks of their own. Where one of them cannot be followed by rows, each
+    walks alone.
+    """
+    found = _found(plan.model)
+    replays = [found.for_text(ids.shape[1]) for ids, _ in texts]
+    if (
+        len(texts) > 1
+        and plan.driven
+        and plan.operator.scope == "position"
+        and all(replay.engine == "wavefront" for replay in replays)
+    ):
+        try:
+            with evaluating(plan.model.hf), ATTENTION_TURN:
+                walks = walk_together(plan, texts)
+            return [replace(walk, engine=str(replay)) for walk, replay in zip(walks, replays)]
+        except RowsDoNotHold:
+            pass  # the walk of the document alone finds it again, and keeps it
+    return [walk(plan, *text) for text in texts]
 
 
 def walk(plan: WalkPlan, ids: torch.Tensor, positions: torch.Tensor) -> Walked:

@@ -6,8 +6,9 @@ the last one's output. Final norms, heads, scalings and soft caps then need not 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -40,6 +41,18 @@ def tail_logits(
     padded = hidden.new_zeros(documents * _TOKENS, *hidden.shape[1:])
     padded[:count] = hidden
     rows = padded.view(documents, _TOKENS, *hidden.shape[1:])
+    logits = last_logits(model, rows, filler_id.expand(documents, _TOKENS), tuple_tail)
+    return logits.reshape(documents * _TOKENS, -1)[:count]
+
+
+@torch.no_grad()
+def last_logits(
+    model: Model,
+    hidden: Float[torch.Tensor, "documents tokens ..."],
+    ids: Int[torch.Tensor, "documents tokens"],
+    tuple_tail: tuple[Any, ...] | None,
+) -> Float[torch.Tensor, "documents tokens vocab"]:
+    """Logits of documents whose tokens have passed the last decoder layer, as `tail_logits`."""
     layers = model.anatomy.decoder_layers
 
     def returned(value: torch.Tensor) -> Any:
@@ -51,14 +64,45 @@ def tail_logits(
     with ExitStack() as stack:
         for layer in layers:
             _replace_forward(stack, layer, stand_aside)
-        _replace_forward(stack, layers[-1], lambda *_, **__: returned(rows))
-        ids = filler_id.expand(documents, _TOKENS)
-        logits = model.hf(input_ids=ids, use_cache=False).logits
-    return logits.reshape(documents * _TOKENS, -1)[:count]
+        _replace_forward(stack, layers[-1], lambda *_, **__: returned(hidden))
+        return model.hf(input_ids=ids, use_cache=False).logits
+
+
+@torch.no_grad()
+def layer_arguments(
+    model: Model, ids: Int[torch.Tensor, "1 tokens"]
+) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """What the model's own forward calls each decoder layer with when all of them stand aside.
+
+    The hidden state among the arguments is the first layer's, for all of them.
+    """
+    given: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    layers = model.anatomy.decoder_layers
+
+    def note(*args: Any, **kwargs: Any) -> Any:
+        given.append((args, kwargs))
+        if len(given) == len(layers):
+            raise _AllSeen
+        return args[0] if args else kwargs["hidden_states"]
+
+    with ExitStack() as stack:
+        for layer in layers:
+            _replace_forward(stack, layer, note)
+        with suppress(_AllSeen):
+            model.hf(input_ids=ids, use_cache=False)
+    return given
+
+
+class _AllSeen(Exception):
+    """Every layer's arguments are known; what comes after the layers need not run."""
 
 
 def _replace_forward(stack: ExitStack, module: torch.nn.Module, forward: Any) -> None:
+    """Another forward, without the module's hooks: what they do (bring weights, say) is the layer's."""
     had = module.__dict__.get("forward")  # set by offloading hooks, absent otherwise
+    for hooks in ("_forward_hooks", "_forward_pre_hooks"):
+        stack.callback(setattr, module, hooks, getattr(module, hooks))
+        setattr(module, hooks, OrderedDict())
 
     def restore() -> None:
         if had is None:
@@ -82,8 +126,34 @@ def row_outcomes(
     """Effects of each row against row 0 of its position, and the largest drift of row 0 (nats).
 
     The logits of all rows never stand together: some positions at a time, some rows of one
-    position where not even one fits, some tokens of one row where not even one does.
+    position where not even one fits, some tokens of one row where not even one does. Whether a
+    logit is -inf, a row empty, an effect too large for its fast formula is asked of the device once.
     """
+    asked = torch.stack([~torch.isfinite(clean).all(), empty.any()]).tolist()
+    given = (plan, clean, rows, empty if asked[1] else None, ids, positions, tuple_tail)
+    found, moved = _measured(*given, careful=asked[0])
+    if not asked[0]:
+        sums = torch.stack([found.delta_nll.sum(), found.kl.sum(), *_spilled(found), moved])
+        if not bool(torch.isfinite(sums).all()):
+            found, moved = _measured(*given, careful=True)
+    return found, float(moved)
+
+
+def _spilled(found: Outcomes) -> list[torch.Tensor]:
+    return [found.extra[name].sum() for name in ("spill_nll", "spill_kl") if name in found.extra]
+
+
+def _measured(
+    plan: WalkPlan,
+    clean: torch.Tensor,
+    rows: torch.Tensor,
+    empty: torch.Tensor | None,  # None where no row is
+    ids: torch.Tensor,
+    positions: torch.Tensor,
+    tuple_tail: tuple[Any, ...] | None,
+    *,
+    careful: bool,
+) -> tuple[Outcomes, torch.Tensor]:
     (n, steps), vocab = rows.shape[1:3], clean.shape[-1]
 
     def logits(block: torch.Tensor) -> torch.Tensor:
@@ -91,63 +161,69 @@ def row_outcomes(
         shape, flat = block.shape[:3], block.flatten(0, 2)
         return tail_logits(plan.model, flat, ids[0, 0], tuple_tail).view(*shape, vocab)
 
-    most, parts, moved = plan.budget.logits // vocab, [], 0.0
+    most, parts, moved = plan.budget.logits // vocab, [], []
     if n * steps <= most or n * steps == 1:
         step = max(1, most // (n * steps))
         for a in range(0, len(positions), step):
             part = slice(a, a + step)
             block, at = logits(rows[part]), positions[part]
             alone, edited = block[:, 0], block[:, 1:]
-            moved = max(moved, drift(clean[at], alone[:, 0], ids[0, at + 1]))
-            edited = _emptied(alone, edited, empty[part])
-            parts.append(measure_steps(alone, edited, ids[0], at, *plan.measured))
-        return Outcomes.joined(parts, 0), moved
+            moved.append(drift(clean[at], alone[:, 0], ids[0, at + 1], careful))
+            edited = _emptied(alone, edited, None if empty is None else empty[part])
+            parts.append(measure_steps(alone, edited, ids[0], at, *plan.measured, careful))
+        return Outcomes.joined(parts, 0), torch.stack(moved).max()
     for p in range(len(positions)):
         here = slice(p, p + 1)
-        found, away = _position(plan, clean, rows[here], empty[here], ids, positions[here], logits)
+        nothing = None if empty is None else empty[here]
+        given = (plan, clean, rows[here], nothing, ids, positions[here], logits)
+        found, away = _position(*given, careful=careful)
         parts.append(found)
-        moved = max(moved, away)
-    return Outcomes.joined(parts, 0), moved
+        moved.append(away)
+    return Outcomes.joined(parts, 0), torch.stack(moved).max()
 
 
 def _position(
     plan: WalkPlan,
     clean: torch.Tensor,
     rows: torch.Tensor,  # (1, all, steps, ...)
-    empty: torch.Tensor,  # (1, rows)
+    empty: torch.Tensor | None,  # (1, rows)
     ids: torch.Tensor,
     at: torch.Tensor,  # (1,)
     logits: Callable[[torch.Tensor], torch.Tensor],
-) -> tuple[Outcomes, float]:
+    *,
+    careful: bool,
+) -> tuple[Outcomes, torch.Tensor]:
     """Outcomes at one position whose rows do not fit together, cut by rows, then by steps."""
     extra, horizon, at_once = plan.measured
     most, steps = max(1, plan.budget.logits // clean.shape[-1]), rows.shape[2]
     width = max(1, min(rows.shape[1] - 1, most // min(steps, most)))  # rows at a time
     stretch = max(1, most // width)  # steps at a time
-    parts, moved = [], 0.0
+    parts, moved = [], []
     for a in range(1, rows.shape[1], width):
-        some, nothing = rows[:, a : a + width], empty[:, a - 1 : a - 1 + width]
+        some = rows[:, a : a + width]
+        nothing = None if empty is None else empty[:, a - 1 : a - 1 + width]
         own: Outcomes | None = None
-        spill = Spill(ids[0], at, at_once)
+        spill = Spill(ids[0], at, at_once, careful)
         for s in range(0, steps, stretch):
             alone = logits(rows[:, :1, s : s + stretch])[:, 0]  # (1, stretch, vocab)
             edited = _emptied(alone, logits(some[:, :, s : s + stretch]), nothing)
             if s == 0:
-                moved = max(moved, drift(clean[at], alone[:, 0], ids[0, at + 1]))
-                own = measure(alone[:, 0], edited[:, :, 0], ids[0, at + 1], extra, at_once)
+                target = ids[0, at + 1]
+                moved.append(drift(clean[at], alone[:, 0], target, careful))
+                own = measure(alone[:, 0], edited[:, :, 0], target, extra, at_once, careful)
             for k in range(int(s == 0), alone.shape[1]):
                 spill.add(s + k, alone[:, k], edited[:, :, k])
         assert own is not None
         parts.append(spill.onto(own) if horizon else own)
-    return Outcomes.joined(parts, 1), moved
+    return Outcomes.joined(parts, 1), torch.stack(moved).max()
 
 
 def _emptied(
     alone: torch.Tensor,  # (positions, steps, vocab)
     edited: torch.Tensor,  # (positions, rows, steps, vocab)
-    empty: torch.Tensor,  # (positions, rows)
+    empty: torch.Tensor | None,  # (positions, rows); None where none is
 ) -> torch.Tensor:
     """An edit of nothing is the pass-through row itself."""
-    if not bool(empty.any()):
+    if empty is None:
         return edited
     return torch.where(empty[..., None, None], alone[:, None], edited)

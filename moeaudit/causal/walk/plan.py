@@ -35,6 +35,8 @@ class WalkPlan:
     frozen: bool = False
     # Whether tables say which experts did the work after the edit.
     keep_routing: bool = False
+    # Whether layers can be called one by one for several documents in turn (`several/together.py`).
+    driven: bool = False
     # The largest blocks held at once; None for what suits the model's device.
     budget: Budget = None  # type: ignore[assignment]  # set below
 
@@ -65,6 +67,16 @@ class WalkPlan:
     def positions_at_once(self, steps: int = 1) -> int:
         """How many positions' rows fit in memory together."""
         return max(1, self.rows_at_once(steps) // max(1, self.rows))
+
+    @property
+    def streams(self) -> bool:
+        """Whether decoder layers' weights come and go, so that each is better used for many texts."""
+        layers = self.model.anatomy.decoder_layers
+        return any(p.is_meta for layer in layers for p in layer.parameters())
+
+    def rows_of(self, tokens: int) -> int:
+        """Rows of one token that all edits of a text of so many tokens carry, pass-through rows included."""
+        return (tokens - 1) * (1 + self.rows) * self.steps(tokens, 0)
 
     def rows_at_once(self, steps: int = 1) -> int:
         """How many rows of `steps` tokens fit in memory together."""

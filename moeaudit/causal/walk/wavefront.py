@@ -23,13 +23,13 @@ from ..outcomes.compare import Outcomes
 from .births import Birth, births_by_delta, births_by_rerun, routing_at
 from .head import row_outcomes
 from .layout import hidden_path, map_tensors
-from .parts import parts_of, side_by_side
 from .plan import Walked, WalkPlan, walked
+from .several.parts import parts_of, side_by_side
 
 
 def walk_rows(plan: WalkPlan, ids: torch.Tensor, positions: torch.Tensor) -> Walked:
     """One walk over the document, or one for each part of the rows where they do not fit together."""
-    steps = plan.steps(ids.shape[1], int(positions.min()))
+    steps = plan.steps(ids.shape[1], min(positions.tolist()))
     parts = parts_of(plan, steps) if len(positions) == 1 else [plan]
     return side_by_side([Wavefront(part, ids, positions).run() for part in parts])
 
@@ -53,8 +53,11 @@ class Wavefront:
         self.keep_births = keep_births
         self.ids = ids  # (1, tokens)
         self.positions = positions  # (positions,)
+        # Asked of the device once a walk, never for a block of rows.
+        self.places: list[int] = positions.tolist()
+        self.document = plan.document(ids)
         tokens = ids.shape[1]
-        steps = plan.steps(tokens, int(positions.min()))
+        steps = plan.steps(tokens, min(self.places))
         # Steps past the end of the text repeat its last place and are not counted.
         ahead = positions[:, None] + torch.arange(steps, device=positions.device)
         self.at = ahead.clamp(max=tokens - 1)  # (positions, steps)
@@ -71,7 +74,10 @@ class Wavefront:
 
     @torch.no_grad()
     def run(self) -> Walked:
-        outcomes = self.run_clean(then=self._outcomes)
+        return self.finished(self.run_clean(then=self.outcomes))
+
+    def finished(self, outcomes: Outcomes) -> Walked:
+        """What the walk brings back."""
         answers = [(birth.routing, birth.edits) for birth in self.births]
         return walked(self.plan, self.positions, answers, outcomes, self.drift)
 
@@ -84,25 +90,25 @@ class Wavefront:
             ExitStack() as stack,
         ):
             for i, layer in enumerate(model.anatomy.decoder_layers):
-                hook = self._on_layer(i, state)
+                hook = self.on_layer(i, state)
                 stack.callback(layer.register_forward_hook(hook, with_kwargs=True).remove)
-            stack.enter_context(listening(self._heard(), self._hear))
+            stack.enter_context(listening(self.heard(), self.hear))
             if self.plan.frozen:
                 for moe in model.anatomy.layers:
-                    stack.enter_context(answering(moe, self._clean_answer(moe)))
+                    stack.enter_context(answering(moe, self.clean_answer(moe)))
             clean = model.hf(input_ids=self.ids, use_cache=False).logits[0]  # (tokens, vocab)
             self.busy = state.idle = True
             return then(clean) if then is not None else None
 
-    def _heard(self) -> list[MoELayer]:
+    def heard(self) -> list[MoELayer]:
         """The layers whose clean answers the walk needs."""
         return list(self.plan.model.anatomy.layers) if self.plan.frozen else self.plan.layers
 
-    def _hear(self, moe: MoELayer, given: ExpertsSeen) -> None:
+    def hear(self, moe: MoELayer, given: ExpertsSeen) -> None:
         if not self.busy:
             self.seen[moe.index] = given
 
-    def _clean_answer(self, moe: MoELayer):
+    def clean_answer(self, moe: MoELayer):
         def answer(*_: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
             if not self.busy or self.passing is None:
                 return None
@@ -111,7 +117,7 @@ class Wavefront:
 
         return answer
 
-    def _on_layer(self, i: int, state: RowState):
+    def on_layer(self, i: int, state: RowState):
         def hook(layer: Any, args: tuple, kwargs: dict, output: Any) -> None:
             if self.busy:
                 return
@@ -119,7 +125,7 @@ class Wavefront:
             if isinstance(output, tuple):
                 self.tuple_tail = output[1:]
             if self.held is None and i in self.selected:  # the pass-through row sets out
-                self._set_out(self._hidden(args, kwargs)[0, self.at])
+                self._set_out(self.hidden(args, kwargs)[0, self.at])
             if self.held is not None:
                 before = self.held[:, 0].clone()  # (positions, steps, ...)
                 rows = self.held[:, : self.born]
@@ -145,7 +151,7 @@ class Wavefront:
         assert self.held is not None
         after = self.held[:, 0]  # (positions, steps, ...)
         scale, at = self.plan.residual_scale[i], self.positions
-        routing = routing_at(self.selected[i], self.seen[i], at, self.plan.document(self.ids))
+        routing = routing_at(self.selected[i], self.seen[i], at, self.document)
         edits = self.plan.operator.edits(routing)
         if scale is not None:
             hidden = births_by_delta(self.plan, routing, edits, after[:, 0], scale)
@@ -162,7 +168,7 @@ class Wavefront:
         self.born = new.stop
         self.births.append(Birth(i, hidden if self.keep_births else hidden[:0], routing, edits))
 
-    def _hidden(self, args: tuple, kwargs: dict) -> torch.Tensor:
+    def hidden(self, args: tuple, kwargs: dict) -> torch.Tensor:
         where, name = hidden_path(args, kwargs)
         return (args, kwargs)[where][name]
 
@@ -200,6 +206,7 @@ class Wavefront:
 
             row_args, row_kwargs = map_tensors(place, (args, kwargs))
             state.at, state.rows, self.passing = here, count, flat
+            state.edited = self.places[part]
             try:
                 # As called, so that other hooks see rows too.
                 result = layer(*row_args, **row_kwargs)
@@ -209,7 +216,7 @@ class Wavefront:
             out[part, some] = result[0].reshape(len(here), count, *rows.shape[2:])
         return out
 
-    def _outcomes(self, clean: torch.Tensor) -> Outcomes:
+    def outcomes(self, clean: torch.Tensor) -> Outcomes:
         """Effects of each row against the pass-through row of its position."""
         assert self.held is not None
         empty = torch.cat([birth.edits.empty for birth in self.births], 1)  # (positions, rows)

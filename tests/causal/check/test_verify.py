@@ -233,3 +233,52 @@ def test_effects_with_frozen_routing_are_recomputed_as_such(engine):
     assert not verify(plain, model, **options).agrees
     with pytest.raises(InputError, match="frozen_routing=False was given.*routing frozen"):
         verify(first, model, frozen_routing=False)
+
+
+def tied(monkeypatch, misses):
+    """Engines whose own forward of a sampled row goes to another expert, `misses` times."""
+    from moeaudit.causal.check.engines import HooksEngine
+    from moeaudit.causal.check.row import NotActive
+
+    real, calls = HooksEngine.effect, []
+
+    def effect(self, *given, **options):
+        calls.append(given)
+        if len(calls) <= misses:
+            raise NotActive("there experts [1, 2] are active, by rank.")
+        return real(self, *given, **options)
+
+    monkeypatch.setattr(HooksEngine, "effect", effect)
+
+
+def test_a_tie_in_half_precision_is_counted_and_said(monkeypatch):
+    model = ma.load(tiny_moe.build("olmoe").to(torch.bfloat16))
+    effects = ma.ablate(model, [tiny_moe.ids(9)])
+    tied(monkeypatch, 2)
+    found = ma.verify(effects, model, 8)
+    assert (found.n, found.elsewhere, len(found.rows)) == (6, 2, 6)
+    assert "2 more could not be compared: two experts tie there in bfloat16" in repr(found)
+
+
+def test_a_table_of_other_documents_is_no_tie(monkeypatch):
+    model = ma.load(tiny_moe.build("olmoe").to(torch.bfloat16))
+    effects = ma.ablate(model, [tiny_moe.ids(9)])
+    tied(monkeypatch, 5)
+    with pytest.raises(InputError, match="are active"):
+        ma.verify(effects, model, 8)
+
+
+def test_in_float32_nothing_ties(monkeypatch):
+    model = tiny_moe.load("olmoe")
+    effects = ma.ablate(model, [tiny_moe.ids(9)])
+    tied(monkeypatch, 1)
+    with pytest.raises(InputError, match="are active"):
+        ma.verify(effects, model, 8)
+
+
+def test_a_sample_that_only_ties_verifies_nothing(monkeypatch):
+    model = ma.load(tiny_moe.build("olmoe").to(torch.bfloat16))
+    effects = ma.ablate(model, [tiny_moe.ids(9)])
+    tied(monkeypatch, 1)
+    found = ma.verify(effects, model, 1)
+    assert found.n == 0 and not found.agrees and "tie at each of the 1" in repr(found)

@@ -8,6 +8,7 @@ from made import budgets, tiny_moe
 import moeaudit as ma
 from moeaudit.causal.walk import head
 from moeaudit.causal.walk.budget import Budget
+from moeaudit.errors import InputError
 
 BLOCKS = {"layer_rows": 7, "logits": 3 * tiny_moe.VOCABULARY, "residuals": 1, "scores": 1}
 
@@ -121,3 +122,66 @@ def test_batched_mm_copies_no_more_weights_than_the_budget():
 def test_a_gpu_has_larger_blocks():
     on_gpu, on_cpu = Budget.of(torch.device("cuda")), Budget.of(torch.device("cpu"))
     assert on_gpu.compared > on_cpu.compared and on_gpu.layer_rows > on_cpu.layer_rows
+
+
+def test_a_memory_is_shared_out_and_held(monkeypatch):
+    from moeaudit.causal.walk.budget import row_bytes
+    from moeaudit.causal.walk.wavefront import Wavefront
+
+    model, ids = tiny_moe.load("deepseek_v2"), tiny_moe.ids(12)
+    whole = ma.ablate(model, [ids], ma.Swap("all"))
+    held = []
+    real = Wavefront._through
+
+    def watched(self, i, state, layer, args, kwargs, rows, at, into=None):
+        held.append(self.held.numel() * self.held.element_size())
+        return real(self, i, state, layer, args, kwargs, rows, at, into)
+
+    monkeypatch.setattr(Wavefront, "_through", watched)
+    least = 8 * max(row_bytes(model), 16 * model.vocab_size)
+    pieces = ma.ablate(model, [ids], ma.Swap("all"), memory=3 * least)
+    assert 0 < max(held) <= 3 * least / 4
+    np.testing.assert_allclose(pieces.delta_nll, whole.delta_nll, atol=1e-5)
+    small = Budget.within(least, model)
+    assert small.layer_rows * row_bytes(model) <= least / 8 and small.logits * 16 <= least / 8
+    with pytest.raises(InputError, match=r"too little for one row.*at least that much"):
+        ma.ablate(model, [ids], memory=least - 1)
+
+
+@pytest.mark.parametrize("memory", ["twelve", "12 parsecs", "-3GiB", True, "0"])
+def test_what_is_no_memory_is_refused(memory):
+    with pytest.raises(InputError, match="12GiB"):
+        Budget.within(memory, tiny_moe.load("olmoe"))
+
+
+def test_sizes_are_read_as_written():
+    from moeaudit.causal.walk.budget import bytes_of
+
+    assert [bytes_of(x) for x in ("12GiB", "1.5 gb", 7, "800MB")] == [
+        12 * 2**30,
+        15 * 10**8,
+        7,
+        8 * 10**8,
+    ]
+
+
+def test_a_row_of_olmoe_at_true_size_takes_what_its_widths_say():
+    """Top-8 slots of width 2048 and 1024 inside, in bfloat16: an eighth of 12 GiB is over 4,000 rows."""
+    from transformers import AutoModelForCausalLM, OlmoeConfig
+
+    from benchmarks import gpu
+    from moeaudit.causal.walk.budget import row_bytes
+    from moeaudit.models.anatomy import Anatomy, MoELayer
+
+    with torch.device("meta"):
+        config = OlmoeConfig(**gpu._COMMON | gpu.REAL["OLMoE-1B-7B"][1])
+        hf = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    layers = tuple(hf.model.layers)
+    sparse = tuple(
+        MoELayer(i, "", "", layer.mlp.experts, None, None, 64, 8, False)
+        for i, layer in enumerate(layers)
+    )
+    model = ma.Model("olmoe", hf, None, Anatomy("", "", layers, sparse), {})
+    slots = 8 * (4 * 2048 + 4 * 1024)
+    assert row_bytes(model) == 2 * (slots + 2 * (4 * 2048 + 64 + 8 * 2048))
+    assert (12 * 2**30 // 8) // row_bytes(model) > 4000

@@ -44,3 +44,15 @@ def test_ideal_of_deepseek_counts_the_dense_layer_once(speed):
     rows = 9 * 3 * ((sparse + head) + head)
     ideal = speed.ideal_clean_forwards(tiny_moe.load("deepseek_v2"), 10)
     assert ideal == pytest.approx((clean + rows) / clean)
+
+
+def test_the_walk_of_olmoe_by_hand():
+    from benchmarks.flops import Flops
+
+    # As above; at each of 9 positions one row through three layers and the head, and 3 layers x 3 experts.
+    per_key = 2 * 4 * (8 + 8)
+    layer = 2 * (4 * 32 * 32 + 32 * 8 + 3 * (3 * 32 * 24)) + per_key * 5.5
+    beside = 3 * layer + 2 * 32 * 97 + 3 * 2 * 3 * (3 * 32 * 24)
+    found = Flops.of(tiny_moe.load("olmoe"), 10)
+    assert found.walk - found.census == pytest.approx(9 * beside)
+    assert found.forward == pytest.approx(10 * (3 * layer + 2 * 32 * 97))

@@ -11,9 +11,9 @@ from torch.nn.functional import pad
 
 from moeaudit.models import MoELayer
 
-from ..operators.routing import Edits, Operator, Routing
-from ..outcomes.compare import Outcomes
-from .plan import Walked, WalkPlan
+from ...operators.routing import Edits, Operator, Routing
+from ...outcomes.compare import Outcomes
+from ..plan import Walked, WalkPlan
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""More than one walk can hold, and more than one document in a walk."""
