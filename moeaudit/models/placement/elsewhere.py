@@ -48,11 +48,10 @@ def weights_here(module: nn.Module) -> Iterator[None]:
 
 
 def require_in_memory(hf: nn.Module, name: str, doing: str) -> None:
-    """Raise ModelError where weights that `doing` needs all at once are brought layer by layer."""
-    brought, _ = weights_elsewhere(hf)
-    if brought:
+    """Raise ModelError where `doing` needs all weights at once, and layers are streamed."""
+    streamed = stream_of(hf)
+    if streamed is not None:
         raise ModelError(
-            f"{doing} needs all weights of {name} in memory at once, and {len(brought)} of them (the first is "
-            f"'{brought[0]}') are brought when they are needed. Load it whole, with offload=None, on a machine or "
-            "device that holds it."
+            f"{doing} needs all weights of {name} in memory at once, and its {len(streamed[0].layers)} decoder "
+            "layers are streamed. Load it whole, with offload=None, on a machine or device that holds it."
         )

@@ -79,9 +79,8 @@ def _header(path: Path) -> dict[str, Stored]:
             header = json.loads(stream.read(length))
         except ValueError as error:
             raise ModelError(
-                f"'{path}' could not be loaded: its header is not that of a safetensors file. The download was cut or the file "
-                "is of "
-                "another format; get it again."
+                f"'{path}' could not be loaded: its header is not that of a safetensors file. The download was "
+                "cut or the file is of another format; get it again."
             ) from error
     header.pop("__metadata__", None)
     out = {}

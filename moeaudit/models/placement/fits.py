@@ -50,7 +50,7 @@ def size_of(given: Any) -> int:
     return int(float(found[1]) * unit)
 
 
-def said(size: float) -> str:
+def said(size: int) -> str:
     """A number of bytes in words."""
     return f"{size / 2**30:.2f} GiB" if size >= 2**27 else f"{size / 2**20:.2f} MiB"
 

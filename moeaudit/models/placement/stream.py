@@ -108,10 +108,10 @@ class Stream:
             str(s.away.dtype).removeprefix("torch.") for x in self.layers for s in x.slots.values()
         }
         stored = sum(layer.stored_bytes for layer in self.layers)
+        largest = max(layer.bytes for layer in self.layers)
         return (
             f"its {len(self.layers)} decoder layers ({said(stored)} in the files) are streamed: one stands on "
-            f"{self.device} "
-            f"in {' and '.join(sorted(kinds))} ({said(max(x.bytes for x in self.layers))}) while the next is read"
+            f"{self.device} in {' and '.join(sorted(kinds))} ({said(largest)}) while the next is read"
         )
 
     def bring(self, i: int) -> None:

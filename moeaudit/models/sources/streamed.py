@@ -179,20 +179,15 @@ def _kind(dtype: Any, config: Any, stored: Mapping[str, Stored]) -> torch.dtype:
 
 
 def _decoder_path(hf: PreTrainedModel, name: str) -> str:
-    """The list of decoder layers: of all lists as long as the configuration says, the one that weighs most."""
-    wanted = getattr(hf.config.get_text_config(), "num_hidden_layers", None)
-    weigh = {
-        path: sum(p.numel() for p in module.parameters())
-        for path, module in hf.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) == wanted
-    }
-    if not weigh:
+    """The list of decoder layers: of all lists that are in no other, the one that weighs most."""
+    lists = [p for p, m in hf.named_modules() if isinstance(m, nn.ModuleList) and len(m)]
+    outer = [p for p in lists if not any(p.startswith(f"{other}.") for other in lists)]
+    if not outer:
         raise ModelError(
-            f"'{name}' cannot be streamed: no list of {wanted} decoder layers was found in {type(hf).__name__}. "
-            "Load it "
-            "whole (offload=None), or with device_map='auto'."
+            f"'{name}' cannot be streamed: {type(hf).__name__} has no list of decoder layers. Load it whole "
+            "(offload=None), or with device_map='auto'."
         )
-    return max(weigh, key=lambda path: weigh[path])
+    return max(outer, key=lambda p: sum(x.numel() for x in hf.get_submodule(p).parameters()))
 
 
 def _inside(target: str, path: str) -> bool:
