@@ -68,11 +68,16 @@ def unexplained(
     return float(off / size), rounding(routed).output
 
 
-def routed_sum_error(call: ExpertsCall) -> tuple[float, float]:
+def routed_sum_error(
+    experts: torch.nn.Module,
+    hidden: torch.Tensor,
+    index: torch.Tensor,
+    weight: torch.Tensor,
+    output: torch.Tensor,
+) -> tuple[float, float]:
     """`unexplained` of one experts call."""
-    ones = torch.ones_like(call.weight)
-    slots = slot_contributions(call.module, call.hidden, call.index, ones)
-    return unexplained(slots, call.weight, call.output.reshape(len(slots), -1))
+    slots = slot_contributions(experts, hidden, index, torch.ones_like(weight))
+    return unexplained(slots, weight, output.reshape(len(slots), -1))
 
 
 def check_call(architecture: str, layer: int, call: ExpertsCall, probe: Probe) -> None:
@@ -88,7 +93,9 @@ def check_call(architecture: str, layer: int, call: ExpertsCall, probe: Probe) -
         raise ContractError(
             f"{name}: the output of shape {tuple(call.output.shape)} is not one row a token."
         )
-    error, allowed = routed_sum_error(call)
+    if isinstance(call.summed, Exception):
+        raise call.summed
+    error, allowed = call.summed
     if not error <= allowed:
         raise ContractError(
             f"{name}: the routed output is not the weighted sum of its experts' outputs (relative "

@@ -91,7 +91,7 @@ def load(
     notes = _choose_experts(hf, name, experts_implementation, for_good=place)
     try:
         with evaluating(hf):
-            probe = run_probe(hf, 7)
+            probe = run_probe(hf)
     except Exception as error:
         not_memory(error, f"reading a short text with {name}")
         raise ModelError(
@@ -99,8 +99,7 @@ def load(
             "causal language model that is called as model(input_ids=...) and returns logits was expected."
         ) from error
     require_finite(hf, probe.logits, name)
-    with evaluating(hf):
-        anatomy = find_anatomy(hf)
+    anatomy = find_anatomy(hf, probe)
     anatomy = replace(anatomy, notes=(*anatomy.notes, *notes, *_offloaded(hf)))
     remember(hf, anatomy)
     model = Model(name, hf, tokenizer or found_tokenizer, anatomy, provenance)

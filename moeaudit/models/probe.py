@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from .contract import routed_sum_error
 from .placement import input_device
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ class ExpertsCall:
     index: torch.Tensor
     weight: torch.Tensor
     output: torch.Tensor
+    # How far the output is from the sum of its slots, and what rounding explains; or why it cannot be
+    # said. Found during the forward, while the layer's weights are in place.
+    summed: tuple[float, float] | Exception
 
 
 @dataclass
@@ -72,14 +76,24 @@ def as_experts_call(
 @torch.no_grad()
 def run_probe(model: PreTrainedModel, n_tokens: int = 11) -> Probe:
     """Run one short document through `model` and write down every experts-like call."""
-    probe = Probe(n_tokens, torch.empty(0))
+    probe, summing = Probe(n_tokens, torch.empty(0)), False
 
     def record(path: str):
         def hook(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+            nonlocal summing
+            if summing:
+                return
             probe.called.add(path)
             found = as_experts_call(args, kwargs)
             if found is not None and isinstance(output, torch.Tensor):
-                probe.calls.append(ExpertsCall(path, module, *found, output))
+                summing = True
+                try:
+                    summed = routed_sum_error(module, *found, output)
+                except Exception as error:  # noqa: BLE001  # told where the layer is named
+                    summed = error
+                finally:
+                    summing = False
+                probe.calls.append(ExpertsCall(path, module, *found, output, summed))
             tensors = output if isinstance(output, tuple) else (output,)
             if all(isinstance(value, torch.Tensor) for value in tensors):
                 probe.outputs[path] = tensors

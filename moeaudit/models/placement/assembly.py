@@ -19,7 +19,7 @@ import torch
 
 from moeaudit.errors import ModelError
 
-from .files import Stored, read, read_into
+from .files import Stored, roomy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -46,18 +46,26 @@ class Recipe:
             return [each for group in self.convert.sources.values() for each in group]
         return [stored for stored, _ in self.parts]
 
-    def make(self) -> dict[str, torch.Tensor]:
-        """The parameters on the CPU, in the stored dtype."""
+    def make(
+        self,
+        views: Mapping[Stored, torch.Tensor],
+        kind: Mapping[str, torch.dtype],
+        device: torch.device,
+    ) -> dict[str, torch.Tensor]:
+        """The parameters on `device`, each in its own kind of number, in memory of their own."""
         if self.convert is not None:
-            return self.convert.run(read)
+            made = self.convert.run(lambda one: views[one].clone())
+            return {name: x.to(device, kind.get(name, x.dtype)) for name, x in made.items()}
         ((name, shape),) = self.shapes.items()
-        out = torch.empty(shape, dtype=self.dtype)
+        if device.type == "cpu":
+            out = roomy(tuple(shape), kind[name])
+        else:  # half as many bytes pass to a GPU if they are widened there
+            out = torch.empty(shape, dtype=self.dtype, device=device)
         flat = out.view(-1)
-        read_into(
-            (stored, flat[at : at + int(torch.Size(stored.shape).numel())])
-            for stored, at in self.parts
-        )
-        return {name: out}
+        for stored, at in self.parts:
+            source = views[stored].reshape(-1)
+            flat[at : at + source.numel()].copy_(source, non_blocking=True)
+        return {name: out.to(kind[name])}
 
 
 @dataclass

@@ -6,11 +6,15 @@ in several shards; so a file is opened for one read of some tensors and closed a
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import mmap
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -97,48 +101,118 @@ def _header(path: Path) -> dict[str, Stored]:
     return out
 
 
-def read_into(parts: Iterable[tuple[Stored, torch.Tensor]]) -> int:
-    """Read tensors into memory that is there: contiguous CPU tensors of the stored dtype and size.
+class Area:
+    """Memory that tensors of files are read into, again and again: page-aligned, in huge pages where there are.
 
-    Returns the bytes read. Raises ModelError for a file that has gone or ends early.
+    What was read before is overwritten, so nobody may keep a view of it.
     """
-    handles: dict[Path, int] = {}
-    total = 0
+
+    def __init__(self, size: int, *, pinned: bool = False) -> None:
+        size = -(-size // _PAGE) * _PAGE
+        self.bytes = (
+            torch.empty(size + _PAGE, dtype=torch.uint8, pin_memory=True)
+            if pinned
+            else roomy((size + _PAGE,), torch.uint8)
+        )
+        ahead = -self.bytes.data_ptr() % _PAGE
+        self.bytes = self.bytes[ahead : ahead + size]
+
+    def read(
+        self, tensors: Iterable[Stored], *, direct: bool = False
+    ) -> dict[Stored, torch.Tensor]:
+        """Views of these tensors, read now. Neighbours in a file are read in one go.
+
+        With `direct`, the system's cache of files is passed by where the file system allows it, which
+        saves a copy of a model that the cache could not hold anyway.
+        Raises ModelError for a file that has gone or ends early.
+        """
+        out: dict[Stored, torch.Tensor] = {}
+        at = 0
+        for path, start, end, inside in runs(tensors):
+            length = -(-(end - start) // _PAGE) * _PAGE
+            memory: Any = self.bytes[at : at + length].numpy()
+            _fill(path, start, end, memoryview(memory), direct)
+            for one in inside:
+                first = at + one.start - start
+                out[one] = _as_tensor(self.bytes[first : first + one.bytes], one)
+            at += length
+        return out
+
+
+_PAGE = 4096
+_GAP = 1 << 20  # bytes between tensors that are read along rather than skipped
+
+
+def runs(tensors: Iterable[Stored]) -> list[tuple[Path, int, int, list[Stored]]]:
+    """Stretches of files that hold these tensors: path, first byte (of a page), last byte, and the tensors."""
+    out: list[tuple[Path, int, int, list[Stored]]] = []
+    for one in sorted(tensors, key=lambda one: (str(one.path), one.start)):
+        path, start, end, inside = out[-1] if out else (None, 0, 0, [])
+        if path == one.path and one.start - end <= _GAP:
+            inside.append(one)
+            out[-1] = (one.path, start, max(end, one.start + one.bytes), inside)
+        else:
+            first = one.start // _PAGE * _PAGE
+            out.append((one.path, first, one.start + one.bytes, [one]))
+    return out
+
+
+def room_for(tensors: Iterable[Stored]) -> int:
+    """Bytes of an area that takes these tensors."""
+    return sum(-(-(end - start) // _PAGE) * _PAGE for _, start, end, _ in runs(tensors))
+
+
+def roomy(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """An empty tensor on the CPU, in huge pages if it is large: small ones cost more than the reading."""
+    size = torch.Size(shape).numel() * dtype.itemsize
+    huge = getattr(mmap, "MADV_HUGEPAGE", None)
+    if huge is None or size < 1 << 22:
+        return torch.empty(shape, dtype=dtype)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):  # a kernel without huge pages
+        memory.madvise(huge)
+    return torch.frombuffer(memory, dtype=dtype).view(shape)
+
+
+def _as_tensor(raw: torch.Tensor, one: Stored) -> torch.Tensor:
+    if raw.storage_offset() % one.dtype.itemsize or raw.data_ptr() % one.dtype.itemsize:
+        raw = raw.clone()
+    return raw.view(one.dtype).view(one.shape)
+
+
+def _fill(path: Path, start: int, end: int, memory: memoryview, direct: bool) -> None:  # noqa: FBT001
+    flag = getattr(os, "O_DIRECT", 0) if direct else 0
     try:
-        for stored, out in parts:
-            if stored.path not in handles:
-                handles[stored.path] = os.open(stored.path, os.O_RDONLY)
-            memory = memoryview(out.view(torch.uint8).flatten().numpy()).cast("B")  # type: ignore[arg-type]
-            _fill(handles[stored.path], memory, stored)
-            total += stored.bytes
-    except OSError as error:
-        raise ModelError(
-            f"Weights could not be read: {error}. A streamed model reads its files as long as it is used; leave them "
-            "where they were when it was loaded."
-        ) from error
-    finally:
-        for handle in handles.values():
+        try:
+            handle = os.open(path, os.O_RDONLY | flag)
+        except OSError as error:
+            if error.errno != errno.EINVAL or not flag:
+                raise
+            handle, flag = os.open(path, os.O_RDONLY), 0  # a file system without it
+        try:
+            _read(handle, start, end, memory, path)
+        finally:
             os.close(handle)
-    return total
+    except OSError as error:
+        if flag and error.errno == errno.EINVAL:
+            _fill(path, start, end, memory, direct=False)
+            return
+        raise ModelError(
+            f"Weights could not be read: {error}. A streamed model reads its files as long as it is used; "
+            "leave them where they were when it was loaded."
+        ) from error
 
 
-def _fill(handle: int, memory: memoryview, stored: Stored) -> None:
-    if len(memory) != stored.bytes:
-        raise ValueError(f"{len(memory)} bytes cannot take a tensor of {stored.bytes}")
-    at = 0
-    while at < len(memory):
-        got = os.preadv(handle, [memory[at:]], stored.start + at)
+def _read(handle: int, start: int, end: int, memory: memoryview, path: Path) -> None:
+    at, wanted = 0, end - start
+    while at < wanted:
+        got = os.preadv(handle, [memory[at : at + _ONCE]], start + at)
         if got == 0:
             raise ModelError(
-                f"'{stored.path}' ended before its tensors did, though it did not when the model was loaded. Load "
-                "the "
+                f"'{path}' ended before its tensors did, though it did not when the model was loaded. Load the "
                 "model again from complete files."
             )
         at += got
 
 
-def read(stored: Stored) -> torch.Tensor:
-    """One tensor, in memory of its own."""
-    out = torch.empty(stored.shape, dtype=stored.dtype)
-    read_into([(stored, out.view(-1))])
-    return out
+_ONCE = 1 << 28  # bytes asked of the system at once

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -22,10 +22,13 @@ from torch import nn
 from moeaudit.errors import ModelError
 
 from ..anatomy import Kept
+from .files import Area, Stored, room_for
 from .fits import said
 
-# From nothing to a layer's parameters by name, on the CPU in the stored dtype, and the bytes read.
-Fetch = Callable[[], "tuple[dict[str, torch.Tensor], int]"]
+if TYPE_CHECKING:
+    from .assembly import Recipe
+
+Views = dict[Stored, torch.Tensor]
 
 
 @dataclass
@@ -45,17 +48,33 @@ class Slot:
 
 @dataclass
 class Layer:
-    """One decoder layer: its streamed parameters by full name, and how they are fetched."""
+    """One decoder layer: its streamed parameters by full name, and how they are made."""
 
     slots: dict[str, Slot]
-    fetch: Fetch
-    stored_bytes: int
+    recipes: list[Recipe]
     checked: bool = False
 
     @property
     def bytes(self) -> int:
         """Its size on the device, in the dtype it computes in."""
         return sum(s.away.numel() * s.away.element_size() for s in self.slots.values())
+
+    @property
+    def tensors(self) -> list[Stored]:
+        return [one for recipe in self.recipes for one in recipe.tensors]
+
+    @property
+    def stored_bytes(self) -> int:
+        return sum(one.bytes for one in self.tensors)
+
+    def make(self, views: Views, device: torch.device) -> dict[str, torch.Tensor]:
+        """Its parameters, each in the kind that stands there now: whoever widens a layer widens its
+        places on meta."""
+        kinds = {name: slot.away.dtype for name, slot in self.slots.items()}
+        made: dict[str, torch.Tensor] = {}
+        for recipe in self.recipes:
+            made |= recipe.make(views, kinds, device)
+        return made
 
 
 @dataclass
@@ -67,26 +86,29 @@ class Traffic:
     seconds_waited: float = 0.0
 
 
-@dataclass
-class _Fetched:
-    tensors: dict[str, torch.Tensor] = field(default_factory=dict)
-    bytes: int = 0
-
-
 class Stream:
     """The layers of one model that take turns on `device`.
 
-    With `keep`, layers once read stay in host memory (pinned for a GPU) and are copied from there.
+    With `keep`, what was read of a layer stays in host memory, pinned for a GPU, and is copied from
+    there. With `direct`, files are read past the system's cache.
     """
 
     def __init__(
-        self, name: str, layers: Sequence[Layer], device: torch.device, *, keep: bool = False
+        self,
+        name: str,
+        layers: Sequence[Layer],
+        device: torch.device,
+        *,
+        keep: bool = False,
+        direct: bool = False,
     ) -> None:
-        self.name, self.layers, self.device, self.keep = name, list(layers), device, keep
+        self.name, self.layers, self.device = name, list(layers), device
+        self.keep, self.direct = keep, direct
         self.traffic = Traffic()
         self._current: int | None = None
         self._held: list[int] = []  # layers that must stay, besides the current one
-        self._host: dict[int, dict[str, torch.Tensor]] = {}
+        self._host: dict[int, Views] = {}
+        self._area: Area | None = None
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="moeaudit-weights")
         self._ahead: tuple[int, Future[_Fetched]] | None = None
         self._turn = threading.RLock()
@@ -159,46 +181,66 @@ class Stream:
         return self._reader.submit(self._read, i).result()
 
     def _read(self, i: int) -> _Fetched:
-        """In the reading thread: the layer on the CPU, or on the device if that is another one."""
-        kept, read = self._host.get(i), 0
-        if kept is None:
-            kept, read = self.layers[i].fetch()
+        """In the reading thread: the layer's bytes on the host, or its parameters on a GPU."""
+        layer, read = self.layers[i], 0
+        views = self._host.get(i)
+        if views is None:
+            tensors, pinned = layer.tensors, self.device.type == "cuda"
             if self.keep:
-                if self.device.type == "cuda":
-                    kept = {name: x.pin_memory() for name, x in kept.items()}
-                self._host[i] = kept
+                views = Area(room_for(tensors), pinned=pinned).read(tensors, direct=self.direct)
+                self._host[i] = views
+            else:
+                if self._area is None:
+                    most = max(room_for(each.tensors) for each in self.layers)
+                    self._area = Area(most, pinned=pinned)
+                views = self._area.read(tensors, direct=self.direct)
+            read = layer.stored_bytes
         if self.device.type == "cpu":
-            return _Fetched(dict(kept), read)
-        return _Fetched(_carried(kept, self.device), read)
+            return _Fetched(read, views=views)
+        return _Fetched(read, made=_carried(layer, views, self.device))
 
     def _put(self, i: int, fetched: _Fetched) -> None:
         layer = self.layers[i]
         self.traffic.bytes_read += fetched.bytes
         self.traffic.layers_read += bool(fetched.bytes)
+        made = fetched.made
+        if made is None:
+            made = layer.make(fetched.views, self.device)
         for name, slot in layer.slots.items():
-            # The kind that stands there now: whoever widens a layer widens its place on meta.
-            value = fetched.tensors.pop(name).to(slot.away.dtype)
+            value = made.pop(name).to(slot.away.dtype)
             if not layer.checked:
                 _require_finite(self.name, name, value)
             slot.put(value)
         layer.checked = True
 
 
-def _carried(tensors: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
-    """Copies on a GPU, made on a stream of their own so that they pass while it computes."""
+@dataclass
+class _Fetched:
+    """A layer as the reading thread hands it over."""
+
+    bytes: int
+    views: Views = field(default_factory=dict)
+    made: dict[str, torch.Tensor] | None = None
+
+
+def _carried(layer: Layer, views: Views, device: torch.device) -> dict[str, torch.Tensor]:
+    """A layer made on a GPU, on a stream of its own so that copies pass while it computes."""
     if device.type != "cuda":
-        return {name: x.to(device) for name, x in tensors.items()}
+        return layer.make(views, device)
     side = torch.cuda.Stream(device)
     with torch.cuda.stream(side):
-        moved = {name: x.to(device, non_blocking=True) for name, x in tensors.items()}
+        made = layer.make(views, device)
     side.synchronize()
-    for x in moved.values():
+    for x in made.values():
         x.record_stream(torch.cuda.default_stream(device))
-    return moved
+    return made
 
 
 def _require_finite(model: str, name: str, value: torch.Tensor) -> None:
     numbers = value.float() if value.element_size() == 1 else value  # float8 has no isfinite
+    # A sum is not finite if one of its terms is not; it may overflow where all of them are.
+    if bool(torch.isfinite(numbers.sum())):
+        return
     bad = int((~torch.isfinite(numbers)).sum())
     if bad:
         raise ModelError(

@@ -14,8 +14,8 @@ from moeaudit.errors import ModelError
 
 from ..placement.asked import streams
 from ..placement.assembly import Recipe, recipes
-from ..placement.files import stored_tensors
-from ..placement.fits import Need
+from ..placement.files import Area, room_for, stored_tensors
+from ..placement.fits import Need, free
 from ..placement.stream import Layer, Slot, Stream
 from ..precision import is_half
 
@@ -107,9 +107,13 @@ def placed(
 def brought(bones: Skeleton, device: torch.device, *, keep: bool = False) -> PreTrainedModel:
     """The model with all but its decoder layers in memory, and the layers streamed to `device`."""
     hf = bones.hf
+    kinds = {name: x.dtype for name, x in hf.state_dict().items()}
+    direct = _past_cache(bones)
     for recipe in bones.around:
-        for target, value in recipe.make().items():
-            _set(hf, target, value, device)
+        views = Area(room_for(recipe.tensors)).read(recipe.tensors, direct=direct)
+        for target, value in recipe.make(views, kinds, device).items():
+            _set(hf, target, value)
+        del views
     for tensor in (*hf.parameters(), *hf.buffers()):
         tensor._is_hf_initialized = True  # type: ignore[attr-defined]  # noqa: SLF001
     # Buffers that no checkpoint holds (rotary frequencies) are computed by transformers' own code.
@@ -134,35 +138,28 @@ def brought(bones: Skeleton, device: torch.device, *, keep: bool = False) -> Pre
             raise ModelError(
                 f"'{bones.name}': decoder layer {i} of {type(stack).__name__} has no weights to stream."
             )
-        parts.append(Layer(slots, _fetcher(layer), sum(recipe.bytes for recipe in layer)))
-    Stream(bones.name, parts, device, keep=keep)
+        parts.append(Layer(slots, layer))
+    Stream(bones.name, parts, device, keep=keep, direct=direct)
     return hf
 
 
-def _fetcher(layer: list[Recipe]):
-    def fetch() -> tuple[dict[str, torch.Tensor], int]:
-        made: dict[str, torch.Tensor] = {}
-        for recipe in layer:
-            made |= recipe.make()
-        return made, sum(recipe.bytes for recipe in layer)
-
-    return fetch
+def _past_cache(bones: Skeleton) -> bool:
+    """Whether the files are too large for the system to keep them in memory beside the model."""
+    stored = sum(recipe.bytes for layer in bones.layers for recipe in layer)
+    return stored > 0.5 * free(torch.device("cpu"))
 
 
-def _set(hf: PreTrainedModel, target: str, value: torch.Tensor, device: torch.device) -> None:
+def _set(hf: PreTrainedModel, target: str, value: torch.Tensor) -> None:
     module, last = hf.get_submodule(target.rpartition(".")[0]), target.rpartition(".")[2]
     if last in module._buffers:  # noqa: SLF001
-        there: Any = module._buffers[last]  # noqa: SLF001
-        module._buffers[last] = value.to(device, there.dtype)  # noqa: SLF001
-    else:
-        there = module._parameters[last]  # noqa: SLF001
-        value = value.to(device, there.dtype)
-        if not bool(torch.isfinite(value).all()):
-            raise ModelError(
-                f"'{target}' holds numbers that are NaN or infinite. Finite weights were expected; the checkpoint is "
-                "damaged or training diverged. Nothing was audited."
-            )
-        module._parameters[last] = nn.Parameter(value, requires_grad=False)  # noqa: SLF001
+        module._buffers[last] = value  # noqa: SLF001
+        return
+    if not bool(torch.isfinite(value).all()):
+        raise ModelError(
+            f"'{target}' holds numbers that are NaN or infinite. Finite weights were expected; the checkpoint is "
+            "damaged or training diverged. Nothing was audited."
+        )
+    module._parameters[last] = nn.Parameter(value, requires_grad=False)  # noqa: SLF001
 
 
 def _kind(dtype: Any, config: Any, stored: Mapping[str, Stored]) -> torch.dtype:

@@ -1,6 +1,5 @@
 """Streamed models: the same numbers as in memory, each layer read once, never more than one in place."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -90,7 +89,7 @@ def test_files_are_neither_mapped_nor_held_open_nor_copied(folder, tmp_path):
     links = []
     for handle in Path("/proc/self/fd").iterdir():
         try:
-            links.append(os.readlink(handle))
+            links.append(str(handle.readlink()))
         except OSError:
             continue
     assert not [link for link in links if link.startswith(str(folder))]
@@ -177,7 +176,9 @@ def test_a_weight_that_is_not_finite_stops_the_audit_by_name(tmp_path):
     with torch.no_grad():
         built.model.layers[2].mlp.experts.down_proj[3, 1, 1] = torch.inf
     built.save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match=r"'model\.layers\.2\.mlp\.experts\.down_proj' are NaN or inf"):
+    with pytest.raises(
+        ModelError, match=r"'model\.layers\.2\.mlp\.experts\.down_proj' are NaN or inf"
+    ):
         ma.load(tmp_path, offload="stream")
 
 
@@ -192,7 +193,9 @@ def test_files_that_go_away_are_named(folder):
 def test_what_needs_all_weights_says_so(tmp_path):
     folder = saved(tmp_path / "checkpoint", "olmoe")
     model = ma.load(folder, offload="stream")
-    with pytest.raises(ModelError, match=r"(?s)needs all weights of .* in memory at once.*offload=None"):
+    with pytest.raises(
+        ModelError, match=r"(?s)needs all weights of .* in memory at once.*offload=None"
+    ):
         ma.screen(model, IDS)
     kept = {layer.index: [0, 1, 2, 3] for layer in model.anatomy.layers}
     with pytest.raises(ModelError, match="keeps weights outside of memory"):
