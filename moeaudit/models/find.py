@@ -11,8 +11,8 @@ from torch import nn
 from moeaudit.errors import ContractError, ModelError
 
 from .anatomy import Anatomy, MoELayer
-from .contract import check_call, declared_moe_layers
-from .probe import ExpertsCall, Probe, run_probe
+from .contract import ExpertsCall, Probe, check_call, declared_moe_layers
+from .probe import run_probe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

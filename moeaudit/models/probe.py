@@ -3,44 +3,16 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from .contract import routed_sum_error
+from .contract import ExpertsCall, Probe, slot_contributions
 from .placement import input_device
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
-
-
-@dataclass
-class ExpertsCall:
-    """One call `experts(hidden, index, weight)` seen during a forward."""
-
-    path: str
-    module: nn.Module
-    hidden: torch.Tensor
-    index: torch.Tensor
-    weight: torch.Tensor
-    output: torch.Tensor
-    # How far the output is from the sum of its slots, and what rounding explains; or why it cannot be
-    # said. Found during the forward, while the layer's weights are in place.
-    summed: tuple[float, float] | Exception
-
-
-@dataclass
-class Probe:
-    """A recorded forward pass over one document of `n_tokens` tokens."""
-
-    n_tokens: int
-    logits: torch.Tensor
-    calls: list[ExpertsCall] = field(default_factory=list)
-    called: set[str] = field(default_factory=set)
-    # Router-like outputs: path -> tensors the module returned, in order.
-    outputs: dict[str, tuple[torch.Tensor, ...]] = field(default_factory=dict)
 
 
 def probe_ids(model: PreTrainedModel, n_tokens: int) -> torch.Tensor:
@@ -88,12 +60,12 @@ def run_probe(model: PreTrainedModel, n_tokens: int = 11) -> Probe:
             if found is not None and isinstance(output, torch.Tensor):
                 summing = True
                 try:
-                    summed = routed_sum_error(module, *found, output)
+                    slots = slot_contributions(module, *found[:2], torch.ones_like(found[2]))
                 except Exception as error:  # noqa: BLE001  # told where the layer is named
-                    summed = error
+                    slots = error
                 finally:
                     summing = False
-                probe.calls.append(ExpertsCall(path, module, *found, output, summed))
+                probe.calls.append(ExpertsCall(path, module, *found, output, slots))
             tensors = output if isinstance(output, tuple) else (output,)
             if all(isinstance(value, torch.Tensor) for value in tensors):
                 probe.outputs[path] = tensors
