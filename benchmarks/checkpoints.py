@@ -12,6 +12,7 @@ import json
 import struct
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -193,10 +194,12 @@ def numbers(name: str, shape: tuple[int, ...], seed: int) -> Iterator[bytes]:
         yield torch.from_numpy(some).mul_(STD).bfloat16().view(torch.uint8).numpy().tobytes()
 
 
-def write(folder: Path, model: str, *, scale: float = 1.0, seed: int = 0) -> dict[str, int]:
-    """Write the checkpoint of `model` into `folder`; returns bytes and parameters.
+def write(
+    folder: Path, model: str, *, scale: float = 1.0, seed: int = 0, workers: int = 1
+) -> dict[str, int]:
+    """Write the checkpoint of `model` into `folder`, `workers` shards at a time; returns bytes and parameters.
 
-    A folder that already holds all of it is left as it is.
+    Shards that are there already are left as they are.
     """
     real = REAL[model]
     config = scaled(real.config, scale)
@@ -210,11 +213,17 @@ def write(folder: Path, model: str, *, scale: float = 1.0, seed: int = 0) -> dic
     for name in shapes:
         shards[min(real.shards - 1, filled * real.shards // total)].append(name)
         filled += size[name]
-    where = {}
+    where, jobs = {}, []
     for i, names in enumerate(shards):
         file = f"model-{i + 1:05d}-of-{real.shards:05d}.safetensors"
         where |= dict.fromkeys(names, file)
-        _write_shard(folder / file, {name: shapes[name] for name in names}, seed)
+        jobs.append((folder / file, {name: shapes[name] for name in names}, seed))
+    if workers > 1:
+        with ProcessPoolExecutor(workers) as pool:
+            list(pool.map(_write_shard, *zip(*jobs)))
+    else:
+        for job in jobs:
+            _write_shard(*job)
     index = {"metadata": {"total_size": total}, "weight_map": where}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))
     return {"bytes": total, "parameters": total // 2}

@@ -115,7 +115,12 @@ def measure(args: argparse.Namespace) -> Measured:
     folder = args.source or args.folder / args.model
     if args.source is None:
         with timed(found, None, "write"):
-            wrote = write(folder, args.model, scale=args.scale)
+            wrote = write(
+                folder,
+                args.model,
+                scale=args.scale,
+                workers=1 if args.scale < 1 else os.cpu_count() or 1,
+            )
         found.stored_bytes, found.parameters = wrote["bytes"], wrote["parameters"]
     memory = Memory()
     with timed(found, None, "load"):
@@ -136,13 +141,14 @@ def measure(args: argparse.Namespace) -> Measured:
     size = effects["delta_nll"].abs()
     found.median_effect = float(size.median())
     with timed(found, model, "sample"):
-        rows = effects[effects["document"] == 0].sample(args.sample, random_state=0)
+        first = effects[effects["document"] == 0]
+        rows = first.sample(min(args.sample, len(first)), random_state=0)
         again = plain_forwards(model, docs[0], rows)
     found.sample = len(rows)
     found.largest_difference = float(np.abs(again - rows["delta_nll"].to_numpy()).max())
     found.largest_sampled_effect = float(rows["delta_nll"].abs().max())
     found.tflop = args.documents * census_flop(model, args.tokens) / 1e12
-    plain = (1 + args.sample) * args.tokens * token_flop(model) / found.seconds["sample"]
+    plain = (1 + found.sample) * args.tokens * sum(layer_flop(model)) / found.seconds["sample"]
     found.efficiency = found.tflop * 1e12 / found.seconds["census"] / plain
     so_far = traffic(model.hf)
     found.waited = so_far.seconds_waited if so_far else 0.0
@@ -179,16 +185,17 @@ def plain_forwards(model: ma.Model, ids: torch.Tensor, rows: Any) -> np.ndarray:
         for layer, places in edits.items():
             (module,) = [m for name, m in layers.items() if f".layers.{layer}." in name]
             stack.callback(module.register_forward_pre_hook(editing(places)).remove)
-        logits = model.hf(input_ids=ids.expand(copies, -1), use_cache=False).logits
-    positions = rows["position"].to_numpy()
+        hidden = model.hf.model(input_ids=ids.expand(copies, -1), use_cache=False).last_hidden_state
+    head: Any = model.hf.get_output_embeddings()
 
     def nll(copy: int, position: int) -> float:
-        return -float(logits[copy, position].float().log_softmax(-1)[ids[position + 1]])
+        return -float(head(hidden[copy, position]).float().log_softmax(-1)[ids[position + 1]])
 
-    return np.array([nll(c, p) - nll(0, p) for c, p in enumerate(positions, 1)])
+    places = enumerate(rows["position"].tolist(), 1)
+    return np.array([nll(copy, at) - nll(0, at) for copy, at in places])
 
 
-def _layer_flop(model: ma.Model) -> list[float]:
+def layer_flop(model: ma.Model) -> list[float]:
     """FLOPs of the matrix products of one token in each decoder layer: two for each active weight."""
     out = []
     moe = {layer.index: layer for layer in model.anatomy.layers}
@@ -207,15 +214,10 @@ def _head_flop(model: ma.Model) -> float:
     return 2.0 * head.weight.numel()  # type: ignore[operator, union-attr]
 
 
-def token_flop(model: ma.Model) -> float:
-    """FLOPs of one token of a plain forward, head included."""
-    return sum(_layer_flop(model)) + _head_flop(model)
-
-
 def census_flop(model: ma.Model, tokens: int) -> float:
     """FLOPs that a census of one document needs: its clean forward, and each row from its birth upward."""
-    each, head = _layer_flop(model), _head_flop(model)
-    total = tokens * token_flop(model)
+    each, head = layer_flop(model), _head_flop(model)
+    total = tokens * (sum(each) + head)
     for layer in model.anatomy.layers:
         expert = 2.0 * sum(p.numel() for p in layer.experts.parameters()) / layer.num_experts
         above = sum(each[layer.index + 1 :]) + head
@@ -264,7 +266,7 @@ def main() -> None:
     )
     parser.add_argument("--documents", type=int, default=1)
     parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--sample", type=int, default=16, help="rows computed again")
+    parser.add_argument("--sample", type=int, default=63, help="rows computed again")
     parser.add_argument("--dtype", help="what weights compute in  [default: float32 on a CPU]")
     parser.add_argument("--offload", default="stream", choices=["stream", "auto"])
     parser.add_argument("--max-memory", help="what weights may take, such as 8GiB")
