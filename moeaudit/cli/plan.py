@@ -28,7 +28,7 @@ from .asked import (
     asked_of,
     options_of,
 )
-from .options import Device, Dtype, Experts
+from .options import Device, DeviceMap, Dtype, Experts, MaxMemory, Offload, placement
 
 
 def plan(
@@ -71,6 +71,9 @@ def plan(
     device: Device = None,
     dtype: Dtype = None,
     experts: Experts = None,
+    device_map: DeviceMap = None,
+    max_memory: MaxMemory = None,
+    offload: Offload = "auto",
 ) -> None:
     """Settle an audit before it is run (--freeze), change a frozen plan in the open (--amend), or find
     how many documents it needs from a pilot (--pilot)."""
@@ -86,7 +89,8 @@ def plan(
             "A plan needs --freeze FILE, the new file to write (or --pilot RUN, to find how many documents "
             "to plan for)."
         )
-    _freeze(context, model, freeze, amend, why, device, experts)
+    placed = placement(device_map, max_memory, offload)
+    _freeze(context, model, freeze, amend, why, device, experts, placed)
 
 
 def _freeze(
@@ -97,6 +101,7 @@ def _freeze(
     why: str | None,
     device: str | None,
     experts: str | None,
+    placed: dict[str, Any],
 ) -> None:
     from moeaudit.front import plan as settle
     from moeaudit.runs.plans import Plan
@@ -126,6 +131,7 @@ def _freeze(
         device=device,
         dtype=asked["dtype"],
         experts_implementation=experts,
+        **placed,
         **options_of(asked),
     )
     spec, screen = settled.spec, console()

@@ -12,6 +12,7 @@ from .model import Model
 from .placement import input_device, require_device, require_dtype, weights_elsewhere
 from .placement.asked import asked
 from .placement.stream import stream_of
+from .placement.summary import packed_share
 from .sources.checkpoint import from_place
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def load(
         ) from error
     require_finite(hf, probe.logits, name)
     anatomy = find_anatomy(hf, probe)
-    anatomy = replace(anatomy, notes=(*anatomy.notes, *notes, *_offloaded(hf)))
+    anatomy = replace(anatomy, notes=(*anatomy.notes, *notes, *_offloaded(hf), *_quantised(hf)))
     remember(hf, anatomy)
     model = Model(name, hf, tokenizer or found_tokenizer, anatomy, provenance)
     model.provenance |= {
@@ -123,6 +124,18 @@ def _offloaded(hf: PreTrainedModel) -> list[str]:
         f"{len(brought)} weights (the first is '{brought[0]}') are brought to {input_device(hf)} when they are "
         "needed; they were neither hashed nor searched for NaN one by one"
     ]
+
+
+def _quantised(hf: PreTrainedModel) -> list[str]:
+    quantizer = getattr(hf, "hf_quantizer", None)
+    if quantizer is None:
+        return []
+    method = getattr(quantizer.quantization_config.quant_method, "value", "an unknown method")
+    share = packed_share(hf)
+    if not share:
+        kind = str(hf.dtype).removeprefix("torch.")
+        return [f"stored quantised ({method}) and dequantised to {kind}: memory is that of {kind}"]
+    return [f"quantised ({method}): {share:.0%} of its bytes are, the rest is as it was"]
 
 
 def _only_for_places(source: Any, **options: Any) -> None:

@@ -11,7 +11,8 @@ from moeaudit.errors import ModelError
 
 from ..bundled import TOKENIZER, bundled_folder, bundled_models
 from ..placement import moved, require_dtype
-from .files import weight_files
+from .files import commit_of, weight_files
+from .formats import dequantised, stored_as
 from .streamed import brought, placed
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def from_place(
             "folder, and not a hub id of the form 'owner/name'. Check the spelling or the path."
         )
     hf = _read(text, text, dtype, asked, revision)
-    commit = getattr(hf.config, "_commit_hash", None) or revision
+    commit = commit_of(text, revision) or revision
     facts = {"source": f"hub:{text}", "revision": commit, **_hub_sha256(text, commit)}
     return text, hf, _tokenizer(text, revision), facts
 
@@ -61,10 +62,15 @@ def _check_folder(path: Path) -> None:
         )
     if not any(path.glob("*.safetensors")):
         pickled = sorted(p.name for pattern in _PICKLED for p in path.glob(pattern))
+        packed = sorted(p.name for p in path.glob("*.gguf"))
         what = (
             f"holds its weights as a pickle ({pickled[0]}), which can run code when read. Load it once in a "
             "place you trust and write it again with `model.save_pretrained(folder)`"
             if pickled
+            else f"holds its weights as GGUF ({packed[0]}), which is not read here. Use the model in safetensors: "
+            "transformers reads some GGUF files (from_pretrained(folder, gguf_file=...)), and a model object "
+            "is taken by load()"
+            if packed
             else "holds no weights. Files named *.safetensors were expected beside config.json"
         )
         raise ModelError(f"The folder '{path}' {what}.")
@@ -78,6 +84,7 @@ def _read(
     from ..precision import not_memory
 
     at = {} if revision is None else {"revision": revision}
+    config: Any = None
     try:
         with _quiet():
             config = AutoConfig.from_pretrained(source, trust_remote_code=False, **at)
@@ -98,6 +105,7 @@ def _read(
                 output_loading_info=True,
                 **at,
                 **asked.handed_on,
+                **dequantised(config, asked),
             )
             hf, info = loaded
     except ModelError:
@@ -105,6 +113,12 @@ def _read(
     except Exception as error:
         not_memory(error, f"loading '{name}'")
         lines = str(error).strip().splitlines() or [type(error).__name__]
+        if (method := stored_as(config, asked)) is not None:
+            raise ModelError(
+                f"'{name}' could not be loaded: {lines[0]} It is quantised ({method}), which this machine or this "
+                "installation does not run. Install what is named, use a device that runs it, or take the "
+                "same model in bfloat16."
+            ) from error
         raise ModelError(
             f"'{name}' could not be loaded: {lines[0]} A checkpoint of a transformers causal language "
             "model with safetensors weights was expected, or a hub id that this machine can reach."

@@ -31,6 +31,13 @@ def weight_files(source: str | Path, revision: str | None, *, cached: bool = Fal
     return [file for file in files if file is not None]
 
 
+def commit_of(repo: str, revision: str | None) -> str | None:
+    """The commit that a branch or tag names in the hub's cache, which keeps each in a folder of its own."""
+    files = weight_files(repo, revision, cached=True)
+    name = files[0].parent.name if files else ""
+    return name if len(name) == 40 and set(name) <= set("0123456789abcdef") else None
+
+
 def _cached(repo: str, file: str, revision: str | None, *, local: bool) -> Path | None:
     from transformers.utils.hub import cached_file
 
