@@ -89,6 +89,9 @@ def audit(
     device: str | None = None,
     dtype: Any = None,
     experts_implementation: str | None = None,
+    device_map: Any = None,
+    max_memory: Any = None,
+    offload: str | None = "auto",
 ) -> Run:
     """Audit a model: the census of an operator's effects, tests of routing metrics, a report.
 
@@ -136,7 +139,7 @@ def audit(
         text of your own. False: nothing. 45 documents for 160 are taken, balanced over domains.
     report
         Where the HTML page goes as well; the folder always has `report.html`.
-    device, dtype, experts_implementation
+    device, dtype, experts_implementation, device_map, max_memory, offload
         As for `moeaudit.load`; for a model that is to be loaded here.
 
     Raises
@@ -154,7 +157,15 @@ def audit(
     if isinstance(operator, str):
         operator_of(operator)  # a wrong word is refused before anything is loaded
     declared_of(sesoi, alpha, metrics, outcomes_of(outcome)[0])
-    loaded = load(model, device=device, dtype=dtype, experts_implementation=experts_implementation)
+    loaded = load(
+        model,
+        device=device,
+        dtype=dtype,
+        experts_implementation=experts_implementation,
+        device_map=device_map,
+        max_memory=max_memory,
+        offload=offload,
+    )
     material, spec, made = question(
         loaded,
         docs,
@@ -203,13 +214,16 @@ def plan(
     device: str | None = None,
     dtype: Any = None,
     experts_implementation: str | None = None,
+    device_map: Any = None,
+    max_memory: Any = None,
+    offload: str | None = "auto",
     **options: Any,
 ) -> Plan:
     """Settle an audit before it is run, and freeze it into a file with SHA-256, UTC time and commit.
 
     Parameters
     ----------
-    model, docs, device, dtype, experts_implementation
+    model, docs, device, dtype, experts_implementation, device_map, max_memory, offload
         As for `audit`.
     options
         Of `audit`: operator, outcome, frozen_routing, layers, documents, tokens, max_length, seed, sesoi,
@@ -240,7 +254,15 @@ def plan(
     declared_of(given["sesoi"], given["alpha"], given["metrics"], outcomes_of(given["outcome"])[0])
     if isinstance(given["operator"], str):
         operator_of(given["operator"])
-    loaded = load(model, device=device, dtype=dtype, experts_implementation=experts_implementation)
+    loaded = load(
+        model,
+        device=device,
+        dtype=dtype,
+        experts_implementation=experts_implementation,
+        device_map=device_map,
+        max_memory=max_memory,
+        offload=offload,
+    )
     given["other"] = given.pop("shift")
     _, spec, _ = question(loaded, docs, **given)
     settled = Plan.settle(spec, asked=asked, amends=before, why=why)

@@ -28,7 +28,7 @@ from .asked import (
     asked_of,
     options_of,
 )
-from .options import Device, Dtype, Experts, default_out
+from .options import Device, DeviceMap, Dtype, Experts, MaxMemory, Offload, default_out, placement
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -73,6 +73,9 @@ def audit(
     device: Device = None,
     dtype: Dtype = None,
     experts: Experts = None,
+    device_map: DeviceMap = None,
+    max_memory: MaxMemory = None,
+    offload: Offload = "auto",
 ) -> None:
     """Audit MODEL: remove every active expert of every token, one at a time (or edit the routing as
     --operator says), and test what routing metrics say about it. The same command resumes an
@@ -98,6 +101,7 @@ def audit(
                 device=device,
                 dtype=asked["dtype"],
                 experts_implementation=experts,
+                **placement(device_map, max_memory, offload),
                 **options_of(asked),
             )
     except KeyboardInterrupt:

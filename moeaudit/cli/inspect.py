@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Device, Dtype, Experts, load_model
+from .options import Device, DeviceMap, Dtype, Experts, MaxMemory, Offload, load_model, placement
 
 
 def inspect(
@@ -16,6 +16,9 @@ def inspect(
     device: Device = None,
     dtype: Dtype = None,
     experts: Experts = None,
+    device_map: DeviceMap = None,
+    max_memory: MaxMemory = None,
+    offload: Offload = "auto",
 ) -> None:
     """Show the MoE layers of MODEL, verify its router contract, and name the engine that will run."""
     from rich import box
@@ -23,11 +26,12 @@ def inspect(
 
     from moeaudit.causal import replay_for
     from moeaudit.causal.check.engines import ENGINES
+    from moeaudit.models.placement.summary import held
 
     from .console import console, say
 
     screen = console()
-    loaded = load_model(model, device, dtype, experts)
+    loaded = load_model(model, device, dtype, experts, **placement(device_map, max_memory, offload))
     say(screen, f"{loaded!r}")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("layer", "experts", "top-k"):
@@ -46,6 +50,8 @@ def inspect(
     say(screen, "Router contract: holds in every layer (checked on a forward pass).")
     for note in loaded.anatomy.notes:
         say(screen, f"Note: {note}")
+    for line in held(loaded):
+        say(screen, line)
     say(screen, f"Device, precision: {loaded.device}, {loaded.provenance['dtype']}")
     say(screen, f"Experts implementation: {loaded.experts_implementation}")
     say(screen, f"Engine of the census: {replay_for(loaded)}")

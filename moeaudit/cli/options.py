@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,12 +29,37 @@ Experts = Annotated[
     ),
 ]
 
+DeviceMap = Annotated[
+    str | None,
+    typer.Option(help="auto spreads layers over all devices.  [default: one device, --device]"),
+]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        help="What weights may take, such as 12GiB.  [default: what is free, less a tenth]"
+    ),
+]
+Offload = Annotated[
+    str,
+    typer.Option(
+        help="auto streams a model that does not fit layer by layer from its files, stream does always, none never."
+    ),
+]
 
-def load_model(name: str, device: str | None, dtype: str | None, experts: str | None) -> Model:
+
+def placement(device_map: str | None, max_memory: str | None, offload: str) -> dict[str, Any]:
+    """The options of placement as `moeaudit.load` takes them."""
+    never = None if offload == "none" else offload
+    return {"device_map": device_map, "max_memory": max_memory, "offload": never}
+
+
+def load_model(
+    name: str, device: str | None, dtype: str | None, experts: str | None, **placed: Any
+) -> Model:
     """The model a command was given, as its options ask for it. Raises ModelError, ContractError."""
     from moeaudit.models import load
 
-    return load(name, device=device, dtype=dtype, experts_implementation=experts)
+    return load(name, device=device, dtype=dtype, experts_implementation=experts, **placed)
 
 
 def parse_layers(text: str | None) -> list[int] | None:

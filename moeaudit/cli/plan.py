@@ -30,7 +30,7 @@ from .asked import (
     asked_of,
     options_of,
 )
-from .options import Device, Dtype, Experts
+from .options import Device, DeviceMap, Dtype, Experts, MaxMemory, Offload, placement
 
 
 def plan(
@@ -90,6 +90,9 @@ def plan(
     device: Device = None,
     dtype: Dtype = None,
     experts: Experts = None,
+    device_map: DeviceMap = None,
+    max_memory: MaxMemory = None,
+    offload: Offload = "auto",
 ) -> None:
     """Say what an audit of MODEL costs: rows, work, memory, time, documents needed. Its configuration is
     enough, weights are not loaded. Or settle the audit before it is run (--freeze), change a frozen plan in
@@ -107,7 +110,8 @@ def plan(
                 f"A frozen plan takes no {' and no '.join(given)}: those belong to the estimate. Leave --freeze "
                 "out to see the cost, then freeze."
             )
-        _freeze(context, model, freeze, amend, why, device, experts)
+        placed = placement(device_map, max_memory, offload)
+        _freeze(context, model, freeze, amend, why, device, experts, placed)
         return
     if amend is not None or why is not None:
         raise InputError("An amendment needs --freeze FILE, the new file to write.")
@@ -165,6 +169,7 @@ def _freeze(
     why: str | None,
     device: str | None,
     experts: str | None,
+    placed: dict[str, Any],
 ) -> None:
     from moeaudit.front import plan as settle
     from moeaudit.runs.plans import Plan
@@ -194,6 +199,7 @@ def _freeze(
         device=device,
         dtype=asked["dtype"],
         experts_implementation=experts,
+        **placed,
         **options_of(asked),
     )
     spec, screen = settled.spec, console()

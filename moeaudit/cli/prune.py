@@ -9,7 +9,7 @@ import typer
 
 from moeaudit.errors import InputError
 
-from .options import Device, Dtype, Experts, load_model
+from .options import Device, DeviceMap, Dtype, Experts, MaxMemory, Offload, load_model, placement
 
 if TYPE_CHECKING:
     from moeaudit.pruning import PruneCurve
@@ -47,6 +47,9 @@ def prune(
     device: Device = None,
     dtype: Dtype = None,
     experts: Experts = None,
+    device_map: DeviceMap = None,
+    max_memory: MaxMemory = None,
+    offload: Offload = "auto",
 ) -> None:
     """Drop experts of MODEL by each criterion and at random, and measure loss and KL on documents
     that the criteria were not computed on."""
@@ -62,7 +65,7 @@ def prune(
             "--export writes one model, so it needs one criterion and one share: for example "
             "--criteria reap --keep 0.5 --export FOLDER."
         )
-    loaded = load_model(model, device, dtype, experts)
+    loaded = load_model(model, device, dtype, experts, **placement(device_map, max_memory, offload))
     found = gather(
         loaded, text, documents=documents, tokens=tokens, max_length=loaded.max_length, seed=seed
     )

@@ -7,7 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import Device, Dtype, Experts, load_model, parse_layers
+from .options import (
+    Device,
+    DeviceMap,
+    Dtype,
+    Experts,
+    MaxMemory,
+    Offload,
+    load_model,
+    parse_layers,
+    placement,
+)
 
 
 def screen(
@@ -33,6 +43,9 @@ def screen(
     device: Device = None,
     dtype: Dtype = None,
     experts: Experts = None,
+    device_map: DeviceMap = None,
+    max_memory: MaxMemory = None,
+    offload: Offload = "auto",
 ) -> None:
     """Estimate every single-token removal of MODEL from one backward pass a document, and measure
     the estimate's agreement with exact removals on a random sample."""
@@ -42,7 +55,7 @@ def screen(
     from .console import console, say
 
     chosen = parse_layers(layers)
-    loaded = load_model(model, device, dtype, experts)
+    loaded = load_model(model, device, dtype, experts, **placement(device_map, max_memory, offload))
     found = gather(
         loaded, text, documents=documents, tokens=tokens, max_length=loaded.max_length, seed=seed
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -11,8 +12,31 @@ from moeaudit.errors import ContractError
 from .anatomy import Kept
 from .precision import full, not_memory, rounding
 
-if TYPE_CHECKING:
-    from .probe import ExpertsCall, Probe
+
+@dataclass
+class ExpertsCall:
+    """One call `experts(hidden, index, weight)` seen during a forward."""
+
+    path: str
+    module: torch.nn.Module
+    hidden: torch.Tensor
+    index: torch.Tensor
+    weight: torch.Tensor
+    output: torch.Tensor
+    # Each slot's own output, called with weight 1 while the layer's weights are in place; or why not.
+    slots: torch.Tensor | Exception
+
+
+@dataclass
+class Probe:
+    """A recorded forward pass over one document of `n_tokens` tokens."""
+
+    n_tokens: int
+    logits: torch.Tensor
+    calls: list[ExpertsCall] = field(default_factory=list)
+    called: set[str] = field(default_factory=set)
+    # Router-like outputs: path -> tensors the module returned, in order.
+    outputs: dict[str, tuple[torch.Tensor, ...]] = field(default_factory=dict)
 
 
 @torch.no_grad()
@@ -68,13 +92,6 @@ def unexplained(
     return float(off / size), rounding(routed).output
 
 
-def routed_sum_error(call: ExpertsCall) -> tuple[float, float]:
-    """`unexplained` of one experts call."""
-    ones = torch.ones_like(call.weight)
-    slots = slot_contributions(call.module, call.hidden, call.index, ones)
-    return unexplained(slots, call.weight, call.output.reshape(len(slots), -1))
-
-
 def check_call(architecture: str, layer: int, call: ExpertsCall, probe: Probe) -> None:
     """Raise ContractError unless this experts call has the contract's meaning."""
     name = f"{architecture}, layer {layer}, {type(call.module).__name__} at '{call.path}'"
@@ -88,7 +105,9 @@ def check_call(architecture: str, layer: int, call: ExpertsCall, probe: Probe) -
         raise ContractError(
             f"{name}: the output of shape {tuple(call.output.shape)} is not one row a token."
         )
-    error, allowed = routed_sum_error(call)
+    if isinstance(call.slots, Exception):
+        raise call.slots
+    error, allowed = unexplained(call.slots, call.weight, call.output.reshape(len(call.slots), -1))
     if not error <= allowed:
         raise ContractError(
             f"{name}: the routed output is not the weighted sum of its experts' outputs (relative "

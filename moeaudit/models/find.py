@@ -11,8 +11,8 @@ from torch import nn
 from moeaudit.errors import ContractError, ModelError
 
 from .anatomy import Anatomy, MoELayer
-from .contract import check_call, declared_moe_layers
-from .probe import ExpertsCall, Probe, run_probe
+from .contract import ExpertsCall, Probe, check_call, declared_moe_layers
+from .probe import run_probe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -35,15 +35,15 @@ def split_path(path: str) -> tuple[str, int] | None:
     return (match["stack"], int(match["index"])) if match else None
 
 
-def find_anatomy(model: PreTrainedModel) -> Anatomy:
-    """Find and verify the MoE layers of `model` with one short forward pass.
+def find_anatomy(model: PreTrainedModel, probe: Probe | None = None) -> Anatomy:
+    """Find and verify the MoE layers of `model` from one short forward pass (`probe`, or a new one).
 
     Raises ModelError for a model without experts and ContractError for a MoE whose experts are
     not called as `experts(hidden, top_k_index, top_k_weights)`, or whose slot contributions do
     not sum to the routed output, or that declares MoE layers which were not seen.
     """
     architecture = type(model).__name__
-    probe = run_probe(model)
+    probe = run_probe(model) if probe is None else probe
     called = [call.path for call in probe.calls]
     probe.calls = _without_wrappers(probe.calls)
     modules: dict[str, nn.Module] = dict(model.named_modules())

@@ -10,6 +10,9 @@ from moeaudit.errors import ModelError
 
 from .model import Model
 from .placement import input_device, require_device, require_dtype, weights_elsewhere
+from .placement.asked import asked
+from .placement.stream import stream_of
+from .placement.summary import packed_share
 from .sources.checkpoint import from_place
 
 if TYPE_CHECKING:
@@ -24,6 +27,10 @@ def load(
     device: Any = None,
     experts_implementation: str | None = None,
     revision: str | None = None,
+    device_map: Any = None,
+    max_memory: Any = None,
+    offload: str | None = "auto",
+    quantization_config: Any = None,
 ) -> Model:
     """Load a MoE language model and verify the router contract on a real forward pass.
 
@@ -32,6 +39,14 @@ def load(
     `"bfloat16"`, `"float16"`, `"float64"`, a torch dtype or `"auto"` (as stored, the default; bundled models are
     stored in half precision and load as float32). `device` is `"cpu"`, `"cuda"`, `"cuda:1"` or whatever
     torch sees here. Code from a checkpoint is never run, pickles never read.
+
+    `offload` says what happens to a checkpoint that does not fit on the device: `"auto"` streams it then,
+    `"stream"` always, None never (it is refused with the numbers). Of a streamed model one decoder layer
+    stands on the device and the next is read from the files meanwhile; nothing is written. On a CPU half
+    precision is then widened to float32 layer by layer, unless `dtype` says otherwise. `max_memory` is
+    what weights may take, `"12GiB"` or bytes; what is free less a tenth, and at least 1 GiB, by default.
+    `device_map` (`"auto"`, or a dict) spreads layers over several devices by accelerate, with `max_memory` by
+    device, and `quantization_config` quantises while loading; both are transformers' own.
 
     A model object is used as it is, also with layers offloaded by accelerate: passes run in
     evaluation mode, and with `experts_implementation` if it is given, and both are put back after
@@ -50,7 +65,15 @@ def load(
     from .sources.weights import memory_sha256, require_finite
     from .sources.wrapped import unwrap
 
-    of_place = {"dtype": dtype, "device": device, "revision": revision}
+    of_place = {
+        "dtype": dtype,
+        "device": device,
+        "revision": revision,
+        "device_map": device_map,
+        "max_memory": max_memory,
+        "offload": None if offload == "auto" else offload,
+        "quantization_config": quantization_config,
+    }
     if isinstance(source, Model):
         others = {"tokenizer": tokenizer, "experts_implementation": experts_implementation}
         _only_for_places(source, **of_place, **others)
@@ -59,7 +82,8 @@ def load(
     if place:
         dtype = None if dtype is None else require_dtype(dtype)
         device = None if device is None else require_device(device)
-        name, hf, found_tokenizer, provenance = from_place(source, dtype, device, revision)
+        placing = asked(device, device_map, max_memory, offload, quantization_config)
+        name, hf, found_tokenizer, provenance = from_place(source, dtype, revision, placing)
     else:
         _only_for_places(source, **of_place)
         hf, found_tokenizer, wrapping = unwrap(source)
@@ -68,7 +92,7 @@ def load(
     notes = _choose_experts(hf, name, experts_implementation, for_good=place)
     try:
         with evaluating(hf):
-            probe = run_probe(hf, 7)
+            probe = run_probe(hf)
     except Exception as error:
         not_memory(error, f"reading a short text with {name}")
         raise ModelError(
@@ -76,9 +100,8 @@ def load(
             "causal language model that is called as model(input_ids=...) and returns logits was expected."
         ) from error
     require_finite(hf, probe.logits, name)
-    with evaluating(hf):
-        anatomy = find_anatomy(hf)
-    anatomy = replace(anatomy, notes=(*anatomy.notes, *notes, *_offloaded(hf)))
+    anatomy = find_anatomy(hf, probe)
+    anatomy = replace(anatomy, notes=(*anatomy.notes, *notes, *_offloaded(hf), *_quantised(hf)))
     remember(hf, anatomy)
     model = Model(name, hf, tokenizer or found_tokenizer, anatomy, provenance)
     model.provenance |= {
@@ -94,10 +117,25 @@ def _offloaded(hf: PreTrainedModel) -> list[str]:
     brought, _ = weights_elsewhere(hf)
     if not brought:
         return []
+    streamed = stream_of(hf)
+    if streamed is not None:
+        return [streamed[0].note()]
     return [
         f"{len(brought)} weights (the first is '{brought[0]}') are brought to {input_device(hf)} when they are "
         "needed; they were neither hashed nor searched for NaN one by one"
     ]
+
+
+def _quantised(hf: PreTrainedModel) -> list[str]:
+    quantizer = getattr(hf, "hf_quantizer", None)
+    if quantizer is None:
+        return []
+    method = getattr(quantizer.quantization_config.quant_method, "value", "an unknown method")
+    share = packed_share(hf)
+    if not share:
+        kind = str(hf.dtype).removeprefix("torch.")
+        return [f"stored quantised ({method}) and dequantised to {kind}: memory is that of {kind}"]
+    return [f"quantised ({method}): {share:.0%} of its bytes are, the rest is as it was"]
 
 
 def _only_for_places(source: Any, **options: Any) -> None:

@@ -3,40 +3,16 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from .contract import ExpertsCall, Probe, slot_contributions
 from .placement import input_device
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
-
-
-@dataclass
-class ExpertsCall:
-    """One call `experts(hidden, index, weight)` seen during a forward."""
-
-    path: str
-    module: nn.Module
-    hidden: torch.Tensor
-    index: torch.Tensor
-    weight: torch.Tensor
-    output: torch.Tensor
-
-
-@dataclass
-class Probe:
-    """A recorded forward pass over one document of `n_tokens` tokens."""
-
-    n_tokens: int
-    logits: torch.Tensor
-    calls: list[ExpertsCall] = field(default_factory=list)
-    called: set[str] = field(default_factory=set)
-    # Router-like outputs: path -> tensors the module returned, in order.
-    outputs: dict[str, tuple[torch.Tensor, ...]] = field(default_factory=dict)
 
 
 def probe_ids(model: PreTrainedModel, n_tokens: int) -> torch.Tensor:
@@ -72,14 +48,24 @@ def as_experts_call(
 @torch.no_grad()
 def run_probe(model: PreTrainedModel, n_tokens: int = 11) -> Probe:
     """Run one short document through `model` and write down every experts-like call."""
-    probe = Probe(n_tokens, torch.empty(0))
+    probe, summing = Probe(n_tokens, torch.empty(0)), False
 
     def record(path: str):
         def hook(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+            nonlocal summing
+            if summing:
+                return
             probe.called.add(path)
             found = as_experts_call(args, kwargs)
             if found is not None and isinstance(output, torch.Tensor):
-                probe.calls.append(ExpertsCall(path, module, *found, output))
+                summing = True
+                try:
+                    slots = slot_contributions(module, *found[:2], torch.ones_like(found[2]))
+                except Exception as error:  # noqa: BLE001  # told where the layer is named
+                    slots = error
+                finally:
+                    summing = False
+                probe.calls.append(ExpertsCall(path, module, *found, output, slots))
             tensors = output if isinstance(output, tuple) else (output,)
             if all(isinstance(value, torch.Tensor) for value in tensors):
                 probe.outputs[path] = tensors

@@ -17,6 +17,7 @@ from moeaudit.causal.census import ablate
 from moeaudit.causal.operators.weights import Zero
 from moeaudit.errors import InputError, one_of
 from moeaudit.models import Model, MoELayer
+from moeaudit.models.placement import weights_here
 from moeaudit.text import TokenizedCorpus
 
 # Names of `expert_metrics`; docs/methods/metrics.md has their formulas.
@@ -113,7 +114,11 @@ def _router_norms(model: Model) -> tuple[pd.DataFrame, list[str]]:
                 f"{kind} holds no matrix with one row for each of its {layer.num_experts} experts."
             )
             return pd.DataFrame(columns=["layer", "expert", "criterion", "score"]), [note]
-        norms = weight.detach().float().norm(dim=-1).tolist()
+        assert layer.router is not None
+        with weights_here(layer.router):
+            weight = router_weight(layer)
+            assert weight is not None
+            norms = weight.detach().float().norm(dim=-1).tolist()
         rows += [(layer.index, e, "router_norm", norm) for e, norm in enumerate(norms)]
     return pd.DataFrame(rows, columns=["layer", "expert", "criterion", "score"]), []
 

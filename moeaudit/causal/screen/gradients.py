@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from moeaudit.errors import InputError, ModelError
 from moeaudit.models import Model, MoELayer
 from moeaudit.models.forward import answering, evaluating
+from moeaudit.models.placement import require_in_memory
 from moeaudit.text.for_model import tokens_for
 
 from ..attention.own_token import own_token_attention
@@ -89,6 +90,7 @@ def screen(
             f"exact = {exact} tokens is too few to measure the agreement of the estimate with exact "
             "removals, and an estimate without it is not given. Ask for some hundred tokens."
         )
+    require_in_memory(model.hf, model.name, "A backward pass")
     chosen = model.anatomy.select(layers)
     texts = tokens_for(model, docs, max_length)
     method, notes = _method(model), list(texts.notes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,29 +11,32 @@ from moeaudit.errors import ModelError
 
 from ..bundled import TOKENIZER, bundled_folder, bundled_models
 from ..placement import moved, require_dtype
+from .files import commit_of, weight_files
+from .formats import dequantised, stored_as
+from .streamed import brought, placed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+    from ..placement.asked import Asked
+
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
 def from_place(
-    source: str | Path, dtype: Any, device: torch.device | None, revision: str | None
+    source: str | Path, dtype: Any, revision: str | None, asked: Asked
 ) -> tuple[str, PreTrainedModel, PreTrainedTokenizerBase | None, dict[str, Any]]:
     text = str(source)
     if text in bundled_models():
         folder = bundled_folder(text)
-        hf = _read(folder, text, dtype or require_dtype("float32"), device, None)
+        hf = _read(folder, text, dtype or require_dtype("float32"), asked, None)
         return text, hf, _tokenizer(TOKENIZER), _provenance(folder, f"bundled:{text}", None)
     path = Path(source).expanduser()
     if path.is_dir():
         _check_folder(path)
-        hf = _read(path, text, dtype or "auto", device, None)
+        hf = _read(path, text, dtype, asked, None)
         return path.resolve().name, hf, _tokenizer(path), _provenance(path, "folder", None)
     if path.exists():
         raise ModelError(
@@ -46,8 +48,8 @@ def from_place(
             f"'{text}' is not a bundled model ({', '.join(bundled_models()) or 'none installed'}), not a "
             "folder, and not a hub id of the form 'owner/name'. Check the spelling or the path."
         )
-    hf = _read(text, text, dtype or "auto", device, revision)
-    commit = getattr(hf.config, "_commit_hash", None) or revision
+    hf = _read(text, text, dtype, asked, revision)
+    commit = commit_of(text, revision) or revision
     facts = {"source": f"hub:{text}", "revision": commit, **_hub_sha256(text, commit)}
     return text, hf, _tokenizer(text, revision), facts
 
@@ -60,52 +62,69 @@ def _check_folder(path: Path) -> None:
         )
     if not any(path.glob("*.safetensors")):
         pickled = sorted(p.name for pattern in _PICKLED for p in path.glob(pattern))
+        packed = sorted(p.name for p in path.glob("*.gguf"))
         what = (
             f"holds its weights as a pickle ({pickled[0]}), which can run code when read. Load it once in a "
             "place you trust and write it again with `model.save_pretrained(folder)`"
             if pickled
+            else f"holds its weights as GGUF ({packed[0]}), which is not read here. Use the model in safetensors: "
+            "transformers reads some GGUF files (from_pretrained(folder, gguf_file=...)), and a model object "
+            "is taken by load()"
+            if packed
             else "holds no weights. Files named *.safetensors were expected beside config.json"
         )
         raise ModelError(f"The folder '{path}' {what}.")
 
 
 def _read(
-    source: str | Path, name: str, dtype: Any, device: torch.device | None, revision: str | None
+    source: str | Path, name: str, dtype: Any, asked: Asked, revision: str | None
 ) -> PreTrainedModel:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
     from ..precision import not_memory
 
-    options: dict[str, Any] = {
-        "dtype": dtype,
-        "use_safetensors": True,
-        "trust_remote_code": False,
-        "output_loading_info": True,
-    }
-    if revision is not None:
-        options["revision"] = revision
+    at = {} if revision is None else {"revision": revision}
+    config: Any = None
     try:
         with _quiet():
-            at = {} if revision is None else {"revision": revision}
             config = AutoConfig.from_pretrained(source, trust_remote_code=False, **at)
             auto = (
                 AutoModelForCausalLM
                 if type(config) in AutoModelForCausalLM._model_mapping  # noqa: SLF001
                 else AutoModelForImageTextToText
             )
-            loaded: Any = auto.from_pretrained(source, **options)
+            files = weight_files(source, revision)
+            bones = placed(auto, config, files, dtype, name, asked)
+            if bones is not None:
+                return brought(bones, asked.on)
+            loaded: Any = auto.from_pretrained(
+                source,
+                dtype="auto" if dtype is None else dtype,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                **at,
+                **asked.handed_on,
+                **dequantised(config, asked),
+            )
             hf, info = loaded
     except ModelError:
         raise
     except Exception as error:
         not_memory(error, f"loading '{name}'")
         lines = str(error).strip().splitlines() or [type(error).__name__]
+        if (method := stored_as(config, asked)) is not None:
+            raise ModelError(
+                f"'{name}' could not be loaded: {lines[0]} It is quantised ({method}), which this machine or this "
+                "installation does not run. Install what is named, use a device that runs it, or take the "
+                "same model in bfloat16."
+            ) from error
         raise ModelError(
             f"'{name}' could not be loaded: {lines[0]} A checkpoint of a transformers causal language "
             "model with safetensors weights was expected, or a hub id that this machine can reach."
         ) from error
     _require_complete(name, info)
-    return hf if device is None else moved(hf, name, device)
+    return hf if asked.device is None else moved(hf, name, asked.device)
 
 
 def _require_complete(name: str, info: dict[str, Any]) -> None:
@@ -126,37 +145,14 @@ def _require_complete(name: str, info: dict[str, Any]) -> None:
 def _provenance(folder: Path, source: str, revision: str | None) -> dict[str, Any]:
     from .weights import stored_sha256
 
-    index = folder / _INDEX
-    named = _shards(index) if index.is_file() else [_WHOLE]
-    files = [folder / file for file in named]
-    if not all(file.is_file() for file in files):
-        files = sorted(folder.glob("*.safetensors"))
-    return {"source": source, "revision": revision, **stored_sha256(files)}
+    return {"source": source, "revision": revision, **stored_sha256(weight_files(folder, None))}
 
 
 def _hub_sha256(repo: str, commit: str | None) -> dict[str, str | None]:
     """The hash of the files that were just read, which the hub's cache holds."""
-    from transformers.utils.hub import cached_file
-
     from .weights import stored_sha256
 
-    def cached(file: str) -> Path | None:
-        found = cached_file(
-            repo,
-            file,
-            revision=commit,
-            local_files_only=True,
-            _raise_exceptions_for_missing_entries=False,
-        )
-        return None if found is None else Path(found)
-
-    index = cached(_INDEX)
-    files = [cached(file) for file in ([_WHOLE] if index is None else _shards(index))]
-    return stored_sha256([file for file in files if file is not None])
-
-
-def _shards(index: Path) -> list[str]:
-    return sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    return stored_sha256(weight_files(repo, commit, cached=True))
 
 
 def _tokenizer(source: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from moeaudit.errors import ModelError
@@ -60,7 +58,7 @@ def _devices() -> list[str]:
 
 def moved(hf: PreTrainedModel, name: str, device: torch.device) -> PreTrainedModel:
     """`hf` on `device`. Raises ModelError where torch cannot put it there."""
-    from .precision import not_memory
+    from ..precision import not_memory
 
     try:
         return hf.to(device)  # type: ignore[arg-type]
@@ -89,35 +87,3 @@ def _loading_hooks(module: nn.Module) -> list[Any]:
     hook = getattr(module, "_hf_hook", None)
     hooks = getattr(hook, "hooks", (hook,))
     return [each for each in hooks if getattr(each, "execution_device", None) is not None]
-
-
-def weights_elsewhere(hf: nn.Module) -> tuple[list[str], list[str]]:
-    """Names of weights that are not in memory: those a hook brings in time, and those nothing does.
-
-    A hook of the module itself or of one that holds it may bring them (accelerate's `device_map`
-    with layers on "cpu" or "disk"; a hook before the forward that is somebody's own).
-    """
-    modules = dict(hf.named_modules())
-    brought, missing = [], []
-    for name, tensor in (*hf.named_parameters(), *hf.named_buffers()):
-        if not tensor.is_meta:
-            continue
-        holders, path = [], name.rpartition(".")[0]
-        while path:
-            holders.append(modules[path])
-            path = path.rpartition(".")[0]
-        hooked = any(hasattr(m, "_hf_hook") or m._forward_pre_hooks for m in (*holders, hf))  # noqa: SLF001
-        (brought if hooked else missing).append(name)
-    return brought, missing
-
-
-@contextmanager
-def weights_here(module: nn.Module) -> Iterator[None]:
-    """Inside, weights that accelerate keeps elsewhere for `module` are in memory, to be read."""
-    with ExitStack() as stack:
-        if any(p.is_meta for p in module.parameters()) and hasattr(module, "_hf_hook"):
-            from accelerate.utils import align_module_device
-
-            for part in module.modules():
-                stack.enter_context(align_module_device(part))
-        yield

@@ -1,0 +1,61 @@
+"""Which files a checkpoint's weights are in: a folder's, or those of the hub's cache."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from moeaudit.errors import ModelError
+
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+def weight_files(source: str | Path, revision: str | None, *, cached: bool = False) -> list[Path]:
+    """The safetensors files that hold the weights, as the index names them.
+
+    Of a folder, files that the index names are listed whether they are there or not. Of a hub id,
+    what the cache lacks is downloaded first, unless `cached` asks for what is there alone.
+    """
+    if isinstance(source, Path):
+        index = source / INDEX
+        named = _shards(index) if index.is_file() else [WHOLE]
+        files = [source / file for file in named]
+        if not index.is_file() and not files[0].is_file():
+            return sorted(source.glob("*.safetensors"))
+        return files
+    index = _cached(source, INDEX, revision, local=cached)
+    if index is None:
+        files = [_cached(source, WHOLE, revision, local=cached)]
+    else:
+        files = [_cached(source, file, revision, local=cached) for file in _shards(index)]
+    return [file for file in files if file is not None]
+
+
+def commit_of(repo: str, revision: str | None) -> str | None:
+    """The commit that a branch or tag names in the hub's cache, which keeps each in a folder of its own."""
+    files = weight_files(repo, revision, cached=True)
+    name = files[0].parent.name if files else ""
+    return name if len(name) == 40 and set(name) <= set("0123456789abcdef") else None
+
+
+def _cached(repo: str, file: str, revision: str | None, *, local: bool) -> Path | None:
+    from transformers.utils.hub import cached_file
+
+    found = cached_file(
+        repo,
+        file,
+        revision=revision,
+        local_files_only=local,
+        _raise_exceptions_for_missing_entries=False,
+    )
+    return None if found is None else Path(found)
+
+
+def _shards(index: Path) -> list[str]:
+    try:
+        return sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"'{index}' is not an index of shards: a JSON object with 'weight_map', from tensor names to files, was "
+            "expected. Get the checkpoint's own index again."
+        ) from error
