@@ -89,7 +89,7 @@ def verify(
     except CannotExpress as refusal:
         return _skipped(engine, rows, str(refusal))
     here = [outcome is not None for outcome in found]
-    elsewhere, rows = len(here) - sum(here), rows[here].reset_index(drop=True)
+    elsewhere, rows = len(here) - sum(here), pd.DataFrame(rows[here]).reset_index(drop=True)
     kind_of = str(model.dtype).removeprefix("torch.")
     if rows.empty:
         why = (

@@ -62,3 +62,10 @@ def test_a_forbidden_token_does_not_spoil_the_rest():
     got = compare(clean, edited, target)
     torch.testing.assert_close(got.delta_nll, without.delta_nll)
     torch.testing.assert_close(got.kl, without.kl)
+
+
+def test_equal_logits_flip_as_the_first_of_them():
+    clean = torch.tensor([[0.0, 2.0, 1.0, 2.0]])
+    edited = torch.tensor([[[0.0, 2.0, 2.0, 2.0], [2.0, 2.0, 0.0, 0.0], [0.0, 1.0, 1.0, 2.0]]])
+    got = compare(clean, edited, torch.tensor([0]))
+    assert got.flip.tolist() == [[False, True, True]]
