@@ -23,7 +23,7 @@ def dequantised(config: Any, asked: Asked) -> dict[str, Any]:
     FP8 keeps the contract and stays as it is where the device runs it; transformers widens it elsewhere.
     """
     if asked.quantization_config is None and stored_as(config, asked) == "mxfp4":
-        from transformers import Mxfp4Config
+        from transformers.utils.quantization_config import Mxfp4Config
 
         return {"quantization_config": Mxfp4Config(dequantize=True)}
     return {}
