@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from moeaudit.errors import InputError
 
+from ..spec import WITHOUT_NATS
 from .calibrate import EFFICIENCY, measured
 from .config import config_of, stored_bytes
 from .estimate import Cost
@@ -34,7 +35,7 @@ def cost(
     max_length: int | None = None,
     share: float | int = 1.0,
     metrics: Iterable[str] | None = None,
-    sesoi: str | float | int = "0.1",
+    sesoi: str | float | int | None = None,
     alpha: float | int = 0.05,
     power: float | int = 0.8,
     seed: int = 0,
@@ -58,8 +59,8 @@ def cost(
     share
         The part of all removals that is made, above 0 and up to 1.
     power
-        With which `sesoi` is to be decided in every cell; only a bound in d_z can be planned for without a
-        pilot (`documents_needed` takes the others).
+        With which `sesoi` (0.1 in d_z if None) is to be decided in every cell; only a bound in d_z can be
+        planned for without a pilot (`documents_needed` takes the others).
     dtype, device
         As for `load`; what is computed on here, if `machine` is None.
     machine
@@ -106,6 +107,7 @@ def cost(
         compute=4 if given.device == "cpu" else None,
     )  # fmt: skip
     names = len(METRICS) if metrics is None else len(list(metrics))
+    sesoi = WITHOUT_NATS if sesoi is None else sesoi  # one in nats needs a pilot's noise
     needed = documents_planned(length, names * len(chosen), sesoi=sesoi, alpha=alpha, power=power)
     if not shapes.by_rows:
         notes.append(
