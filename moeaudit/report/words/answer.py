@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from moeaudit.frames import Column as Series
+from moeaudit.stats.sizes.equivalence import TOO_FEW
 
 from .bound import span_words
 from .evidence import ALPHA, PRESENT, Evidence, metric_name, outcome_name
@@ -84,7 +85,7 @@ def _outcomes(evidence: Evidence) -> list[str]:
             continue
         parts = [
             f"{evidence.count(outcome, 'predictive')} of {total} contrasts are predictive (above "
-            f"{evidence.bound}, with the interval)"
+            f"{evidence.bound}, with experts as a sample too)"
         ]
         for verdict, words in (
             ("reversed", "reversed (as far below zero)"),
@@ -116,7 +117,8 @@ def _luck(evidence: Evidence, outcome: str) -> str:
     rows = evidence.metrics(outcome)
     if "p_experts_maxt" not in rows or rows["p_experts_maxt"].isna().all():
         return ""
-    sure = rows["p_adjusted"] <= ALPHA
+    enough = rows["verdict"] != TOO_FEW
+    sure = enough & (rows["p_adjusted"] <= ALPHA)
     both = sure & (rows["p_experts_maxt"] <= ALPHA)
     text = (
         f". {int(sure.sum())} differ from zero for these experts; {int(both.sum())} of them by more than "
@@ -231,9 +233,12 @@ def _thin(evidence: Evidence) -> str:
 def _what_would(evidence: Evidence, outcome: str, undecided: int) -> str:
     luck = evidence.by_luck(outcome)
     if luck == undecided:
-        return "documents show them, and so few experts could do so by luck; more text would not decide it"
+        return (
+            "documents show them, and so few experts could do so by luck; more text may show them small, but "
+            "not that experts like these do it"
+        )
     if luck:
-        return f"more documents would decide {undecided - luck} of them, the others are luck over experts"
+        return f"more documents would decide {undecided - luck} of them, the others could be luck over experts"
     return "more documents would decide them"
 
 

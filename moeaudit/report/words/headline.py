@@ -40,11 +40,21 @@ def _found(evidence: Evidence, said: OperatorWords) -> str:
         parts = [f"{outcome_name(o).lower()} in {n} of {evidence.count(o)}" for o, n in found]
         return (
             f"Routing metrics know something of {' and of '.join(parts)} contrasts, and none is shown to "
-            "reach the size of interest"
+            f"point the right way by the size of interest{_wrong_way(evidence)}"
         )
-    if any(evidence.undecided(o) for o in evidence.outcomes):
+    if any(_open_cells(evidence, o) for o in evidence.outcomes):
         return "No routing metric is shown to predict harm or disturbance, and not all is decided"
-    return f"No routing metric predicts harm or disturbance by as much as {evidence.bound}"
+    return f"No routing metric predicts harm or disturbance by as much as {evidence.bound}, for these experts"
+
+
+def _wrong_way(evidence: Evidence) -> str:
+    n = sum(evidence.count(o, "reversed") for o in evidence.outcomes)
+    return f"; {n} point the wrong way by more than it" if n else ""
+
+
+def _open_cells(evidence: Evidence, outcome: str) -> int:
+    """Cells that say nothing: undecided, or without a number."""
+    return evidence.undecided(outcome) + evidence.count(outcome, "not estimable")
 
 
 def _from(evidence: Evidence) -> str:
@@ -65,7 +75,7 @@ def _open(evidence: Evidence) -> str:
 def _too_little(evidence: Evidence) -> str | None:
     """The headline where most contrasts are undecided: no finding stands in front of that."""
     total = sum(evidence.count(o) for o in evidence.outcomes)
-    undecided = sum(evidence.undecided(o) for o in evidence.outcomes)
+    undecided = sum(_open_cells(evidence, o) for o in evidence.outcomes)
     if not total or 2 * undecided <= total:
         return None
     luck = sum(evidence.by_luck(o) for o in evidence.outcomes)

@@ -8,6 +8,7 @@ import numpy as np
 
 from moeaudit.frames import Column as Series
 from moeaudit.frames import Frame
+from moeaudit.stats.sizes.equivalence import NOT_ESTIMABLE, TOO_FEW
 
 from .evidence import PRESENT, outcome_name
 from .numbers import count, fixed, percent, plural
@@ -41,6 +42,7 @@ def _shown(tests: Frame, shown: str, size: str) -> Frame:
     mine = tests[tests["role"] == "metric"]
     value = mine["d_z"].where(mine["question"] == WITHIN, mine["rho"])
     out = mine[KEYS].assign(**{shown: mine["verdict"].isin(PRESENT), size: value.astype("Float64")})
+    out[f"{shown}_silent"] = mine["verdict"].isin([TOO_FEW, NOT_ESTIMABLE])
     out[f"{shown}_ceiling"] = mine["ceiling"].astype("Float64")
     if "supports" in mine:
         out[f"{shown}_supports"] = mine["supports"]
@@ -82,8 +84,9 @@ def _new(known: Frame) -> list[str]:
         return []
     same = int(_excludes(shown).sum())
     return [
-        f"For a new domain of their kind, the sign is settled in {same} of the {len(shown)} cells that are shown "
-        "in the mixture: there the 95% interval for its value excludes zero."
+        f"For a new domain of their kind, the sign is known in {same} of the {len(shown)} cells that are shown "
+        "in the mixture: there the interval for its value (nominally 95%, with as few domains as eight rather 87 to "
+        "91%) excludes zero."
     ]
 
 
@@ -130,13 +133,23 @@ def _other(run: StoredRun, cells: Frame) -> list[str]:
             said = f"median {size} {_size(part, 'estimate')} in the mixture, {_size(part, 'there')} there"
             if question == ACROSS:
                 said += f", where noise allows {_size(part, 'shown_there_ceiling')}"
-            if shown.empty:
+            silent = shown["shown_there_silent"].fillna(True).astype(bool)
+            if len(shown) and silent.all():
+                out.append(
+                    f"{name}: too little text there to say of the {len(shown)} shown in the mixture ({said})"
+                )
+            elif shown.empty:
                 out.append(f"{name}: none is shown in the mixture ({said})")
             else:
                 out.append(
-                    f"{name}: {int(same.sum())} of {len(shown)} shown in the mixture hold ({said})"
+                    f"{name}: {int(same.sum())} of {len(shown)} shown in the mixture are shown there as well"
+                    f"{_silent(int(silent.sum()))} ({said})"
                 )
     return [f"{where}, with metrics from the audit's own: " + "; ".join(out) + "."]
+
+
+def _silent(n: int) -> str:
+    return f", {n} have too little text there to say" if n else ""
 
 
 def _supported(cells: Frame) -> list[str]:
@@ -145,8 +158,8 @@ def _supported(cells: Frame) -> list[str]:
     n = int((cells["shown_supports"] == LIKE_THESE).sum())
     total = int(cells["shown"].fillna(False).sum())
     return [
-        f"{count(n)} of {count(total)} findings speak of domains like these; the others speak of this mixture of "
-        "domains."
+        f"{count(n)} of {count(total)} findings speak of domains like these, of their sign alone; the others speak of "
+        "this mixture of domains."
     ]
 
 

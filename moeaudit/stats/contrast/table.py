@@ -151,7 +151,8 @@ def claims(
     sesoi: np.ndarray,  # in d_z, of each row
 ) -> dict[str, list[Any]]:
     """Verdicts by documents and experts, by documents alone, and what each row supports."""
-    bounds = [float(x) if protocol.equivalence and x > 0 else None for x in sesoi]
+    # A bound that is nothing (a share of no harm) leaves the size open; only a protocol has none.
+    bounds = [(float(x) if x > 0 else np.nan) if protocol.equivalence else None for x in sesoi]
     limits = part[["d_z", "d_z_low", "d_z_high"]].to_numpy(float).tolist()
     sizes = [(p, q, *x) for p, q, x in zip(decision, columns["p_equivalence"], limits)]
     few = part["too_few"].notna().tolist()

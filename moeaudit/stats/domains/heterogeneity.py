@@ -75,7 +75,8 @@ def heterogeneity(
     tau2 = max(0.0, (q - (k - 1)) / float(w.sum() - (w**2).sum() / w.sum()))
     v = 1 / (se**2 + tau2)
     mean, mean_se = float((v * y).sum() / v.sum()), float(v.sum() ** -0.5)
-    knapp = math.sqrt(float((v * (y - mean) ** 2).sum() / ((k - 1) * v.sum())))
+    # Never shorter than without the correction: equal estimates are no proof of their own precision.
+    knapp = max(mean_se, math.sqrt(float((v * (y - mean) ** 2).sum() / ((k - 1) * v.sum()))))
     reach = float(stats.t.isf((1 - level) / 2, k - 1)) * knapp
     far = float(stats.t.isf((1 - level) / 2, k - 2)) * math.sqrt(tau2 + mean_se**2)
     p_mean = 2 * float(stats.t.sf(abs(mean) / knapp, k - 1)) if knapp > 0 else math.nan

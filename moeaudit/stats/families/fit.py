@@ -10,7 +10,8 @@ from moeaudit.seeds import generator
 
 from ..contrast.protocol import Protocol
 from ..contrast.slots import Slots
-from ..few import carriers, too_few
+from ..few import carriers, lean, too_few
+from ..sizes.lengths import p_lengths
 from .crossed import slope_over_experts, unknown
 from .mixed import mixed
 
@@ -106,4 +107,11 @@ def _few(products: np.ndarray, document: np.ndarray, layers: int) -> str | None:
     """`too_few` of what rows add to a slope; layers share tokens, which so count once."""
     code = np.unique(document, return_inverse=True)[1]
     rows, carried = np.bincount(code), carriers(products) / layers
-    return too_few(np.bincount(code, products), rows, carriers=carried)
+    sums = np.bincount(code, products)
+    return too_few(
+        sums,
+        rows,
+        carriers=carried,
+        lean=lean(products),
+        p_lengths=p_lengths(sums, rows.astype(float)),
+    )

@@ -55,11 +55,13 @@ def claims(
     graded = []
     for i in range(len(rho)):
         given = (documents[i], small[i], rho[i], low[i], high[i])
-        alone, _ = equivalence.graded(*given, bound=bound, alpha=recipe.alpha)
+        few = bool(pd.notna(part["too_few"].iloc[i]))
+        alone, _ = equivalence.graded(*given, bound=bound, alpha=recipe.alpha, few=few)
         by_both, whom = equivalence.graded(
             *given,
             bound=bound,
             alpha=recipe.alpha,
+            few=few,
             p_experts=experts[i] if recipe.experts else float("nan"),
         )
         graded.append((by_both, alone, whom))

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from scipy.stats import norm, t
 
 from ..contrast.protocol import Protocol
+from ..few import too_few
 from .attenuation import Attenuation
 from .correlation import kendall_limits, kendall_rows, spearman_limits, spearman_rows
 from .harm import Harm
@@ -64,6 +65,9 @@ def ranked(
         "ceiling_high": high,
         "reason": _why_not(score[use], mean[use]),
         "caution": None if noise.known else UNRELIABLE,
+        "too_few": too_few(harm.total.sum(axis=1), harm.count.sum(axis=1))
+        if recipe.withhold
+        else None,
     }
     for key in ("rho", "tau"):
         row |= dict.fromkeys((key, *(f"{key}_{s}" for s in _LIMITS)), np.nan)

@@ -31,7 +31,15 @@ COLUMNS = [
     *("reliability", "ceiling", "ceiling_low", "ceiling_high"),
     *("p", *(f"p_{m}" for m in families.METHODS), "p_maxt", "p_documents", "p_documents_maxt"),
     *("sesoi", "p_tost", "p_equivalence", *PLAN, "no_plan"),
-    *("family_size", "verdict", "verdict_these_experts", "supports", "reason", "caution"),
+    *(
+        "family_size",
+        "verdict",
+        "verdict_these_experts",
+        "supports",
+        "reason",
+        "too_few",
+        "caution",
+    ),
 ]
 
 

@@ -24,7 +24,8 @@ VERDICTS = {
     "interest, with experts as a sample too; corrected over the family",
     REVERSED: "removing the higher-scored expert costs less, by more than the smallest effect of "
     "interest, with experts as a sample too; corrected over the family",
-    OPEN: "there is an effect, and the smallest effect of interest lies within its interval",
+    OPEN: "there is an effect, and with experts as a sample too it is not shown to be above or below the "
+    "smallest effect of interest",
     BELOW: "there is an effect, and it is smaller than the smallest effect of interest",
     EQUIVALENT: "no effect of the metric is shown, and any is smaller than the smallest effect of interest",
     INCONCLUSIVE: "the data can neither show an effect nor rule one out",
