@@ -104,7 +104,7 @@ def test_what_luck_over_experts_could_have_made_is_not_called_a_want_of_text():
     rows = made.contrasts.assign(verdict_these_experts=YES, p_experts_maxt=0.4, p_adjusted=0.01)
     said = answer(Evidence(rows.assign(of_oracle=0.5), pd.DataFrame()), OVERALL, "m")
     assert said.headline.startswith("Too few experts to say")
-    assert "more text would not decide it" in said.thin
+    assert "more text may show them small" in said.thin
     assert "2 differ from zero for these experts; 0 of them by more" in said.sentences[1]
     assert "reaches 50% (median)" in said.sentences[1]
 
