@@ -136,13 +136,20 @@ def test_what_cannot_be_estimated_says_why_and_nothing_is_nan():
     assert "only 3 experts" in cell(table, "few", 1).reason
     assert cell(table, "flat", 1).verdict == "not estimable"
     told = table.reason.notna() | table.caution.notna() | table.no_plan.notna()
-    said = ["supports", "rho_given_use", "no_given_use"]  # with reasons of their own, below
+    said = [
+        "supports",
+        "rho_given_use",
+        "no_given_use",
+        "too_few",
+    ]  # with reasons of their own, below
     nulls = table[~told].drop(columns=["reason", "caution", "no_plan", *said])
     assert not nulls.isna().any(axis=None)
     planned = table[table.reason.isna() & table.caution.isna()].drop(columns=[*PLAN, *TEXT, *said])
     assert not planned.isna().any(axis=None)
     assert (table.rho_given_use.isna() == table.no_given_use.notna()).all()
-    nothing = table.verdict.isin(["inconclusive", "not estimable"])
+    withheld, estimable = table.verdict == "too few documents to say", table.reason.isna()
+    assert (withheld == table.too_few.notna())[estimable].all()
+    nothing = table.verdict.isin(["inconclusive", "not estimable", "too few documents to say"])
     assert table.supports[~nothing].notna().all()
     assert set(table.supports[nothing].dropna()) <= {"these experts"}
 

@@ -17,9 +17,10 @@ from moeaudit.stats.ranking.reliability import attenuation, reliability
 from moeaudit.stats.ranking.row import ABOVE_CEILING
 
 
-def judged(p_docs=0.01, p_luck=0.01, small=1.0, low=0.4, high=0.9, rho=0.6, **settings):
+def judged(p_docs=0.01, p_luck=0.01, small=1.0, low=0.4, high=0.9, rho=0.6, few=None, **settings):
     """The verdicts of one cell with the given p and limits; the bound is 0.3."""
     part = pd.DataFrame({"rho": [rho], "rho_true_low": [low], "rho_true_high": [high]})
+    part["too_few"] = pd.Series([few], dtype=object)
     columns = {
         "p_documents": np.array([p_docs]),
         "p_documents_maxt": np.array([p_docs]),
@@ -155,3 +156,10 @@ def test_partial_correlation_given_use_by_hand():
     row = expert_harm(effects, same, **QUICK).iloc[0]
     assert pd.isna(row.rho_given_use) and "as their use does" in row.no_given_use
     assert spearman_rows(use[None], use[None])[0, 0] == pytest.approx(1)
+
+
+def test_too_few_documents_have_no_verdict_whatever_the_numbers():
+    assert judged(few="8 documents, and a verdict needs 12") == (
+        *("too few documents to say",) * 2,
+        None,
+    )
