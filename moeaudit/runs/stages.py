@@ -201,7 +201,7 @@ def test_table(
     progress.stage("statistics", len(tests), "tables")
     tables = []
     for question, outcome in tests:
-        more = {"sizes": SIZES} if question is contrast else {}
+        more: dict[str, Any] = {"sizes": SIZES} if question is contrast else {}
         tables.append(
             question(
                 effects,

@@ -159,7 +159,8 @@ def _held(part: Frame, bound: Bound, recipe: Protocol) -> dict[str, Any]:
         p["p_tost"][i] = tost_p(d, spread, float(sesoi[i]))
         p["p_beyond_these"][i] = p_beyond(d, spread, float(sesoi[i]))
         if part["no_crossed"].isna().iloc[i]:
-            experts = OverExperts(*(float(number[n][i]) for n in NEEDS[-2:]))
+            variance, known = (float(number[n][i]) for n in NEEDS[-2:])
+            experts = OverExperts(variance, known)
             p["p_beyond"][i] = p_beyond(d, spread, float(sesoi[i]), around=experts.around)
     for name in BEYOND:
         p[name] = families.adjust(p[name], recipe.equivalence or "holm")

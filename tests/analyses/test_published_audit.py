@@ -164,6 +164,9 @@ def test_the_control_has_rows_of_its_own_and_moves_nothing_else(tmp_path, run, c
     assert "the token's own gate weight" in page and "gate_weight (control)" in page
 
 
+SILENT = ("inconclusive", "not estimable", "too few documents to say")
+
+
 def test_verdicts_are_for_these_experts_and_say_why(tmp_path, run):
     data = tmp_path / "some-moe"
     data.mkdir()
@@ -171,7 +174,7 @@ def test_verdicts_are_for_these_experts_and_say_why(tmp_path, run):
     assert run(data, tmp_path / "out") == 0
     for name in ("cells", "pooled"):
         table = pd.read_csv(tmp_path / "out" / f"{name}.csv")
-        claimed = table[~table.verdict.isin(["inconclusive", "not estimable"])]
+        claimed = table[~table.verdict.isin([*SILENT])]
         assert len(claimed) and set(claimed.supports) == {"these experts"}
         assert table.no_experts.str.contains("two of a token's active experts").all()
     assert "For these experts, of 2 published cells" in (

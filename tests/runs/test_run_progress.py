@@ -25,9 +25,9 @@ def test_a_library_caller_gets_rate_time_left_and_memory(caplog):
 
 def test_memory_is_what_the_process_holds():
     before = _resident()
-    block = np.ones(100_000_000, dtype=np.uint8)
-    assert 0.9e8 < _resident() - before < 3e8
-    assert block.sum() == 100_000_000
+    block = np.ones(400_000_000, dtype=np.uint8)
+    assert 3.5e8 < _resident() - before < 6e8  # other memory comes and goes meanwhile
+    assert block.sum() == 400_000_000
 
 
 def test_to_say_it_loads_nothing_heavy():

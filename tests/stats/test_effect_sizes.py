@@ -82,7 +82,8 @@ def test_document_weights_equal_repeating_the_documents(data, name):
     assert got == pytest.approx(repeated.values(name)[0], abs=1e-12)
 
 
-@pytest.mark.parametrize("name", SIZES)
+# Not winsorised_d_z, whose cut points jump with a weight.
+@pytest.mark.parametrize("name", [n for n in SIZES if n != "winsorised_d_z"])
 def test_influence_is_the_derivative_by_document_weight(data, name):
     pairs = Pairs(data[2], data[0], data[1], 9)
     step = 1e-6
