@@ -78,7 +78,8 @@ def test_sentences_name_the_bound_as_it_was_declared():
     said = answer(evidence(["predictive", "present but below"]), OVERALL, "m")
     assert "by more than 0.01 nats" in said.headline
     assert (
-        "1 of 2 contrasts are predictive (above 0.01 nats, with experts as a sample too)" in said.sentences[1]
+        "1 of 2 contrasts are predictive (above 0.01 nats, with experts as a sample too)"
+        in said.sentences[1]
     )
     assert "1 present but below that" in said.sentences[1]
     assert "smallest effect of interest is 0.01 nats, which is 0.020 to 0.040 by cell" in said.thin
