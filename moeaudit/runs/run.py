@@ -11,8 +11,9 @@ from moeaudit.errors import RunError
 from moeaudit.store.files import read_table
 from moeaudit.store.shards import Shards
 
-from .elsewhere.domains import ACROSS, BY_DOMAIN, MEASURED
+from .elsewhere.domains import MEASURED
 from .elsewhere.shift import ShiftTables
+from .elsewhere.tables import FolderTables
 from .folder import read_record
 from .spec import AuditSpec
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound="StoredRun")
 
 
-class StoredRun:
+class StoredRun(FolderTables):
     """The answer to one AuditSpec. Tables are read from the folder when first asked for.
 
     `tokens`: one row per audited position. `routing` and `effects`: one row per (document,
@@ -61,25 +62,8 @@ class StoredRun:
         return self.spec.question
 
     @cached_property
-    def tokens(self) -> Frame:
-        return read_table(self.folder / "tokens.parquet")
-
-    @cached_property
-    def documents(self) -> Frame:
-        return read_table(self.folder / "documents.parquet")
-
-    @cached_property
     def routing(self) -> Frame:
         return Shards(self.folder / "routing").read()
-
-    @property
-    def shards(self) -> Shards:
-        """The effects, a shard at a time (`.frames(columns)`), for more rows than memory holds."""
-        return Shards(self.folder / "effects")
-
-    @cached_property
-    def effects(self) -> Frame:
-        return self.shards.read()
 
     @cached_property
     def experts(self) -> Frame:
@@ -88,14 +72,6 @@ class StoredRun:
     @cached_property
     def tests(self) -> Frame:
         return read_table(self.folder / "tests.parquet")
-
-    @cached_property
-    def domains(self) -> Frame:
-        return read_table(self.folder / f"{BY_DOMAIN}.parquet")
-
-    @cached_property
-    def across_domains(self) -> Frame:
-        return read_table(self.folder / f"{ACROSS}.parquet")
 
     @cached_property
     def experts_by_domain(self) -> Frame:

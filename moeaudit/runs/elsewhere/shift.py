@@ -15,6 +15,7 @@ from .. import stages
 from ..analysis import declare, freeze_in, marked, untested_table
 from ..progress import Progress
 from .domains import ACROSS, BY_DOMAIN, domain_tables, untested_domains
+from .tables import FolderTables
 from .working import Working
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 FOLDER, TESTS = "shift", "shift_tests.parquet"
 
 
-class ShiftTables:
+class ShiftTables(FolderTables):
     """What the audit found in other domains: the tables of a run, read when first asked for.
 
     `tests` (also `shift_tests.parquet`): as `run.tests`, from the effects of these documents and the
@@ -40,30 +41,6 @@ class ShiftTables:
     @cached_property
     def tests(self) -> Frame:
         return read_table(self._tests)
-
-    @cached_property
-    def tokens(self) -> Frame:
-        return read_table(self.folder / "tokens.parquet")
-
-    @cached_property
-    def documents(self) -> Frame:
-        return read_table(self.folder / "documents.parquet")
-
-    @property
-    def shards(self) -> Shards:
-        return Shards(self.folder / "effects")
-
-    @cached_property
-    def effects(self) -> Frame:
-        return self.shards.read()
-
-    @cached_property
-    def domains(self) -> Frame:
-        return read_table(self.folder / f"{BY_DOMAIN}.parquet")
-
-    @cached_property
-    def across_domains(self) -> Frame:
-        return read_table(self.folder / f"{ACROSS}.parquet")
 
     @property
     def summary(self) -> dict[str, Any]:
