@@ -118,8 +118,10 @@ def summarised(run: StoredRun, said: OperatorWords) -> dict[str, Frame]:
 
 
 def plotly_figures(run: StoredRun) -> dict[str, go.Figure]:
-    """The interactive figures by name: maps, contrasts, associations, depth, spread."""
-    return {f.key: f.plot for f in figures(run) if f.plot is not None}
+    """The interactive figures by name: maps, contrasts, bounds, associations, depth, spread, where."""
+    held = where(run)
+    drawn = figures(run) if held is None else [*figures(run), held]
+    return {f.key: f.plot for f in drawn if f.plot is not None}
 
 
 def render(run: StoredRun) -> str:
@@ -141,6 +143,8 @@ def render(run: StoredRun) -> str:
     tables = summarised(run, said)
     drawn = figures(run, tables)
     keys = {f.key for f in drawn}
+    held = where(run)
+    plots = drawn if held is None else [*drawn, held]
     untested = "; ".join(dict.fromkeys(evidence.untested.values()))
     if untested:
         keys.add("contrasts")
@@ -170,9 +174,9 @@ def render(run: StoredRun) -> str:
         verdicts=verdicts(evidence) if evidence.outcomes else "",
         figures=drawn,
         standing=words.standing(run),
-        where=where(run),
+        where=held,
         where_said=domains.sentences(run),
-        plots={f.key: _json(f.plot) for f in drawn if f.plot is not None},
+        plots={f.key: _json(f.plot) for f in plots if f.plot is not None},
         calibration=honesty,
         browser=browser(run.tokens, run.shards, tables["tokens"], said),
         data=data_tables(run, tables["domains"], said),

@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from moeaudit.frames import Column as Series
 from moeaudit.frames import Frame
+from moeaudit.stats.sizes.equivalence import INCONCLUSIVE, NOT_ESTIMABLE
 
 from ..pages.tables import Column, folded, rows_of, table
 from ..words.evidence import OUTCOMES, ROLES, Evidence, metric_name, outcome_name, outcome_words
@@ -143,11 +144,11 @@ def _range(part: Frame) -> tuple[float, float]:
 
 
 def _point(body: list[str], row, x: svg.Number, scale: svg.Scale) -> None:
-    shape, css, _ = VERDICTS.get(row.verdict, VERDICTS["inconclusive"])
+    shape, css, _ = VERDICTS.get(row.verdict, VERDICTS[INCONCLUSIVE])
     if row.role == "control":
         shape, css = "diamond", f"control c-{row.metric}"
     if not np.isfinite(row.d_z):
-        reason = getattr(row, "reason", None) or "not estimable"
+        reason = getattr(row, "reason", None) or NOT_ESTIMABLE
         body.append(svg.mark(x, scale(0), "circle", "v-none", f"layer {row.layer}: {reason}", 2.4))
         return
     if np.isfinite(row.low) and np.isfinite(row.high):

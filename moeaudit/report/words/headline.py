@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from moeaudit.stats.sizes.equivalence import BELOW, EQUIVALENT, NOT_ESTIMABLE, PREDICTIVE, REVERSED
+
 from .evidence import Evidence, outcome_name
 from .operator import OperatorWords
 
@@ -48,13 +50,13 @@ def _found(evidence: Evidence, said: OperatorWords) -> str:
 
 
 def _wrong_way(evidence: Evidence) -> str:
-    n = sum(evidence.count(o, "reversed") for o in evidence.outcomes)
+    n = sum(evidence.count(o, REVERSED) for o in evidence.outcomes)
     return f"; {n} point the wrong way by more than it" if n else ""
 
 
 def _open_cells(evidence: Evidence, outcome: str) -> int:
     """Cells that say nothing: undecided, or without a number."""
-    return evidence.undecided(outcome) + evidence.count(outcome, "not estimable")
+    return evidence.undecided(outcome) + evidence.count(outcome, NOT_ESTIMABLE)
 
 
 def _from(evidence: Evidence) -> str:
@@ -100,8 +102,8 @@ def _any_headline(evidence: Evidence) -> str:
 def _no_harm(evidence: Evidence) -> str:
     """How far the absence of predicted harm is itself shown."""
     total, present = evidence.count("delta_nll"), evidence.present("delta_nll")
-    small = evidence.count("delta_nll", "equivalent to none")
-    small += evidence.count("delta_nll", "present but below")
+    small = evidence.count("delta_nll", EQUIVALENT)
+    small += evidence.count("delta_nll", BELOW)
     known = (
         f"they know something in {present} of {total}" if present else "none is shown to know any"
     )
@@ -113,4 +115,4 @@ def _no_harm(evidence: Evidence) -> str:
 
 
 def _shown(evidence: Evidence, outcome: str) -> int:
-    return evidence.count(outcome, "predictive")
+    return evidence.count(outcome, PREDICTIVE)
