@@ -164,7 +164,15 @@ def _plot(drawn: list[tuple[str, Series]], parts: list[Frame]) -> go.Figure:
             )
         new = [float(cell[c]) for c in ("new_low", "new_high")]
         at: Any = {"row": 1, "col": column}
-        plot.add_vrect(*new, fillcolor="#8a8a8a", opacity=0.15, line_width=0, layer="below", **at)
+        plot.add_vrect(
+            x0=new[0],
+            x1=new[1],
+            fillcolor="#8a8a8a",
+            opacity=0.15,
+            line_width=0,
+            layer="below",
+            **at,
+        )
         plot.add_vline(float(cell["mean"]), line_dash="dash", line_width=1, **at)
         plot.update_xaxes(title=SIZE[question], row=1, col=column)
     plot.update_yaxes(autorange="reversed", automargin=True)
