@@ -245,6 +245,9 @@ def standing(run: StoredRun) -> dict[str, str]:
     """Per figure: whether its numbers were declared before the effects were computed."""
     seen = "Exploratory: a description of what was seen, not declared in advance and not tested."
     out: dict[str, str] = {"maps": seen, "depth": seen, "spread": seen, "bounds": BOUNDS}
+    out["mass"] = (
+        "Exploratory: a control that was not declared in advance, for these experts alone."
+    )
     out["where"] = _where(run)
     frozen = run.record.get("analysis")
     tests = run.tests
