@@ -41,8 +41,8 @@ def _found(evidence: Evidence, said: OperatorWords) -> str:
     if any(n for _, n in found):
         parts = [f"{outcome_name(o).lower()} in {n} of {evidence.count(o)}" for o, n in found]
         return (
-            f"Routing metrics know something of {' and of '.join(parts)} contrasts, and none is shown to "
-            f"point the right way by the size of interest{_wrong_way(evidence)}"
+            f"Routing metrics are shown to say something of {' and of '.join(parts)} contrasts, on text like this, "
+            f"and none is shown to point the right way by the size of interest{_wrong_way(evidence)}"
         )
     if any(_open_cells(evidence, o) for o in evidence.outcomes):
         return "No routing metric is shown to predict harm or disturbance, and not all is decided"
@@ -60,8 +60,8 @@ def _open_cells(evidence: Evidence, outcome: str) -> int:
 
 
 def _from(evidence: Evidence) -> str:
-    """From which size on "predict" is said."""
-    return f" by more than {evidence.bound}"
+    """From which size on "predict" is said, and of which text."""
+    return f" by more than {evidence.bound}, on text like this"
 
 
 def _open(evidence: Evidence) -> str:
@@ -94,8 +94,13 @@ def _any_headline(evidence: Evidence) -> str:
         f"{outcome_name(o).lower()} in {_shown(evidence, o)} of {evidence.count(o)}"
         for o in evidence.outcomes
     ]
+    if any(_shown(evidence, o) for o in evidence.outcomes):
+        return f"Routing metrics predict {' and '.join(parts)} metric-by-layer contrasts{_from(evidence)}"
+    names = " or ".join(outcome_name(o).lower() for o in evidence.outcomes)
+    some = [f"{evidence.present(o)} of {evidence.count(o)}" for o in evidence.outcomes]
     return (
-        f"Routing metrics predict {' and '.join(parts)} metric-by-layer contrasts{_from(evidence)}"
+        f"No routing metric is shown to predict {names}{_from(evidence)}; something is shown in "
+        f"{' and '.join(some)} metric-by-layer contrasts"
     )
 
 
@@ -105,7 +110,7 @@ def _no_harm(evidence: Evidence) -> str:
     small = evidence.count("delta_nll", EQUIVALENT)
     small += evidence.count("delta_nll", BELOW)
     known = (
-        f"they know something in {present} of {total}" if present else "none is shown to know any"
+        f"something is shown in {present} of {total}" if present else "none is shown to know any"
     )
     if small == total:
         return f"{known}, and all {total} contrasts are below the size of interest"
