@@ -27,7 +27,10 @@ def table(**change) -> pd.DataFrame:
 def test_the_sentence_counts_metrics_and_says_how_many_tokens_are_left():
     figure = mass(table(), ZERO)
     assert figure is not None and figure.plot is not None
-    assert "differs in harm in 2 of 4 and in disturbance in 2 of 4 contrasts" in figure.caption
+    assert (
+        "is shown to differ in harm in 2 of 4 and in disturbance in 2 of 4 contrasts"
+        in figure.caption
+    )
     assert "(40% of the tokens of a contrast have one)" in figure.caption
     assert figure.drawing.count('class="bar v-size"') == 2 * 2  # metrics of layer 1, two outcomes
     assert len(figure.plot.data) == 3 * 2
@@ -52,4 +55,4 @@ def test_the_audit_of_the_page_has_it(run, shown):
     assert found["n"].gt(0).all() and (found["n_documents"] == 12).any()
     close = (found["mass"] - found["mass_control"]).abs() <= 0.1 * found["mass"]
     assert close.all()
-    assert "At equal gate weight the expert that a metric puts first differs" in shown
+    assert "At equal gate weight the expert that a metric puts first is shown to differ" in shown

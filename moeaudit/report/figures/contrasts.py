@@ -234,7 +234,7 @@ def _table(frame: Frame) -> Markup:
         [
             "p is the test of no difference over documents, for these experts; p over experts the share "
             "of deals of the metric to other experts with as large a difference; both adjusted for all "
-            "metric contrasts of the same outcome.",
+            "metric contrasts of the same outcome. Domains like these: of its sign, not of its size.",
             *_robust_note(frame),
         ],
     )

@@ -68,8 +68,8 @@ def _sentence(frame: Frame, outcomes: list[str]) -> str:
         text = f"{outcome_name(outcome).lower()} in {int(rows['verdict'].isin(SHOWN).sum())} of {len(rows)}"
         parts.append(text + (f" ({few} have too little text to say)" if few else ""))
     return (
-        f"At equal gate weight the expert that a metric puts first differs in {' and in '.join(parts)} contrasts, "
-        "corrected over metrics and layers."
+        f"At equal gate weight the expert that a metric puts first is shown to differ in {' and in '.join(parts)} "
+        "contrasts, corrected over metrics and layers."
     )
 
 
