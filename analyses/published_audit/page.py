@@ -8,7 +8,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-PRESENT = ("predictive", "reversed", "present, size open", "present but below")
+from moeaudit.stats.sizes.equivalence import (
+    BELOW,
+    EQUIVALENT,
+    INCONCLUSIVE,
+    OPEN,
+    PREDICTIVE,
+    REVERSED,
+    SHOWN,
+)
+
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#1d2733}
 h1{font-size:1.6rem;line-height:1.25}h2{font-size:1.2rem;margin-top:2.2rem}
@@ -20,12 +29,12 @@ th:nth-child(-n+3),td:nth-child(-n+3){text-align:left}
 svg{max-width:100%;height:auto}text{font:12px system-ui,sans-serif;fill:#1d2733}
 """
 COLOURS = {
-    "predictive": "#0a6b3d",
-    "reversed": "#a0341a",
-    "present, size open": "#0a6b3d",
-    "present but below": "#23559c",
-    "equivalent to none": "#23559c",
-    "inconclusive": "#8a94a0",
+    PREDICTIVE: "#0a6b3d",
+    REVERSED: "#a0341a",
+    OPEN: "#0a6b3d",
+    BELOW: "#23559c",
+    EQUIVALENT: "#23559c",
+    INCONCLUSIVE: "#8a94a0",
 }
 COLUMNS = {
     "model": "model",
@@ -93,8 +102,8 @@ def headline(cells: pd.DataFrame) -> str:
     """What the cells of the metrics show, for these experts."""
     cells = cells[cells["role"] == "metric"]
     n = len(cells)
-    small = int((cells["verdict"] == "equivalent to none").sum())
-    open_ = int((cells["verdict"] == "inconclusive").sum())
+    small = int((cells["verdict"] == EQUIVALENT).sum())
+    open_ = int((cells["verdict"] == INCONCLUSIVE).sum())
     return (
         f"For these experts, of {n} published cells {_present(cells['verdict'])} show harm that goes with the "
         f"metric, {small} are shown to have next to none and {open_} decide nothing; "
@@ -103,7 +112,7 @@ def headline(cells: pd.DataFrame) -> str:
 
 
 def _present(verdicts: pd.Series) -> int:
-    return int(verdicts.isin(PRESENT).sum())
+    return int(verdicts.isin(SHOWN).sum())
 
 
 def control(cells: pd.DataFrame, prefix: str) -> str:

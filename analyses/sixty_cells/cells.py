@@ -12,11 +12,11 @@ from moeaudit.frames import Frame
 from moeaudit.stats import get_protocol
 from moeaudit.stats.contrast.contrast import QUESTION
 from moeaudit.stats.contrast.protocol import choose_layers
+from moeaudit.stats.sizes.equivalence import EQUIVALENT, INCONCLUSIVE, PREDICTIVE, REVERSED, SHOWN
 
 METRICS = ("utilisation", "activation_norm", "mean_weight", "activation_sd")
 OUTCOMES = ("delta_nll", "abs_delta_nll", "kl")
 RECIPE = "engmann2026"
-CLAIMS = ("predictive", "reversed", "present, size open", "present but below")
 # Of the suite's own table; the names are explained in docs/methods/statistics.md.
 OURS = [
     *("n", "n_documents", "d_z", "d_z_low", "d_z_high", "p_maxt", "p_experts_maxt"),
@@ -82,11 +82,11 @@ def summary_of(cells: Frame) -> Frame:
                 "model": model,
                 "outcome": outcome,
                 "cells": len(part),
-                "over documents": sum(int(these.get(c, 0)) for c in CLAIMS),
-                "over experts too": sum(int(layer.get(c, 0)) for c in CLAIMS),
-                "above the bound": int(layer.get("predictive", 0)) + int(layer.get("reversed", 0)),
-                "equivalent to none": int(layer.get("equivalent to none", 0)),
-                "inconclusive": int(layer.get("inconclusive", 0)),
+                "over documents": sum(int(these.get(c, 0)) for c in SHOWN),
+                "over experts too": sum(int(layer.get(c, 0)) for c in SHOWN),
+                "above the bound": int(layer.get(PREDICTIVE, 0)) + int(layer.get(REVERSED, 0)),
+                "equivalent to none": int(layer.get(EQUIVALENT, 0)),
+                "inconclusive": int(layer.get(INCONCLUSIVE, 0)),
                 "recipe, first version": int(part["recipe_claims"].sum()),
                 "recipe, second version": int(part["recipe_claims_v2"].sum()),
                 "median |d_z|": float(part["d_z"].abs().median()),

@@ -10,26 +10,15 @@ from rich.table import Table
 if TYPE_CHECKING:
     from moeaudit.report.words.evidence import Evidence
 
-# verdict: (sign, letter where the terminal has no such sign)
-SIGNS = {
-    "predictive": ("\N{BLACK UP-POINTING TRIANGLE}", "P"),
-    "reversed": ("\N{BLACK DOWN-POINTING TRIANGLE}", "R"),
-    "present, size open": ("\N{WHITE DIAMOND}", "S"),
-    "present but below": ("\N{WHITE SQUARE}", "B"),
-    "equivalent to none": ("\N{BLACK SQUARE}", "N"),
-    "inconclusive": ("\N{WHITE CIRCLE}", "?"),
-    "too few documents to say": ("\N{DOTTED CIRCLE}", "F"),
-    "not estimable": ("\N{EN DASH}", "-"),
-}
-
 
 def verdict_table(evidence: Evidence, encoding: str = "utf-8") -> Table:
     """Layers by verdict and the largest d_z, for each outcome; two of them fit 80 columns."""
     from moeaudit.report.words.answer import verdict_table as rows
     from moeaudit.report.words.evidence import metric_name, outcome_name
+    from moeaudit.report.words.verdicts import SIGNS
 
     plain = not encoding.lower().startswith("utf")
-    signs = {verdict: pair[plain] for verdict, pair in SIGNS.items()}
+    signs = {verdict: letter if plain else sign for verdict, (sign, _, letter) in SIGNS.items()}
     key = "  ".join(f"{sign} {verdict}" for verdict, sign in signs.items())
     table = Table(
         box=box.ASCII2 if plain else box.SIMPLE_HEAD,

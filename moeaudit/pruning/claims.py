@@ -8,6 +8,7 @@ be one more draw, so its place among the draws is uniform, and p counts it among
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,13 @@ import pandas as pd
 from jaxtyping import Float
 
 from moeaudit.stats.families.families import adjust
-from moeaudit.stats.least import DOCUMENTS_FOR_VERDICT
-from moeaudit.stats.sizes.equivalence import INCONCLUSIVE, THE_LAYER, THESE, graded
+from moeaudit.stats.few import too_few
+from moeaudit.stats.sizes.equivalence import THE_LAYER, THESE, graded
+from moeaudit.stats.sizes.lengths import p_lengths
 
 SUBSETS = 2000
 CLAIMS = ["simultaneous_low", "simultaneous_high", "p_draws", "p_draws_holm"]
-SAID = ["verdict", "verdict_these_experts", "supports"]
+SAID = ["verdict", "verdict_these_experts", "supports", "too_few"]
 
 
 def simultaneous(
@@ -65,6 +67,16 @@ def p_spread(
     return float((1 + (ranges >= np.ptp(nll) * (1 - 1e-12)).sum()) / (1 + SUBSETS))
 
 
+def few_each(
+    sums: Float[np.ndarray, "k documents"], tokens: Float[np.ndarray, " documents"]
+) -> list[str | None]:
+    """Why documents are too few for a verdict of each of k differences, summed by document; else None.
+
+    The rule of all tables (`few.too_few`), without its part about tokens: an evaluation keeps sums.
+    """
+    return [too_few(row, tokens, p_lengths=p_lengths(row, tokens)) for row in sums]
+
+
 def judged(
     low: np.ndarray,
     high: np.ndarray,
@@ -72,28 +84,27 @@ def judged(
     *,
     margin: float | int,
     level: float | int,
-    n_documents: int,
+    few: Sequence[str | None],
 ) -> dict[str, list[Any]]:
     """The graded words for differences whose simultaneous limits are `low` and `high`, nats a token.
 
     Positive is the claim ("predictive": by more than `margin`). Limits stand in for p: an effect is shown by
-    documents where they exclude 0, and small where they lie within +-margin. Few documents: inconclusive.
+    documents where they exclude 0, and small where they lie within +-margin. `few` says why there is no
+    verdict (`few_each`).
     """
     rows = []
-    for a, b, p in zip(low, high, p_experts):
-        if n_documents < DOCUMENTS_FOR_VERDICT:
-            rows.append((INCONCLUSIVE, INCONCLUSIVE, None))
-            continue
+    for a, b, p, why in zip(low, high, p_experts, few):
         given = (
             0.0 if a > 0 or b < 0 else 1.0,
             0.0 if a > -margin and b < margin else 1.0,
             *(float(a + b) / 2, float(a), float(b)),
         )
-        alone, whom = graded(*given, bound=margin, alpha=1 - level)
+        how: dict[str, Any] = {"bound": margin, "alpha": 1 - level, "few": why is not None}
+        alone, whom = graded(*given, **how)
         verdict = alone
         if not np.isnan(p):
-            verdict, whom = graded(*given, bound=margin, alpha=1 - level, p_experts=float(p))
-        rows.append((verdict, alone, whom))
+            verdict, whom = graded(*given, **how, p_experts=float(p))
+        rows.append((verdict, alone, whom, why))
     return {name: list(values) for name, values in zip(SAID, zip(*rows))}
 
 
@@ -104,7 +115,7 @@ def against_random(
     *,
     margin: float | int,
     level: float | int,
-    n_documents: int,
+    few: Sequence[str | None],
 ) -> pd.DataFrame:
     """The claims of a cell's criteria against random draws, `gain` = mean loss of the draws - loss.
 
@@ -113,7 +124,7 @@ def against_random(
     low, high = simultaneous(gain, level)
     p = p_draws(nll, draws)
     corrected = adjust(p, "holm")
-    said = judged(low, high, corrected, margin=margin, level=level, n_documents=n_documents)
+    said = judged(low, high, corrected, margin=margin, level=level, few=few)
     numbers = dict(zip(CLAIMS, (low, high, p, corrected)))
     return pd.DataFrame(numbers | said)
 

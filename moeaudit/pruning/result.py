@@ -31,7 +31,8 @@ class PruneCurve:
     does as well, the criterion's own choice counted, `p_draws_holm` corrects it over the criteria of a cell;
     `simultaneous_low`, `_high` hold the gain over random, -vs_random, of all criteria of a cell at once.
     `verdict` needs documents and draws, `verdict_these_experts` documents alone, `supports` says whom a row
-    speaks of (`moeaudit.stats.VERDICTS`; "predictive": cheaper than random by more than `margin`).
+    speaks of, `too_few` why documents are too few for a word (`moeaudit.stats.VERDICTS`; "predictive":
+    cheaper than random by more than `margin`).
     `scores`: layer, expert, criterion, score.
     """
 
@@ -105,7 +106,7 @@ class PruneCurve:
         """Whether the criterion matters, for each scope, depth and share kept.
 
         `verdict` is "interchangeable" if all pairwise intervals lie within +-`margin` nats, else "not
-        interchangeable" if one of them excludes 0, else "undecided". With fewer than 10 evaluated
+        interchangeable" if one of them excludes 0, else "undecided". With fewer than 12 evaluated
         documents intervals by document are too rough for a verdict: always "undecided". These are
         statements about the experts that went; `supports` and `p_spread` say whether criteria also range
         more widely than as many random choices among themselves.

@@ -19,7 +19,17 @@ from moeaudit.stats.families.families import adjust
 from moeaudit.stats.sizes.bootstrap import document_weights
 
 from .choose import Banned
-from .claims import CLAIMS, SAID, against_random, judged, of_spread, p_pair, p_spread, simultaneous
+from .claims import (
+    CLAIMS,
+    SAID,
+    against_random,
+    few_each,
+    judged,
+    of_spread,
+    p_pair,
+    p_spread,
+    simultaneous,
+)
 from .evaluate import DocumentSums
 
 CELL = ["scope", "depth", "keep"]
@@ -94,9 +104,10 @@ def cost_table(
         table.loc[others, "vs_random_low"], table.loc[others, "vs_random_high"] = low, high
         beaten = (nll[0, draws][None] > nll[0, others][:, None]).mean(1)
         table.loc[others, "better_than_random"] = beaten
+        by_document = boot.sums.nll[others] - boot.sums.nll[draws].mean(axis=0)
         claims = against_random(
             -difference, nll[0, others], nll[0, draws],
-            margin=margin, level=boot.level, n_documents=len(boot.sums.document),
+            margin=margin, level=boot.level, few=few_each(by_document, boot.sums.count),
         )  # fmt: skip
         table.loc[others, [*CLAIMS, *SAID]] = claims[[*CLAIMS, *SAID]].to_numpy()
     return table
@@ -143,7 +154,8 @@ def pairwise(
         holm = adjust(p, "holm")
         said = judged(
             low, high, holm,
-            margin=margin, level=boot.level, n_documents=len(boot.sums.document),
+            margin=margin, level=boot.level,
+            few=few_each(boot.sums.nll[a] - boot.sums.nll[b], boot.sums.count),
         )  # fmt: skip
         names = table["criterion"]
         columns = {

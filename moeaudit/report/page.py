@@ -25,6 +25,7 @@ from .figures.depth import depth
 from .figures.domains import where
 from .figures.figure import Figure
 from .figures.maps import maps
+from .figures.mass import mass
 from .figures.spread import spread
 from .pages.browser import browser
 from .pages.data import data_tables, facts
@@ -48,6 +49,7 @@ CONTENTS = [
     ("verification", "Are the numbers right?"),
     ("maps", "Where"),
     ("contrasts", "What predicts"),
+    ("mass", "Equal weight"),
     ("bounds", "Size of interest"),
     ("associations", "Which experts"),
     ("where", "Where it holds"),
@@ -71,6 +73,7 @@ def figures(run: StoredRun, tables: Mapping[str, Frame] | None = None) -> list[F
         out.append(maps(tables["cells"], said))
         if not evidence.untested:
             out.append(contrasts(evidence, said))
+            out += [f for f in [mass(run.equal_mass, said)] if f is not None]
             if lacks_for_bounds(run) is None:
                 out.append(bounds(run.tests, run.spec.sesoi))
         if len(evidence.harm):
@@ -118,8 +121,10 @@ def summarised(run: StoredRun, said: OperatorWords) -> dict[str, Frame]:
 
 
 def plotly_figures(run: StoredRun) -> dict[str, go.Figure]:
-    """The interactive figures by name: maps, contrasts, associations, depth, spread."""
-    return {f.key: f.plot for f in figures(run) if f.plot is not None}
+    """The interactive figures by name: maps, contrasts, mass, bounds, associations, depth, spread, where."""
+    held = where(run)
+    drawn = figures(run) if held is None else [*figures(run), held]
+    return {f.key: f.plot for f in drawn if f.plot is not None}
 
 
 def render(run: StoredRun) -> str:
@@ -141,6 +146,8 @@ def render(run: StoredRun) -> str:
     tables = summarised(run, said)
     drawn = figures(run, tables)
     keys = {f.key for f in drawn}
+    held = where(run)
+    plots = drawn if held is None else [*drawn, held]
     untested = "; ".join(dict.fromkeys(evidence.untested.values()))
     if untested:
         keys.add("contrasts")
@@ -170,9 +177,9 @@ def render(run: StoredRun) -> str:
         verdicts=verdicts(evidence) if evidence.outcomes else "",
         figures=drawn,
         standing=words.standing(run),
-        where=where(run),
+        where=held,
         where_said=domains.sentences(run),
-        plots={f.key: _json(f.plot) for f in drawn if f.plot is not None},
+        plots={f.key: _json(f.plot) for f in plots if f.plot is not None},
         calibration=honesty,
         browser=browser(run.tokens, run.shards, tables["tokens"], said),
         data=data_tables(run, tables["domains"], said),
@@ -191,7 +198,16 @@ def _drift(run: StoredRun) -> str:
     return f"Rows without an edit end within {significant(drift, 2)} nats of the intact model."
 
 
-_FIGURE_KEYS = {"maps", "contrasts", "bounds", "associations", "depth", "spread", "calibration"}
+_FIGURE_KEYS = {
+    "maps",
+    "contrasts",
+    "mass",
+    "bounds",
+    "associations",
+    "depth",
+    "spread",
+    "calibration",
+}
 
 
 def _calibration(run: StoredRun) -> Markup | None:

@@ -16,6 +16,7 @@ from .elsewhere.shift import ShiftTables
 from .elsewhere.tables import FolderTables
 from .folder import read_record
 from .spec import AuditSpec
+from .stages import MASS
 
 if TYPE_CHECKING:
     from moeaudit.frames import Frame
@@ -32,8 +33,9 @@ class StoredRun(FolderTables):
     `tests`: one row per tested cell. `documents`: what was read, and in which role. `domains` and
     `across_domains`: the tests by domain, and what these say together (`moeaudit.by_domain`,
     `moeaudit.across_domains`); `experts_by_domain`: metrics measured in one domain and outside it.
-    `shift`: the same audit on text of other domains, or None. Effects are changes of the next
-    token's loss, in nats.
+    `equal_mass`: each metric's highest expert of a token against another of equal gate weight
+    (`moeaudit.stats.equal_mass`); None for a run of an earlier version. `shift`: the same audit on
+    text of other domains, or None. Effects are changes of the next token's loss, in nats.
     """
 
     def __init__(self, folder: Path, record: dict[str, Any]) -> None:
@@ -72,6 +74,11 @@ class StoredRun(FolderTables):
     @cached_property
     def tests(self) -> Frame:
         return read_table(self.folder / "tests.parquet")
+
+    @cached_property
+    def equal_mass(self) -> Frame | None:
+        path = self.folder / MASS
+        return read_table(path) if path.is_file() else None
 
     @cached_property
     def experts_by_domain(self) -> Frame:

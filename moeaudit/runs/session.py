@@ -40,6 +40,8 @@ def complete(folder: Path, record: dict[str, Any]) -> bool:
     files = ["documents", "tokens", "experts", "tests"]
     if "domains" in record["stages"]:
         files += [domains.MEASURED, domains.BY_DOMAIN, domains.ACROSS]
+    if "equal mass" in record["stages"]:
+        files.append(Path(stages.MASS).stem)
     if record["spec"].get("shift") and not shift.whole(folder):
         return False
     return (
@@ -268,6 +270,14 @@ class Session:
                     effects, experts, self.spec, progress, self.reasons(experts)
                 )
                 write_table(self.folder / "tests.parquet", marked(tests, declared))
+        with self.stage("equal mass", stages.MASS) as todo:
+            if todo:
+                mass = (
+                    untested_table(self.spec, str(untested))
+                    if untested is not None
+                    else stages.mass_table(effects, experts, self.spec, progress)
+                )
+                write_table(self.folder / stages.MASS, mass)
         stages.join_tokens(self.folder)
         shift.run_shift(self, model, material, experts, untested, progress)
         domains.run_domains(self, effects, experts, untested, progress)

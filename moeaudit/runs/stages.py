@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from moeaudit.observe import Trace
     from moeaudit.text import TokenizedCorpus
 
-TOKENS = "tokens.parquet"
+TOKENS, MASS = "tokens.parquet", "equal_mass.parquet"
 SIZES = ("d_z", "winsorised_d_z", "rank_biserial")  # with tails, d_z is about a few tokens
 PARTIAL = ".partial"  # token tables of finished groups, joined at the end
 
@@ -215,6 +215,26 @@ def test_table(
         )
         progress.advance(1)
     return together(tables)
+
+
+def mass_table(effects: Any, experts: Frame, spec: AuditSpec, progress: Progress) -> Frame:
+    """A control of every metric: the highest-scored active expert against another of equal gate weight.
+
+    A row with a reason for each outcome where a token has no other expert to compare with.
+    """
+    from moeaudit.errors import InputError
+    from moeaudit.stats import equal_mass
+
+    progress.stage("equal routed mass", len(spec.tested), "outcomes")
+    tables = []
+    for outcome in spec.tested:
+        how = {"level": spec.recipe.level, "alpha": spec.alpha, "seed": spec.seed}
+        try:
+            tables.append(equal_mass(effects, experts, size=1, outcome=outcome, **how))
+        except InputError as why:
+            tables.append(pd.DataFrame([{"outcome": outcome, "reason": str(why)}]))
+        progress.advance(1)
+    return pd.concat(tables, ignore_index=True)
 
 
 def join_tokens(folder: Path) -> None:

@@ -3,7 +3,7 @@
 Sign-flips and limits are right for many documents, or for few that are like each other. Where a few
 tokens or documents carry everything, or effects go with length, a small sample mostly lacks what would
 contradict it, so it looks clear and is wrong. Each limit was measured on audits without any effect
-(docs/methods/validity.md).
+(docs/methods/validity.md); the least numbers stand in `least`.
 """
 
 from __future__ import annotations
@@ -11,15 +11,18 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Num
 
-LEAST_DOCUMENTS = (
-    12  # below: 8 documents without effects are called something up to .17 of the time
+from .least import (
+    CARRIERS,
+    DOCUMENTS_FOR_VERDICT,
+    DOCUMENTS_WORTH,
+    WORTH_IF_LEANING,
+    WORTH_IF_LINKED,
 )
-LEAST_CARRIERS = 100  # tokens: 5 % that carry everything, 50 documents: about 57
-LEAST_WORTH = 6.0  # documents that carry the effect, or that the lengths leave
-LINKED_WORTH = 60.0  # documents, by Kish's number, where effects go with length
+
 LINKED_P = 0.05
-LINKED_P_OF_FEW = 0.2  # below LEAST_DOCUMENTS' worth, where a test of lengths has little power
-LEANING_WORTH = 20.0  # documents, by Kish's number, where tokens lean to one side
+LINKED_P_OF_FEW = (
+    0.2  # below a verdict's documents' worth, where a test of lengths has little power
+)
 LEAN = 0.1
 
 
@@ -47,29 +50,27 @@ def too_few(
     use = np.asarray(tokens) > 0
     total, count = np.asarray(sums, float)[use], np.asarray(tokens, float)[use]
     d = len(count)
-    if d < LEAST_DOCUMENTS:
-        return f"{d} documents, and a verdict needs {LEAST_DOCUMENTS}"
+    if d < DOCUMENTS_FOR_VERDICT:
+        return f"{d} documents, and a verdict needs {DOCUMENTS_FOR_VERDICT}"
     worth = kish(count)
-    if worth < LEAST_WORTH:
+    if worth < DOCUMENTS_WORTH:
+        return f"tokens are so unevenly spread that {d} documents count as fewer than {DOCUMENTS_WORTH:g}"
+    if carriers is not None and not carriers >= CARRIERS:
         return (
-            f"tokens are so unevenly spread that {d} documents count as fewer than {LEAST_WORTH:g}"
-        )
-    if carriers is not None and not carriers >= LEAST_CARRIERS:
-        return (
-            f"few tokens carry the effects: they count as fewer than {LEAST_CARRIERS}, and what a sample "
+            f"few tokens carry the effects: they count as fewer than {CARRIERS}, and what a sample "
             "lacks of the rest would decide"
         )
     added = total - count * total.sum() / count.sum()
-    if added.any() and participation(added) < LEAST_WORTH:
-        return f"few documents carry the effects: they count as fewer than {LEAST_WORTH:g}"
-    linked = LINKED_P_OF_FEW if worth < LEAST_DOCUMENTS else LINKED_P
-    if p_lengths <= linked and worth < LINKED_WORTH:
+    if added.any() and participation(added) < DOCUMENTS_WORTH:
+        return f"few documents carry the effects: they count as fewer than {DOCUMENTS_WORTH:g}"
+    linked = LINKED_P_OF_FEW if worth < DOCUMENTS_FOR_VERDICT else LINKED_P
+    if p_lengths <= linked and worth < WORTH_IF_LINKED:
         return (
-            f"effects go with the length of documents, and lengths leave fewer than {LINKED_WORTH:g} "
+            f"effects go with the length of documents, and lengths leave fewer than {WORTH_IF_LINKED:g} "
             "documents' worth: the longest ones decide"
         )
-    if lean is not None and lean > LEAN and worth < LEANING_WORTH:
-        return f"effects lean to one side, and lengths leave fewer than {LEANING_WORTH:g} documents' worth"
+    if lean is not None and lean > LEAN and worth < WORTH_IF_LEANING:
+        return f"effects lean to one side, and lengths leave fewer than {WORTH_IF_LEANING:g} documents' worth"
     return None
 
 

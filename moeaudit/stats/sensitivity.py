@@ -36,11 +36,6 @@ NEEDS = (
     *("experts_variance", "experts_dof"),
 )
 BEYOND = ("p_beyond", "p_beyond_these")
-# Verdicts that a bound has a say in; any other word stands whatever the bound.
-GRADED = (
-    *(equivalence.PREDICTIVE, equivalence.REVERSED, equivalence.OPEN),
-    *(equivalence.BELOW, equivalence.EQUIVALENT, equivalence.INCONCLUSIVE),
-)
 
 
 def verdicts_at(table: Frame, sesoi: Bound | str | float | int) -> Frame:
@@ -56,7 +51,9 @@ def verdicts_at(table: Frame, sesoi: Bound | str | float | int) -> Frame:
 
     Returns the rows of that question with `sesoi`, `sesoi_nats`, `p_tost`, `p_beyond`, `p_equivalence` (if the
     protocol makes such claims), `verdict`, `verdict_these_experts` and `supports` as `contrast(...,
-    sesoi=sesoi)` gives them. What plans for the old bound (power, mde, n to decide) is left out.
+    sesoi=sesoi)` gives them. "domains like these" is not among them, even where `table` says so: an audit
+    raises `supports` by its tables of other domains, which are not made again for the new bound. What plans
+    for the old bound (power, mde, n to decide) is left out.
 
     Raises InputError for a table that lacks what is needed, and for a bound that an outcome has no unit for.
     """
@@ -170,7 +167,9 @@ def _held(part: Frame, bound: Bound, recipe: Protocol) -> dict[str, Any]:
     decision = _plain(part[f"p_{recipe.decision}"])
     found: dict[str, Any] = claims(decision, columns, part, recipe, sesoi)
     for name in ("verdict", "verdict_these_experts"):
-        kept = ~part[name].isin(GRADED).to_numpy()  # a word that no bound has a say in stands
+        kept = (
+            ~part[name].isin(equivalence.GRADED).to_numpy()
+        )  # a word that no bound has a say in stands
         found[name] = np.where(kept, part[name].to_numpy(dtype=object), found[name])
     nats = np.array([nats for _, nats in sizes])
     return {

@@ -75,6 +75,11 @@ def shifted(
     return Shift(source, part, chosen.hash, columns_of(rows), notes)
 
 
+def audit_of(documents: int) -> int:
+    """The smallest audit, in documents, beside which so many of other domains are read by default."""
+    return int((documents - 1) / SHARE) + 1
+
+
 def with_shift(model: Model, docs: Any, shift: Any, material: Material, **how: int) -> Material:
     """The material with the documents of other domains, and what was left out of them."""
     found = shifted(model, docs, shift, material, **how)

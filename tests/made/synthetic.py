@@ -136,6 +136,8 @@ def write_run(folder: Path, model: str = "tiny-made-up", **shape: int) -> Path:
         Shards(folder / name).write(0, made[name])
     tests = stages.test_table(effects, experts, spec, LogProgress())
     write_table(folder / "tests.parquet", tests)
+    mass = stages.mass_table(effects, experts, spec, LogProgress())
+    write_table(folder / stages.MASS, mass)
     domain_tables(folder, effects, experts, spec, LogProgress())
     check = {
         "max_abs_delta_nll": 3.1e-7,

@@ -82,10 +82,26 @@ def test_few_draws_speak_of_these_experts_at_most():
     assert alone.verdict == "predictive" and alone.supports == "experts of this layer"
 
 
-def test_few_documents_decide_nothing():
+def test_few_documents_decide_nothing_by_the_rule_of_all_tables():
+    for documents, enough in ((9, False), (11, False), (12, True)):
+        keys, banned, boot = made({"knows": 0.05, "other": 0.3}, documents=documents)
+        row = cost_table(keys, banned, boot).set_index("criterion").loc["knows"]
+        (pair,) = pairwise(cost_table(keys, banned, boot), banned, boot).itertuples()
+        for one in (row, pair):
+            assert (one.verdict == "too few documents to say") != enough
+            assert (one.verdict_these_experts == "too few documents to say") != enough
+            assert pd.isna(one.too_few) if enough else one.supports is None
     keys, banned, boot = made({"knows": 0.05}, documents=9)
     row = cost_table(keys, banned, boot).set_index("criterion").loc["knows"]
-    assert row.verdict == row.verdict_these_experts == "inconclusive" and row.supports is None
+    assert row.too_few == "9 documents, and a verdict needs 12"
+
+
+def test_one_document_that_carries_a_difference_decides_nothing():
+    keys, banned, boot = made({"knows": 0.05})
+    boot.sums.nll[keys["criterion"] == "knows", 0] -= 400.0
+    row = cost_table(keys, banned, boot).set_index("criterion").loc["knows"]
+    assert row.verdict == "too few documents to say"
+    assert row.too_few.startswith("few documents carry the effects")
 
 
 def test_without_draws_nothing_is_said_against_random():

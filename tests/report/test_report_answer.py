@@ -66,6 +66,18 @@ def test_the_headline_follows_the_verdicts(harm, disturbance, words):
     assert words in answer(evidence(harm, disturbance), OVERALL, "m").headline
 
 
+def test_an_outcome_of_its_own_is_not_said_to_be_predicted_where_nothing_is():
+    for verdict, words in (
+        (YES, "Routing metrics predict top prediction changed in 1 of 1"),
+        (SIZE, "No routing metric is shown to predict top prediction changed by more than"),
+    ):
+        made = evidence([verdict], [NONE])
+        rows = made.contrasts[made.contrasts["outcome"] == "delta_nll"].assign(outcome="flip")
+        said = answer(Evidence(rows, pd.DataFrame()), OVERALL, "m").headline
+        assert said.startswith(words) and "on text like this" in said
+    assert "something is shown in 1 of 1" in said
+
+
 def test_undecided_is_never_called_absent():
     said = answer(evidence([OPEN, OPEN], [OPEN, OPEN]), OVERALL, "m")
     assert "2 undecided" in said.sentences[1]

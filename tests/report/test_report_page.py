@@ -16,7 +16,7 @@ from moeaudit.front import Run
 from moeaudit.report import plotly_figures, render, write_report
 from moeaudit.store.files import read_table, write_json, write_table
 
-FIGURES = ("maps", "contrasts", "bounds", "associations", "depth", "spread")
+FIGURES = ("maps", "contrasts", "mass", "bounds", "associations", "depth", "spread")
 BUDGET = 4_000_000  # bytes: two thirds are the compressed plotting library
 
 

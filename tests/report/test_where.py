@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import numpy as np
@@ -11,7 +12,16 @@ from made import synthetic
 from moeaudit.front import Run
 from moeaudit.report import render
 from moeaudit.report.figures.domains import where
-from moeaudit.report.words.where import ACROSS, WITHIN, rows, sentences, strongest, told
+from moeaudit.report.words.where import (
+    ACROSS,
+    WITHIN,
+    _needed,
+    rows,
+    sentences,
+    strongest,
+    told,
+)
+from moeaudit.text.shift import SHARE, audit_of
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +45,7 @@ def test_the_sentences_count_the_table(wide):
 def test_a_row_a_metric_and_question(wide):
     cells = told(wide)
     assert cells is not None
-    table = rows(cells, "delta_nll")
+    table = rows(cells, "delta_nll", 0.05)
     names = set(cells["metric"])
     assert len(table) == 2 * len(names)
     for row in table:
@@ -84,3 +94,29 @@ def test_a_run_without_the_tables_says_so(tmp_path):
     old = Run.load(folder)
     assert where(old) is None
     assert "no tables by domain" in sentences(old)[0]
+
+
+def test_the_section_says_what_was_declared_and_has_an_interactive_face(wide, shown):
+    figure = where(wide)
+    assert figure is not None and figure.plot is not None
+    assert set(wide.figures()) >= {"maps", "contrasts", "where"}
+    marks = [t for t in figure.plot.data if t.mode == "markers"]
+    assert len(marks) == 2  # a panel a question, all domains the audit's own
+    estimates = wide.domains["estimate"].astype(float)
+    for trace in marks:
+        assert sorted(trace.y) == sorted(synthetic.DOMAINS)
+        assert all(np.isclose(estimates, x, atol=1e-4).any() for x in trace.x)
+    page = render(wide)
+    section = re.search(r'<section id="where".*?</section>', page, flags=re.DOTALL)
+    assert section is not None
+    assert 'data-plot="where"' in section.group() and 'id="plot-where"' in section.group()
+    assert "Exploratory: how far domains differ" in section.group()
+    assert "Exploratory: how far domains differ" in shown  # also where domains cannot be compared
+
+
+def test_what_a_verdict_in_other_domains_needs_is_said_in_documents(run):
+    (said,) = _needed(run, 4)
+    assert "needs 12 documents at least, and 4 were read" in said
+    assert "an audit of 40 documents (this one has 12)" in said
+    assert _needed(run, 12) == []
+    assert [math.ceil(SHARE * n) for n in (39, 40)] == [11, 12] and audit_of(12) == 40

@@ -26,12 +26,15 @@ def same_tables(one: Run, two: Run) -> None:
 
 def test_the_folder_has_what_it_should(finished):
     names = {path.name for path in finished.folder.iterdir()}
-    tables = {f"{name}.parquet" for name in ("documents", "tokens", "experts", "tests")}
+    tables = {
+        f"{name}.parquet" for name in ("documents", "tokens", "experts", "tests", "equal_mass")
+    }
     by_domain = {"experts_by_domain.parquet", "domains.parquet", "across_domains.parquet"}
     assert names == {"audit.json", "report.html", "routing", "effects", *tables, *by_domain}
     record = json.loads((finished.folder / "audit.json").read_text())
     assert record["status"] == "finished"
-    assert list(record["stages"]) == ["metrics", "census", "verification", "statistics", "domains"]
+    stages = ["metrics", "census", "verification", "statistics", "equal mass", "domains"]
+    assert list(record["stages"]) == stages
     session = record["sessions"][0]
     assert session["packages"]["torch"]
     assert session["torch_threads"] >= 1

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from moeaudit.stats.domains.support import LIKE_THESE, supported
+from moeaudit.stats.domains.support import supported
+from moeaudit.stats.sizes.equivalence import LIKE_THESE
 
 WITHIN, ACROSS = "within-token contrast", "per-expert expected harm"
 TEST = {
@@ -79,10 +80,14 @@ def test_what_is_no_claim_about_a_layer_is_never_raised():
     assert raised({"role": "control"}) == "experts of this layer"
 
 
-def test_rankings_shuffle_experts_and_need_no_word_for_it():
-    ranks = {"question": ACROSS, "d_z": None, "rho": 0.7, "supports": None}
+def test_rankings_are_raised_alike_and_a_claim_about_nobody_never():
+    ranks = {"question": ACROSS, "d_z": None, "rho": 0.7}
     assert raised(ranks, {"question": ACROSS}, ranks) == LIKE_THESE
-    assert raised(ranks, {"question": ACROSS}, {**ranks, "rho": -0.7}) is None
+    turned = {**ranks, "rho": -0.7}
+    assert raised(ranks, {"question": ACROSS}, turned) == "experts of this layer"
+    nobody = {**ranks, "supports": None}
+    assert raised(nobody, {"question": ACROSS}, ranks) is None
+    assert raised(ranks, {"question": ACROSS}, nobody) == "experts of this layer"
 
 
 def test_untested_tables_come_back_as_they_are():

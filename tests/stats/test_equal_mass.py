@@ -91,3 +91,29 @@ def test_refusals_say_what_to_do():
         equal_mass(effects, METRICS, size=3)
     with pytest.raises(InputError, match="within"):
         equal_mass(effects, METRICS, within=0)
+
+
+def test_a_table_of_single_experts_serves_for_sets_of_one():
+    effects = table(lambda w, e, rng: 0.1 * e.sum() + 0.3 * rng.normal())
+    alone = effects[effects["members"].isin([1, 2, 4, 8])]
+    got = equal_mass(alone.drop(columns="members"), METRICS, size=1, within=0.3)
+    pd.testing.assert_frame_equal(got, equal_mass(effects, METRICS, size=1, within=0.3))
+    with pytest.raises(InputError, match="members"):
+        equal_mass(alone.drop(columns="members"), METRICS)
+
+
+def test_words_are_of_these_experts_by_a_corrected_p():
+    effects = table(lambda w, e, rng: 0.1 * e.sum() + 0.3 * rng.normal())
+    noise = METRICS.assign(metric="noise", value=np.random.default_rng(5).random(10))
+    both = pd.concat([METRICS, noise])
+    found = equal_mass(effects, both, within=0.2).set_index("metric")
+    p = found.loc[["number", "noise"], "p"].sort_values()
+    assert found.loc[p.index[0], "p_holm"] == pytest.approx(2 * p.iloc[0])
+    assert found.loc["random_score", "p_holm"] == found.loc["random_score", "p"]
+    assert list(found["role"]) == ["metric", "metric", "control"]
+    number = found.loc["number"]
+    assert number["verdict_these_experts"] == "present, size open"
+    assert number["supports"] == "these experts"
+    few = equal_mass(effects[effects["document"] < 11], METRICS, within=0.2).iloc[0]
+    assert few["verdict_these_experts"] == "too few documents to say" and pd.isna(few["supports"])
+    assert few["too_few"] == "11 documents, and a verdict needs 12"

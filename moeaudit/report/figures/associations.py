@@ -8,9 +8,10 @@ import numpy as np
 from markupsafe import Markup
 
 from moeaudit.frames import Frame
+from moeaudit.stats.sizes.equivalence import SHOWN
 
 from ..pages.tables import Column, folded, rows_of, table
-from ..words.evidence import PRESENT, metric_name, outcome_name
+from ..words.evidence import metric_name, outcome_name
 from ..words.largest import ceiling, exceeded
 from ..words.numbers import count, estimate, fixed, probability, significant
 from ..words.operator import OperatorWords
@@ -129,7 +130,7 @@ def _matrix_cell(body, row, x: svg.Number, y: svg.Number, width: svg.Number, wri
     words = f"{label}, layer {row.layer}: rho {estimate(rho, row.low, row.high)}, {row.verdict}"
     css = palette.diverging(rho, 1.0)
     body.append(svg.rect(x, y, width - 1, ROW - 1, css, words))
-    sure = row.verdict in PRESENT
+    sure = row.verdict in SHOWN
     if written:
         kind = f"in on-{css}{' bold' if sure else ''}"
         body.append(svg.text(x + width / 2, y + 17, fixed(rho, 2, True), kind, "middle"))

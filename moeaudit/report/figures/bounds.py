@@ -10,6 +10,7 @@ from markupsafe import Markup
 from moeaudit.frames import Frame
 from moeaudit.stats import Bound, verdicts_over
 from moeaudit.stats.sensitivity import GRID, KEYS
+from moeaudit.stats.sizes.equivalence import INCONCLUSIVE
 
 from ..pages.tables import Column, folded, rows_of, table
 from ..words.bound import UNITS, bound_words, short_bound
@@ -95,7 +96,7 @@ def _bar(
 
 
 def _class(word: str) -> str:
-    return VERDICTS.get(word, VERDICTS["inconclusive"])[1].replace("v-", "b-")
+    return VERDICTS.get(word, VERDICTS[INCONCLUSIVE])[1].replace("v-", "b-")
 
 
 def _key(body: list[str], words: list[str]) -> None:
@@ -143,7 +144,7 @@ def _plot(found: Frame, words: list[str], outcomes: list[str]):
                     name=word,
                     legendgroup=word,
                     showlegend=column == 1,
-                    marker={"color": VERDICTS.get(word, VERDICTS["inconclusive"])[2]},
+                    marker={"color": VERDICTS.get(word, VERDICTS[INCONCLUSIVE])[2]},
                     hovertemplate="%{y}: %{x}<br>" + word,
                 ),
                 row=1,

@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from moeaudit.frames import Column as Series
 from moeaudit.frames import Frame
+from moeaudit.stats.sizes.equivalence import INCONCLUSIVE, NOT_ESTIMABLE
 
 from ..pages.tables import Column, folded, rows_of, table
 from ..words.evidence import OUTCOMES, ROLES, Evidence, metric_name, outcome_name, outcome_words
@@ -26,15 +27,15 @@ def contrasts(evidence: Evidence, said: OperatorWords) -> Figure:
     names = list(dict.fromkeys(frame.sort_values("role", kind="stable", key=_order)["metric"]))
     tested = list(dict.fromkeys(frame["outcome"]))
     outcomes = sorted(tested, key=lambda o: [*OUTCOMES, *tested].index(o))
-    panel = (WIDTH - LEFT - GAP * (len(outcomes) - 1) - 12) / len(outcomes)
+    wide = (WIDTH - LEFT - GAP * (len(outcomes) - 1) - 12) / len(outcomes)
     n_controls = frame.loc[frame["role"] == "control", "metric"].nunique()
     split = len(names) - n_controls
     for i, outcome in enumerate(outcomes):
         part = frame[frame["outcome"] == outcome]
         title = outcome_words(outcome, said.cost)
-        _panel(body, part, names, split, LEFT + i * (panel + GAP), panel, title, i == 0)
+        panel(body, part, names, split, LEFT + i * (wide + GAP), wide, title, i == 0)
     height = TOP + ROW * len(names) + 26 * (n_controls > 0) + 40
-    _key(body, frame)
+    key(body, frame)
     caption = Markup(
         "Within each token, the active expert with the highest value of the metric is compared with "
         "the one with the lowest: d<sub>z</sub> is the mean difference of their effects over its "
@@ -49,7 +50,7 @@ def contrasts(evidence: Evidence, said: OperatorWords) -> Figure:
         caption,
         svg.document(WIDTH, height, "Effect size by metric, layer and outcome", body, 720),
         folded("Every contrast as a table", _table(frame)),
-        _plot(frame, names, outcomes),
+        interactive(frame, names, outcomes),
     )
 
 
@@ -57,7 +58,8 @@ def _order(role: Series) -> Series:
     return role.map({"metric": 0, "control": 1})
 
 
-def _panel(body, part, names, split, x0, width, title, labelled) -> None:
+def panel(body, part, names, split, x0, width, title, labelled) -> None:
+    """One outcome: a row a metric or control, a point a layer, with limits, bound and luck where known."""
     layers = sorted(int(x) for x in part["layer"].unique())
     least, most = _range(part)
     body.append(svg.text(x0, TOP - 30, title[0], "title"))
@@ -143,11 +145,11 @@ def _range(part: Frame) -> tuple[float, float]:
 
 
 def _point(body: list[str], row, x: svg.Number, scale: svg.Scale) -> None:
-    shape, css, _ = VERDICTS.get(row.verdict, VERDICTS["inconclusive"])
+    shape, css, _ = VERDICTS.get(row.verdict, VERDICTS[INCONCLUSIVE])
     if row.role == "control":
         shape, css = "diamond", f"control c-{row.metric}"
     if not np.isfinite(row.d_z):
-        reason = getattr(row, "reason", None) or "not estimable"
+        reason = getattr(row, "reason", None) or NOT_ESTIMABLE
         body.append(svg.mark(x, scale(0), "circle", "v-none", f"layer {row.layer}: {reason}", 2.4))
         return
     if np.isfinite(row.low) and np.isfinite(row.high):
@@ -174,7 +176,8 @@ def _off_scale(
         body.append(svg.text(x, y + 16 if up else y - 9, text, "tiny", "middle"))
 
 
-def _key(body: list[str], frame: Frame) -> None:
+def key(body: list[str], frame: Frame) -> None:
+    """The signs of the verdicts that occur, and of controls."""
     x = 0.0
     shown = [v for v in VERDICTS if ((frame["verdict"] == v) & (frame["role"] == "metric")).any()]
     for verdict in shown:
@@ -231,7 +234,7 @@ def _table(frame: Frame) -> Markup:
         [
             "p is the test of no difference over documents, for these experts; p over experts the share "
             "of deals of the metric to other experts with as large a difference; both adjusted for all "
-            "metric contrasts of the same outcome.",
+            "metric contrasts of the same outcome. Domains like these: of its sign, not of its size.",
             *_robust_note(frame),
         ],
     )
@@ -262,7 +265,8 @@ def _robust_note(frame: Frame) -> list[str]:
     ]
 
 
-def _plot(frame: Frame, names: list[str], outcomes: list[str]):
+def interactive(frame: Frame, names: list[str], outcomes: list[str]):
+    """The same points as a plotly figure."""
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from markupsafe import Markup
@@ -15,7 +15,7 @@ from ..words.evidence import metric_name, outcome_name
 from ..words.numbers import count, estimate, fixed, interval
 from ..words.where import ACROSS, QUESTIONS, SIZE, WITHIN, rows, strongest, told
 from . import svg
-from .figure import Figure
+from .figure import Figure, styled
 
 if TYPE_CHECKING:
     from moeaudit.runs.run import StoredRun
@@ -51,7 +51,8 @@ def where(run: StoredRun) -> Figure | None:
     title = "Where it holds"
     drawing = svg.document(WIDTH, bottom + 6, f"{name} by domain", body, 720)
     parts = [_of(domains, cell) for _, cell in drawn]
-    return Figure("where", title, caption, drawing, _tables(cells, parts))
+    tables = _tables(cells, parts, run.spec.alpha)
+    return Figure("where", title, caption, drawing, tables, _plot(drawn, parts))
 
 
 def _joined(one: Frame, two: Frame) -> Frame:
@@ -120,12 +121,70 @@ def _domain(
     body.append(svg.mark(scale(value), y, "diamond" if row.other else "circle", css, words, 3.4))
 
 
-def _tables(cells: Frame, drawn: list[Frame]) -> Markup:
+def _plot(drawn: list[tuple[str, Series]], parts: list[Frame]) -> go.Figure:
+    """The same forests: estimates with limits, the mean over domains, and the band of a new one."""
+    import plotly.graph_objects as go
+    from plotly.subplots import make_subplots
+
+    titles = [
+        f"{metric_name(str(cell['metric']))[0]}, layer {cell['layer']}, {QUESTIONS[question]}"
+        for question, cell in drawn
+    ]
+    plot = make_subplots(rows=1, cols=len(drawn), subplot_titles=titles, shared_yaxes=True)
+    for column, ((question, cell), part) in enumerate(zip(drawn, parts), start=1):
+        for other, name in ((False, "domain of the audit"), (True, "other domain")):
+            mine = part[part["other"] == other]
+            if mine.empty:
+                continue
+            value, low, high = (mine[c].to_numpy(float) for c in ("estimate", "low", "high"))
+            plot.add_trace(
+                go.Scatter(
+                    x=value.round(4),
+                    y=mine["domain"].astype(str),
+                    error_x={
+                        "type": "data",
+                        "array": (high - value).round(4),
+                        "arrayminus": (value - low).round(4),
+                        "thickness": 1,
+                    },
+                    mode="markers",
+                    name=name,
+                    legendgroup=name,
+                    showlegend=column == 1,
+                    marker={
+                        "symbol": "diamond" if other else "circle",
+                        "color": "#8a8a8a" if other else "#c4500a",
+                        "size": 9,
+                    },
+                    customdata=mine["n_documents"].astype(int),
+                    hovertemplate="%{y}: %{x:+.3f}<br>%{customdata} documents",
+                ),
+                row=1,
+                col=column,
+            )
+        new = [float(cell[c]) for c in ("new_low", "new_high")]
+        at: Any = {"row": 1, "col": column}
+        plot.add_vrect(
+            x0=new[0],
+            x1=new[1],
+            fillcolor="#8a8a8a",
+            opacity=0.15,
+            line_width=0,
+            layer="below",
+            **at,
+        )
+        plot.add_vline(float(cell["mean"]), line_dash="dash", line_width=1, **at)
+        plot.update_xaxes(title=SIZE[question], row=1, col=column)
+    plot.update_yaxes(autorange="reversed", automargin=True)
+    return styled(plot, 160 + 26 * max(len(part) for part in parts))
+
+
+def _tables(cells: Frame, drawn: list[Frame], alpha: float | int) -> Markup:
     """One row a metric and question: the first outcome open, the others folded, the figure's domains behind."""
     out = []
     for i, outcome in enumerate(dict.fromkeys(cells["outcome"])):
         name = outcome_name(str(outcome)).lower()
-        one = _table(rows(cells, str(outcome)), name)
+        one = _table(rows(cells, str(outcome), alpha), name)
         out.append(one if i == 0 else folded(f"The same for {name}", one))
     return Markup("").join([*out, folded("The figure as a table", _drawn(drawn))])
 

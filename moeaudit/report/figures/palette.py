@@ -8,6 +8,17 @@ from __future__ import annotations
 
 import math
 
+from moeaudit.stats.sizes.equivalence import (
+    BELOW,
+    EQUIVALENT,
+    INCONCLUSIVE,
+    NOT_ESTIMABLE,
+    OPEN,
+    PREDICTIVE,
+    REVERSED,
+    TOO_FEW,
+)
+
 from ..words.numbers import Number
 
 # Upper edges of classes 0..3 as fractions of the largest value shown; class 4 is above.
@@ -60,12 +71,12 @@ def edges(top: Number) -> list[float]:
 
 VERDICTS = {
     # verdict: (shape, css class, plotly colour)
-    "predictive": ("up", "v-pred", "#c4500a"),
-    "reversed": ("down", "v-rev", "#1f6aa5"),
-    "present, size open": ("diamond", "v-size", "#c98a4b"),
-    "present but below": ("square", "v-below", "#9a7a5a"),
-    "equivalent to none": ("square", "v-eq", "#6b6b6b"),
-    "inconclusive": ("circle", "v-open", "#9a9a9a"),
-    "too few documents to say": ("circle", "v-few", "#b9b9b9"),
-    "not estimable": ("circle", "v-none", "#c0c0c0"),
+    PREDICTIVE: ("up", "v-pred", "#c4500a"),
+    REVERSED: ("down", "v-rev", "#1f6aa5"),
+    OPEN: ("diamond", "v-size", "#c98a4b"),
+    BELOW: ("square", "v-below", "#9a7a5a"),
+    EQUIVALENT: ("square", "v-eq", "#6b6b6b"),
+    INCONCLUSIVE: ("circle", "v-open", "#9a9a9a"),
+    TOO_FEW: ("circle", "v-few", "#b9b9b9"),
+    NOT_ESTIMABLE: ("circle", "v-none", "#c0c0c0"),
 }

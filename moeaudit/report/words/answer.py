@@ -6,10 +6,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from moeaudit.frames import Column as Series
-from moeaudit.stats.sizes.equivalence import TOO_FEW
+from moeaudit.stats.sizes.equivalence import (
+    BELOW,
+    EQUIVALENT,
+    INCONCLUSIVE,
+    NOT_ESTIMABLE,
+    OPEN,
+    PREDICTIVE,
+    REVERSED,
+    SHOWN,
+    TOO_FEW,
+)
 
 from .bound import span_words
-from .evidence import ALPHA, PRESENT, Evidence, metric_name, outcome_name
+from .evidence import Evidence, metric_name, outcome_name
 from .headline import headline
 from .largest import ceiling, held_out, of_metric, with_limits
 from .numbers import count, estimate, fixed, percent, plural, significant
@@ -84,17 +94,17 @@ def _outcomes(evidence: Evidence) -> list[str]:
         if not total:
             continue
         parts = [
-            f"{evidence.count(outcome, 'predictive')} of {total} contrasts are predictive (above "
+            f"{evidence.count(outcome, PREDICTIVE)} of {total} contrasts are predictive (above "
             f"{evidence.bound}, with experts as a sample too)"
         ]
         for verdict, words in (
-            ("reversed", "reversed (as far below zero)"),
-            ("present, size open", "present with their size open"),
-            ("present but below", "present but below that"),
-            ("equivalent to none", "shown absent (none is shown, and any is below that)"),
-            ("inconclusive", "undecided"),
-            ("too few documents to say", "undecided for too few documents"),
-            ("not estimable", "not estimable"),
+            (REVERSED, "reversed (as far below zero)"),
+            (OPEN, "present with their size open"),
+            (BELOW, "present but below that"),
+            (EQUIVALENT, "shown absent (none is shown, and any is below that)"),
+            (INCONCLUSIVE, "undecided"),
+            (TOO_FEW, "undecided for too few documents"),
+            (NOT_ESTIMABLE, "not estimable"),
         ):
             if n := evidence.count(outcome, verdict):
                 parts.append(f"{n} {words}")
@@ -118,8 +128,8 @@ def _luck(evidence: Evidence, outcome: str) -> str:
     if "p_experts_maxt" not in rows or rows["p_experts_maxt"].isna().all():
         return ""
     enough = rows["verdict"] != TOO_FEW
-    sure = enough & (rows["p_adjusted"] <= ALPHA)
-    both = sure & (rows["p_experts_maxt"] <= ALPHA)
+    sure = enough & (rows["p_adjusted"] <= evidence.alpha)
+    both = sure & (rows["p_experts_maxt"] <= evidence.alpha)
     text = (
         f". {int(sure.sum())} differ from zero for these experts; {int(both.sum())} of them by more than "
         "the same numbers dealt to other experts would"
@@ -174,14 +184,14 @@ def _across(evidence: Evidence) -> list[str]:
     rows = rows[(rows["outcome"] == first) & (rows["role"] == "metric") & rows["rho"].notna()]
     if rows.empty:
         return [f"Across experts, no rank correlation of a metric with {name} could be estimated."]
-    found = rows[rows["verdict"].isin(PRESENT)]
+    found = rows[rows["verdict"].isin(SHOWN)]
     text = (
         f"Across the experts of a layer, {len(found)} of {len(rows)} rank correlations of a metric "
         f"with expected {name} are shown by documents and by experts"
     )
     if found.empty:
         return [f"{text}."]
-    beyond = int(rows["verdict"].isin(["predictive", "reversed"]).sum())
+    beyond = int(rows["verdict"].isin([PREDICTIVE, REVERSED]).sum())
     sesoi = rows["sesoi"].dropna()
     if len(sesoi):
         text += f", {beyond} of them above {significant(sesoi.max(), 2)} with their interval"

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 
 from moeaudit.frames import Column as Series
 from moeaudit.frames import Frame
+from moeaudit.runs.analysis import NOT_TESTED
+from moeaudit.runs.spec import ALPHA
+from moeaudit.stats.contrast.contrast import QUESTION as WITHIN
 from moeaudit.stats.record.made import analyses
+from moeaudit.stats.sizes.equivalence import NOT_ESTIMABLE, PREDICTIVE, SHOWN, UNDECIDED
 
 from .bound import bound_words
 from .numbers import layers_text
@@ -66,11 +71,6 @@ def metric_name(metric: str) -> tuple[str, str]:
     return _NAMES.get(metric, (metric.replace("_", " "), ""))
 
 
-ALPHA = 0.05
-UNDECIDED = ("inconclusive", "too few documents to say")
-PRESENT = ("predictive", "reversed", "present, size open", "present but below")
-
-
 @dataclass(frozen=True)
 class Evidence:
     """`contrasts`: one row per (metric or control, layer, outcome), NaN where not estimable.
@@ -78,13 +78,15 @@ class Evidence:
     `harm`: one row per (metric, layer): the rank correlation across experts of the metric with the
     expert's mean effect; empty if the run has none. `untested`: why nothing was tested, by
     outcome; then the other two are empty. `declared` is the smallest effect of interest as it was
-    declared ("0.1", "0.01nats"), empty if the tests do not say.
+    declared ("0.1", "0.01nats"), empty if the tests do not say; `alpha` the error rate of a family
+    that they were made with.
     """
 
     contrasts: Frame
     harm: Frame
     untested: dict[str, str] = field(default_factory=dict)
     declared: str = ""
+    alpha: float = ALPHA
 
     @property
     def outcomes(self) -> list[str]:
@@ -97,7 +99,7 @@ class Evidence:
         for frame in (self.contrasts, self.harm):
             if frame.empty:
                 continue
-            rows = frame[(frame["verdict"] == "not estimable") & (frame["role"] == "metric")]
+            rows = frame[(frame["verdict"] == NOT_ESTIMABLE) & (frame["role"] == "metric")]
             for row in rows.itertuples():
                 why = str(row.reason or "no number can be given")
                 why = why.removeprefix("not estimable, because ")
@@ -127,7 +129,7 @@ class Evidence:
 
     def present(self, outcome: str) -> int:
         """Metric contrasts that are not zero and would not come from luck over experts, of any size."""
-        return int(self.metrics(outcome)["verdict"].isin(PRESENT).sum())
+        return int(self.metrics(outcome)["verdict"].isin(SHOWN).sum())
 
     def by_luck(self, outcome: str) -> int:
         """Undecided metric contrasts that documents show, and luck over experts could have made."""
@@ -156,7 +158,7 @@ class Evidence:
         c = self.contrasts
         return c[(c["outcome"] == outcome) & (c["metric"] == name)]
 
-    def strongest(self, outcome: str, verdict: str | None = "predictive") -> Series | None:
+    def strongest(self, outcome: str, verdict: str | None = PREDICTIVE) -> Series | None:
         """The metric contrast with the largest |d_z| among those with a verdict (any if None)."""
         rows = self.metrics(outcome)
         rows = rows[rows["d_z"].notna()]
@@ -181,8 +183,6 @@ _ROBUST = [
 _NUMBERS = ["low", "high", "p", "p_adjusted", "sesoi"]
 _NUMBERS += ["largest_held_out", "metric_largest_held_out"]
 _CEILING = ["ceiling", "ceiling_low", "ceiling_high"]
-_WITHIN = "within-token contrast"
-NOT_TESTED = "not tested"
 _EMPTY = ["outcome", "metric", "role", "layer", "verdict", "reason", "d_z", "rho"]
 
 
@@ -193,22 +193,23 @@ def read(tests: Frame) -> Evidence:
     if len(untested):
         why = {str(o): str(r) for o, r in zip(untested["outcome"], untested["reason"])}
         return Evidence(pd.DataFrame(columns=_EMPTY), pd.DataFrame(columns=_EMPTY), why)
-    within = tests["question"] == _WITHIN
+    within = tests["question"] == WITHIN
     return Evidence(
         _plain(tests[within], [*_NUMBERS, "d_z", "mde", *_EXPERTS, *_ROBUST]),
         _plain(tests[~within], [*_NUMBERS, "rho", "reliability", *_CEILING]),
-        declared=_declared(tests),
+        declared=str(_declared(tests, "sesoi") or ""),
+        alpha=float(_declared(tests, "alpha") or ALPHA),
     )
 
 
-def _declared(tests: Frame) -> str:
-    """The smallest effect of interest that the contrasts were made with, as the table itself says."""
+def _declared(tests: Frame, name: str) -> Any:
+    """A setting that the contrasts were made with, as the table itself says; None if it does not."""
     said = {
-        str(made["protocol"]["sesoi"])
+        made["protocol"][name]
         for (question, _), made in analyses(tests).items()
-        if question == _WITHIN
+        if question == WITHIN
     }
-    return said.pop() if len(said) == 1 else ""
+    return said.pop() if len(said) == 1 else None
 
 
 def _plain(frame: Frame, numbers: list[str]) -> Frame:

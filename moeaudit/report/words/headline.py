@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from moeaudit.stats.sizes.equivalence import BELOW, EQUIVALENT, NOT_ESTIMABLE, PREDICTIVE, REVERSED
+
 from .evidence import Evidence, outcome_name
 from .operator import OperatorWords
 
@@ -39,8 +41,8 @@ def _found(evidence: Evidence, said: OperatorWords) -> str:
     if any(n for _, n in found):
         parts = [f"{outcome_name(o).lower()} in {n} of {evidence.count(o)}" for o, n in found]
         return (
-            f"Routing metrics know something of {' and of '.join(parts)} contrasts, and none is shown to "
-            f"point the right way by the size of interest{_wrong_way(evidence)}"
+            f"Routing metrics are shown to say something of {' and of '.join(parts)} contrasts, on text like this, "
+            f"and none is shown to point the right way by the size of interest{_wrong_way(evidence)}"
         )
     if any(_open_cells(evidence, o) for o in evidence.outcomes):
         return "No routing metric is shown to predict harm or disturbance, and not all is decided"
@@ -48,18 +50,18 @@ def _found(evidence: Evidence, said: OperatorWords) -> str:
 
 
 def _wrong_way(evidence: Evidence) -> str:
-    n = sum(evidence.count(o, "reversed") for o in evidence.outcomes)
+    n = sum(evidence.count(o, REVERSED) for o in evidence.outcomes)
     return f"; {n} point the wrong way by more than it" if n else ""
 
 
 def _open_cells(evidence: Evidence, outcome: str) -> int:
     """Cells that say nothing: undecided, or without a number."""
-    return evidence.undecided(outcome) + evidence.count(outcome, "not estimable")
+    return evidence.undecided(outcome) + evidence.count(outcome, NOT_ESTIMABLE)
 
 
 def _from(evidence: Evidence) -> str:
-    """From which size on "predict" is said."""
-    return f" by more than {evidence.bound}"
+    """From which size on "predict" is said, and of which text."""
+    return f" by more than {evidence.bound}, on text like this"
 
 
 def _open(evidence: Evidence) -> str:
@@ -92,18 +94,23 @@ def _any_headline(evidence: Evidence) -> str:
         f"{outcome_name(o).lower()} in {_shown(evidence, o)} of {evidence.count(o)}"
         for o in evidence.outcomes
     ]
+    if any(_shown(evidence, o) for o in evidence.outcomes):
+        return f"Routing metrics predict {' and '.join(parts)} metric-by-layer contrasts{_from(evidence)}"
+    names = " or ".join(outcome_name(o).lower() for o in evidence.outcomes)
+    some = [f"{evidence.present(o)} of {evidence.count(o)}" for o in evidence.outcomes]
     return (
-        f"Routing metrics predict {' and '.join(parts)} metric-by-layer contrasts{_from(evidence)}"
+        f"No routing metric is shown to predict {names}{_from(evidence)}; something is shown in "
+        f"{' and '.join(some)} metric-by-layer contrasts"
     )
 
 
 def _no_harm(evidence: Evidence) -> str:
     """How far the absence of predicted harm is itself shown."""
     total, present = evidence.count("delta_nll"), evidence.present("delta_nll")
-    small = evidence.count("delta_nll", "equivalent to none")
-    small += evidence.count("delta_nll", "present but below")
+    small = evidence.count("delta_nll", EQUIVALENT)
+    small += evidence.count("delta_nll", BELOW)
     known = (
-        f"they know something in {present} of {total}" if present else "none is shown to know any"
+        f"something is shown in {present} of {total}" if present else "none is shown to know any"
     )
     if small == total:
         return f"{known}, and all {total} contrasts are below the size of interest"
@@ -113,4 +120,4 @@ def _no_harm(evidence: Evidence) -> str:
 
 
 def _shown(evidence: Evidence, outcome: str) -> int:
-    return evidence.count(outcome, "predictive")
+    return evidence.count(outcome, PREDICTIVE)

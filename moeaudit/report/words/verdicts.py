@@ -7,6 +7,17 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from moeaudit.stats.sizes.equivalence import (
+    BELOW,
+    EQUIVALENT,
+    INCONCLUSIVE,
+    NOT_ESTIMABLE,
+    OPEN,
+    PREDICTIVE,
+    REVERSED,
+    TOO_FEW,
+)
+
 from ..figures import svg
 from ..figures.palette import VERDICTS
 from ..pages.tables import Column, table
@@ -14,15 +25,16 @@ from .answer import verdict_table
 from .evidence import Evidence, metric_name, outcome_name
 from .numbers import estimate
 
+# verdict: (sign, its class, letter where a terminal has no such sign)
 SIGNS = {
-    "predictive": ("\N{BLACK UP-POINTING TRIANGLE}", "predictive"),
-    "reversed": ("\N{BLACK DOWN-POINTING TRIANGLE}", "reversed"),
-    "present, size open": ("\N{WHITE DIAMOND}", "size"),
-    "present but below": ("\N{WHITE SQUARE}", "below"),
-    "equivalent to none": ("\N{BLACK SQUARE}", "equivalent"),
-    "inconclusive": ("\N{WHITE CIRCLE}", "inconclusive"),
-    "too few documents to say": ("\N{DOTTED CIRCLE}", "few"),
-    "not estimable": ("\N{EN DASH}", "not"),
+    PREDICTIVE: ("\N{BLACK UP-POINTING TRIANGLE}", "predictive", "P"),
+    REVERSED: ("\N{BLACK DOWN-POINTING TRIANGLE}", "reversed", "R"),
+    OPEN: ("\N{WHITE DIAMOND}", "size", "S"),
+    BELOW: ("\N{WHITE SQUARE}", "below", "B"),
+    EQUIVALENT: ("\N{BLACK SQUARE}", "equivalent", "N"),
+    INCONCLUSIVE: ("\N{WHITE CIRCLE}", "inconclusive", "?"),
+    TOO_FEW: ("\N{DOTTED CIRCLE}", "few", "F"),
+    NOT_ESTIMABLE: ("\N{EN DASH}", "not", "-"),
 }
 WIDTH, LEFT = 760.0, 118.0
 
@@ -37,7 +49,7 @@ def strip(evidence: Evidence) -> Markup:
     y, said = 12.0, []
     for outcome in outcomes:
         title = outcome_name(outcome)
-        verdicts = evidence.metrics(outcome)["verdict"].fillna("not estimable")
+        verdicts = evidence.metrics(outcome)["verdict"].fillna(NOT_ESTIMABLE)
         ordered = [v for v in VERDICTS for _ in range(int((verdicts == v).sum()))]
         body.append(svg.text(0, y + 4, title, "label"))
         for i, verdict in enumerate(ordered):
@@ -45,7 +57,7 @@ def strip(evidence: Evidence) -> Markup:
             x = LEFT + (i % per_row + 0.5) * step
             body.append(svg.mark(x, y + i // per_row * 16, shape, css, verdict, min(5.0, step / 3)))
         y += 16 * (1 + (max(len(ordered), 1) - 1) // per_row) + 12
-        said.append(f"{title}: {(verdicts == 'predictive').sum()} of {len(ordered)} predictive")
+        said.append(f"{title}: {(verdicts == PREDICTIVE).sum()} of {len(ordered)} predictive")
     x = LEFT
     for verdict in [v for v in VERDICTS if (evidence.contrasts["verdict"] == v).any()]:
         shape, css, _ = VERDICTS[verdict]
@@ -64,7 +76,7 @@ def verdicts(evidence: Evidence) -> Markup:
             columns += [_told(outcome), _best(outcome)]
     key = Markup(" ").join(
         Markup('<span class="v v-{}"><i>{}</i> {}</span>').format(css, sign, verdict)
-        for verdict, (sign, css) in SIGNS.items()
+        for verdict, (sign, css, _) in SIGNS.items()
     )
     return Markup('<p class="key">Number of layers: {}</p>').format(key) + table(
         verdict_table(evidence),
@@ -99,7 +111,7 @@ def _told(outcome: str) -> Column:
             Markup('<span class="v v-{}" aria-label="{} {}">{} <i>{}</i></span>').format(
                 css, counts[verdict], verdict, counts[verdict], sign
             )
-            for verdict, (sign, css) in SIGNS.items()
+            for verdict, (sign, css, _) in SIGNS.items()
             if counts.get(verdict)
         )
 

@@ -8,20 +8,21 @@ import numpy as np
 
 from moeaudit.frames import Column as Series
 from moeaudit.frames import Frame
-from moeaudit.stats.sizes.equivalence import NOT_ESTIMABLE, TOO_FEW
+from moeaudit.stats.contrast.contrast import QUESTION as WITHIN
+from moeaudit.stats.least import DOCUMENTS_FOR_VERDICT
+from moeaudit.stats.ranking.table import QUESTION as ACROSS
+from moeaudit.stats.sizes.equivalence import LIKE_THESE, NOT_ESTIMABLE, SHOWN, TOO_FEW
+from moeaudit.text.shift import audit_of
 
-from .evidence import PRESENT, outcome_name
+from .evidence import outcome_name
 from .numbers import count, fixed, percent, plural
 
 if TYPE_CHECKING:
     from moeaudit.runs.run import StoredRun
 
-WITHIN, ACROSS = "within-token contrast", "per-expert expected harm"
 QUESTIONS = {WITHIN: "within a token", ACROSS: "across experts"}
 SIZE = {WITHIN: "d_z", ACROSS: "rho"}
 KEYS = ["question", "outcome", "metric", "layer"]
-LIKE_THESE = "domains like these"
-ALPHA = 0.05
 
 
 def told(run: StoredRun) -> Frame | None:
@@ -41,7 +42,7 @@ def _shown(tests: Frame, shown: str, size: str) -> Frame:
     """Of every metric cell, whether an effect is shown and its size, by the two questions' own names."""
     mine = tests[tests["role"] == "metric"]
     value = mine["d_z"].where(mine["question"] == WITHIN, mine["rho"])
-    out = mine[KEYS].assign(**{shown: mine["verdict"].isin(PRESENT), size: value.astype("Float64")})
+    out = mine[KEYS].assign(**{shown: mine["verdict"].isin(SHOWN), size: value.astype("Float64")})
     out[f"{shown}_silent"] = mine["verdict"].isin([TOO_FEW, NOT_ESTIMABLE])
     out[f"{shown}_ceiling"] = mine["ceiling"].astype("Float64")
     if "supports" in mine:
@@ -57,7 +58,7 @@ def sentences(run: StoredRun) -> list[str]:
         if "role" in run.tests:
             reason = "it has no tables by domain; run the audit again with this version"
         return [f"Of where the findings hold this run says nothing: {reason}."]
-    known = cells[cells["reason"].isna()]
+    known, alpha = cells[cells["reason"].isna()], run.spec.alpha
     if known.empty:
         return [f"Domains cannot be compared: {cells['reason'].iloc[0]}.", *_other(run, cells)]
     out = []
@@ -65,7 +66,7 @@ def sentences(run: StoredRun) -> list[str]:
         name = outcome_name(str(outcome)).lower()
         words = []
         for question, rows in part.groupby("question", sort=False):
-            differ = int((rows["p_holm"].astype("Float64") <= ALPHA).fillna(False).sum())
+            differ = int((rows["p_holm"].astype("Float64") <= alpha).fillna(False).sum())
             words.append(
                 f"in {differ} of {len(rows)} cells {QUESTIONS[str(question)]} (median I2 "
                 f"{percent(_median(rows, 'i2'), 0)})"
@@ -145,7 +146,19 @@ def _other(run: StoredRun, cells: Frame) -> list[str]:
                     f"{name}: {int(same.sum())} of {len(shown)} shown in the mixture are shown there as well"
                     f"{_silent(int(silent.sum()))} ({said})"
                 )
-    return [f"{where}, with metrics from the audit's own: " + "; ".join(out) + "."]
+    said = [f"{where}, with metrics from the audit's own: " + "; ".join(out) + "."]
+    return said + _needed(run, int(shift.summary["documents"]))
+
+
+def _needed(run: StoredRun, documents: int) -> list[str]:
+    """How many documents a verdict there takes, and how an audit comes to them."""
+    if documents >= DOCUMENTS_FOR_VERDICT:
+        return []
+    own, wanted = run.record["summary"]["documents"], audit_of(DOCUMENTS_FOR_VERDICT)
+    return [
+        f"A verdict there needs {DOCUMENTS_FOR_VERDICT} documents at least, and {documents} were read: an audit of "
+        f"{wanted} documents (this one has {own}) reads so many, if the text of the other domains has them."
+    ]
 
 
 def _silent(n: int) -> str:
@@ -172,7 +185,7 @@ def _size(rows: Frame, column: str) -> str:
     return fixed(_median(rows, column), 2, True)
 
 
-def rows(cells: Frame, outcome: str) -> list[dict[str, Any]]:
+def rows(cells: Frame, outcome: str, alpha: float | int) -> list[dict[str, Any]]:
     """One row per question and metric of an outcome: in how many layers it is shown, differs, and holds."""
     out = []
     part = cells[cells["outcome"] == outcome]
@@ -187,7 +200,7 @@ def rows(cells: Frame, outcome: str) -> list[dict[str, Any]]:
                 "metric": str(metric),
                 "layers": len(mine),
                 "shown": int(shown.sum()),
-                "differ": int((mine["p_holm"].astype("Float64") <= ALPHA).fillna(False).sum()),
+                "differ": int((mine["p_holm"].astype("Float64") <= alpha).fillna(False).sum()),
                 "least": float(known["least"].min()) if len(known) else np.nan,
                 "most": float(known["most"].max()) if len(known) else np.nan,
                 "new": int(_excludes(mine).sum()),

@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from moeaudit.frames import Frame
+from moeaudit.runs.analysis import NOT_TESTED
 from moeaudit.runs.spec import SESOI
+from moeaudit.stats.contrast.contrast import QUESTION as WITHIN
+from moeaudit.stats.ranking.table import QUESTION as ACROSS
 from moeaudit.stats.sizes.effect_sizes import INTERVALS
 
 from .bound import bound_words
@@ -241,24 +245,44 @@ def standing(run: StoredRun) -> dict[str, str]:
     """Per figure: whether its numbers were declared before the effects were computed."""
     seen = "Exploratory: a description of what was seen, not declared in advance and not tested."
     out: dict[str, str] = {"maps": seen, "depth": seen, "spread": seen, "bounds": BOUNDS}
+    out["mass"] = (
+        "Exploratory: a control that was not declared in advance, for these experts alone."
+    )
+    out["where"] = _where(run)
     frozen = run.record.get("analysis")
     tests = run.tests
-    for key, question in (
-        ("contrasts", "within-token contrast"),
-        ("associations", "per-expert expected harm"),
-    ):
+    for key, question in (("contrasts", WITHIN), ("associations", ACROSS)):
         rows = tests[tests["question"] == question]
-        if len(tests) and bool((tests["verdict"] == "not tested").all()):
+        if len(tests) and bool((tests["verdict"] == NOT_TESTED).all()):
             continue
-        declared = int((rows["status"] == "confirmatory").sum()) if "status" in rows else 0
-        if frozen is None or declared == 0:
-            out[key] = (
-                "Exploratory: this analysis was not declared before the effects were computed."
-            )
-            continue
-        share = "all" if declared == len(rows) else f"{declared} of"
+        said = _confirmed(rows, frozen)
         out[key] = (
-            f"Confirmatory: {share} {len(rows)} tests were declared, and frozen as {frozen['hash'][:12]}, "
-            "before the effects were computed. Anything else read off this figure is exploratory."
+            "Exploratory: this analysis was not declared before the effects were computed."
+            if said is None
+            else f"Confirmatory: {said} Anything else read off this figure is exploratory."
         )
     return out
+
+
+def _where(run: StoredRun) -> str:
+    """How domains differ was declared by nobody; the tests on text of other domains may have been."""
+    text = (
+        "Exploratory: how far domains differ, what a new one would show and what metrics from other domains do "
+        "was not declared in advance."
+    )
+    other = None
+    if run.shift is not None:
+        other = _confirmed(run.shift.tests, run.shift.record.get("analysis"))
+    return text if other is None else f"{text} Confirmatory, on the other domains: {other}"
+
+
+def _confirmed(rows: Frame, frozen: dict[str, Any] | None) -> str | None:
+    """How many tests were declared; None if none was."""
+    declared = int((rows["status"] == "confirmatory").sum()) if "status" in rows else 0
+    if frozen is None or declared == 0:
+        return None
+    share = "all" if declared == len(rows) else f"{declared} of"
+    return (
+        f"{share} {len(rows)} tests were declared, and frozen as {frozen['hash'][:12]}, before the effects were "
+        "computed."
+    )

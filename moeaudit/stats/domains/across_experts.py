@@ -10,14 +10,14 @@ import numpy as np
 from jaxtyping import Float
 
 from ..contrast.slots import Slots
-from ..least import DOCUMENTS_PER_EXPERT
+from ..least import DOCUMENTS_FOR_HARM, DOCUMENTS_PER_EXPERT
 from ..ranking.attenuation import Attenuation
 from ..ranking.correlation import spearman_rows, standard_ranks
 from ..ranking.harm import Harm
 from ..ranking.reliability import reliability
 from ..ranking.row import LEAST_REPLICATES, MIN_EXPERTS
 from ..sizes.bootstrap import document_weights
-from .labels import LEAST_DOCUMENTS, Labels, too_few
+from .labels import Labels, no_estimate
 from .values import Table
 
 N_SPLITS = 50  # halvings for the reliability of one domain's harm
@@ -77,7 +77,7 @@ class _Sample:
         self.here, self.level = here, level
         self._ranks: dict[bytes, np.ndarray] = {}
         self.n_documents = len(here.tokens)
-        self.reason = too_few(int((here.tokens > 0).sum()))
+        self.reason = no_estimate(int((here.tokens > 0).sum()))
         self.mean = here.mean(np.ones((1, self.n_documents)))[0]
         if self.reason is None:
             self.noise = Attenuation(reliability(here, seed, N_SPLITS))
@@ -148,7 +148,7 @@ def harm_of(slots: Slots) -> Harm:
 def _part(harm: Harm, documents: np.ndarray) -> Harm:
     """The harm in some documents, of the experts seen in half of them (4 to 10 at least)."""
     count = harm.count[documents]
-    least = min(DOCUMENTS_PER_EXPERT, max(LEAST_DOCUMENTS, -(-len(documents) // 2)))
+    least = min(DOCUMENTS_PER_EXPERT, max(DOCUMENTS_FOR_HARM, -(-len(documents) // 2)))
     keep = (count > 0).sum(axis=0) >= least
     return replace(
         harm,

@@ -70,7 +70,7 @@ def by_domain(
     bootstrap widened for the noise it adds; `ceiling` is the square root of the reliability of the
     domain's harm. `whole` is the same over all domains, `without` over all but this one. `elsewhere`
     and `here` are the domain's estimate by metrics that were measured there. Null numbers have a
-    `reason`: a domain needs 4 documents. `across_domains` puts the rows of a cell together.
+    `reason`: a domain needs 6 documents. `across_domains` puts the rows of a cell together.
 
     Raises
     ------

@@ -13,7 +13,7 @@ from jaxtyping import Int
 from moeaudit.errors import InputError
 from moeaudit.frames import Frame
 
-from ..least import DOCUMENTS_FOR_HARM as LEAST_DOCUMENTS
+from ..least import DOCUMENTS_PER_DOMAIN
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ def _mapping(domains: Any) -> dict[Any, Any]:
     return dict(zip(pairs["document"], pairs["domain"]))
 
 
-def too_few(documents: int) -> str | None:
+def no_estimate(documents: int) -> str | None:
     """Why a domain with so many documents has no estimate, or None if it may have one."""
-    if documents >= LEAST_DOCUMENTS:
+    if documents >= DOCUMENTS_PER_DOMAIN:
         return None
-    return f"{documents} document(s) in this domain; {LEAST_DOCUMENTS} are needed for limits by document"
+    return f"{documents} document(s) in this domain; {DOCUMENTS_PER_DOMAIN} are needed for limits by document"

@@ -12,7 +12,7 @@ from ..contrast.controls import control_cell, heldout_score
 from ..contrast.slots import Slots
 from ..sizes.limits import adjusted_limits, jackknife_se
 from ..sizes.moments import Moments, d_z, jackknife, moments, weighted
-from .labels import Labels, too_few
+from .labels import Labels, no_estimate
 from .values import Table, slot_scores
 
 NO_SPREAD = "leaving one document out leaves no spread"
@@ -82,7 +82,7 @@ def _size(m: Moments) -> float:
 
 def _limits(part: Moments, reason: str | None, level: float | int) -> dict[str, Any]:
     """Estimate and limits of one domain, or why there are none."""
-    reason = reason or too_few(part.n_documents)
+    reason = reason or no_estimate(part.n_documents)
     if reason is None:
         left = jackknife(part, "d_z")
         if np.isfinite(left).all() and (se := jackknife_se(left)) > 0:

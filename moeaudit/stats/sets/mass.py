@@ -1,7 +1,8 @@
 """Removed sets against sets of equal routed mass: is it *these* experts, or how much of the mixture went?
 
 A set of experts that a metric names may matter more than another because the router gives it more weight.
-The control is a random other set of the same token, of the same size and nearly the same gate weight.
+The control is a random other set of the same token, of the same size and nearly the same gate weight. With
+sets of one, the census of an audit has all that is needed.
 """
 
 from __future__ import annotations
@@ -15,13 +16,20 @@ from moeaudit.errors import InputError
 from moeaudit.seeds import generator
 
 from ..contrast.checks import fraction, metrics_table
+from ..families.families import adjust
+from ..few import carriers, lean, too_few
 from ..nullable import nullable
 from ..sizes.effect_sizes import Pairs
+from ..sizes.equivalence import graded
+from ..sizes.lengths import p_lengths
 from ..sizes.limits import adjusted_limits
 from ..sizes.paired import cluster_t
 from .removed import TOKEN, SetEffects, by_layer, removed_sets, set_size
 
-COLUMNS = ("difference", "d_z", "d_z_low", "d_z_high", "p", "mass", "mass_control")
+NUMBERS = ("difference", "d_z", "d_z_low", "d_z_high", "p", "mass", "mass_control")
+COUNTS = ("layer", "size", "n", "n_documents", "n_dropped")
+TEXT = ("verdict_these_experts", "supports", "too_few", "reason")
+RANDOM_SCORE = "random_score"
 
 
 def equal_mass(
@@ -33,14 +41,15 @@ def equal_mass(
     within: float | int = 0.1,
     seed: int = 0,
     level: float | int = 0.95,
+    alpha: float | int = 0.05,
 ) -> pd.DataFrame:
     """Removing a token's `size` highest-scored active experts against a random set of equal routed mass.
 
     Parameters
     ----------
     effects
-        Of `ablate(model, docs, Coalitions((1, size)))` or `Coalitions()`. The gate weights come from the rows of
-        single experts.
+        Of `ablate(model, docs, Coalitions((1, size)))` or `Coalitions()`; with `size=1` also of single experts,
+        such as a run's. The gate weights come from the rows of single experts.
     metrics
         layer, expert, metric, value, from other documents.
     size
@@ -48,19 +57,24 @@ def equal_mass(
     within
         How far the control's mass may be from the set's, as a share of it. Among all sets that are near
         enough one is drawn at random; a token without any is dropped, and counted.
+    alpha
+        Error rate of the family: all metrics and layers. The control row is a family of its own.
 
     Returns
     -------
-    One row per metric and layer: `difference` (the set less its control, in units of the outcome), `d_z` with
-    document limits, `p` by documents (cluster-robust t, uncorrected), the mean `mass` (sum of gate weights) of both,
-    `n` tokens, `n_documents`, `n_dropped` (no set of nearly that mass, or no clear highest set). For these
-    experts: they are not shuffled. Null numbers have a `reason`.
+    One row per metric and layer, and per layer for a random score of each expert (`role` "control"):
+    `difference` (the set less its control, in units of the outcome), `d_z` with document limits, `p` by
+    documents (cluster-robust t) and `p_holm`, the mean `mass` (sum of gate weights) of both, `n` tokens,
+    `n_documents`, `n_dropped` (no set of nearly that mass, or no clear highest set). `verdict_these_experts`
+    is "present, size open" where p_holm shows a difference, else "inconclusive", or says that documents are
+    too few, and `too_few` why. It speaks of these experts alone: they are not shuffled. Null numbers have a
+    `reason`.
 
     Raises InputError for a size that leaves no other set, and for a table without these sets.
     """
     fraction(within, "within")
     known, rows = metrics_table(metrics), []
-    frame = removed_sets(effects, outcome)
+    frame = removed_sets(effects, outcome, alone=size == 1)
     for sets in by_layer(frame, outcome):
         layer = int(sets.tokens["layer"].iloc[0])
         if not 1 <= size < sets.top_k:
@@ -77,16 +91,33 @@ def equal_mass(
         gate, document = _gate(frame, sets), sets.tokens["document"].to_numpy()
         rng = generator(seed, "equal mass", layer)
         tie = rng.random((len(gate), len(masks)))
-        for name, part in known[known["layer"] == layer].groupby("metric", sort=False):
-            score = _score(sets, pd.DataFrame(part))
+        scores = [
+            (str(name), "metric", _score(sets, pd.DataFrame(part)))
+            for name, part in known[known["layer"] == layer].groupby("metric", sort=False)
+        ]
+        dice = generator(seed, "control", "random score", layer).random(int(sets.expert.max()) + 1)
+        scores.append((RANDOM_SCORE, "control", dice[sets.expert]))
+        for name, role, score in scores:
             chosen, control = _choose(score, gate, masks, within, tie)
             rows.append(
-                {"metric": str(name), "layer": layer}
+                {"metric": name, "role": role, "layer": layer}
                 | _row(sets, masks, gate, document, chosen, control, level)
             )
     table = pd.DataFrame(rows)
     table.insert(0, "outcome", outcome)
-    return nullable(table, ("layer", "size", "n", "n_documents", "n_dropped"), ("reason",))
+    for _, family in table.groupby("role", sort=False).groups.items():
+        table.loc[family, "p_holm"] = adjust(table.loc[family, "p"].to_numpy(float), "holm")
+    said = [_said(row, alpha) for row in table.to_dict("records")]
+    table["verdict_these_experts"], table["supports"] = zip(*said)
+    return nullable(table, COUNTS, TEXT)
+
+
+def _said(row: dict[str, Any], alpha: float | int) -> tuple[str, str | None]:
+    """What documents show of these experts; how large it is, is not asked."""
+    limits = (row["d_z"], row["d_z_low"], row["d_z_high"])
+    p = row["p"] if np.isnan(row["p"]) else row["p_holm"]
+    few = row["too_few"] is not None
+    return graded(p, np.nan, *limits, bound=0, alpha=alpha, p_beyond=np.nan, few=few)
 
 
 def _gate(frame: pd.DataFrame, sets: SetEffects) -> np.ndarray:
@@ -140,7 +171,7 @@ def _row(
     row: dict[str, Any] = {"size": int(member[0].sum()), "n": len(use)}
     codes = np.unique(document[use], return_inverse=True)[1]
     row |= {"n_documents": int(codes.max(initial=-1)) + 1, "n_dropped": len(document) - len(use)}
-    row |= dict.fromkeys(COLUMNS, np.nan)
+    row |= dict.fromkeys(NUMBERS, np.nan) | {"too_few": None}
     if len(use) == 0:
         return row | {"reason": "no token has another set of nearly the same routed mass"}
     pairs = Pairs(codes, high, low, row["n_documents"])
@@ -152,8 +183,16 @@ def _row(
         return row | {"reason": test.reason}
     estimate = float(pairs.values("d_z")[0])
     limits = adjusted_limits(estimate, pairs.jackknife("d_z"), level)
+    sums, tokens = np.bincount(codes, high - low), np.bincount(codes)
+    few = too_few(
+        sums,
+        tokens,
+        carriers=carriers(high - low),
+        lean=lean(high - low),
+        p_lengths=p_lengths(sums, tokens),
+    )
     return (
         row
         | dict(zip(("d_z", "d_z_low", "d_z_high"), (estimate, *limits)))
-        | {"p": test.p, "reason": None}
+        | {"p": test.p, "too_few": few, "reason": None}
     )

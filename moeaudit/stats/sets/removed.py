@@ -50,15 +50,20 @@ class SetEffects:
             )
 
 
-def removed_sets(effects: Any, outcome: str, also: str | None = None) -> pd.DataFrame:
+def removed_sets(
+    effects: Any, outcome: str, also: str | None = None, *, alone: bool = False
+) -> pd.DataFrame:
     """The columns needed of a table of coalitions, as a plain frame, and the column `also` if it is there.
 
     `effects` is a frame, or a folder of effects (`frames()` or `read()`), which is read once: shard by
-    shard, keeping the columns needed.
+    shard, keeping the columns needed. `alone`: a table of single experts, which has no column `members`, is
+    one of sets of one.
 
     Raises InputError for a table without the column `members` or without the outcome.
     """
-    frames = [_needed(frame, outcome, also) for frame in _frames(effects)]
+    frames = [
+        _needed(_alone(frame) if alone else frame, outcome, also) for frame in _frames(effects)
+    ]
     if not frames:
         raise InputError("The effects have no shard that is finished, so there is nothing to read.")
     return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
@@ -71,6 +76,13 @@ def _frames(effects: Any) -> Iterator[pd.DataFrame]:
         yield from effects.frames()
     else:
         yield pd.DataFrame(effects.read())
+
+
+def _alone(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table about one active expert each, as one of sets that hold its rank alone."""
+    if "members" in frame or "rank" not in frame or bool((frame["expert"] < 0).any()):
+        return frame
+    return frame.assign(members=1 << frame["rank"].to_numpy(np.int64))
 
 
 def _needed(have: pd.DataFrame, outcome: str, also: str | None) -> pd.DataFrame:

@@ -32,6 +32,12 @@ VERDICTS = {
     TOO_FEW: "documents, or what carries the effects in them, are below the measured limits of a verdict",
     NOT_ESTIMABLE: "no number can be given; the reason says why",
 }
+SHOWN = (PREDICTIVE, REVERSED, OPEN, BELOW)  # an effect is shown, whatever its size
+UNDECIDED = (INCONCLUSIVE, TOO_FEW)
+GRADED = (*SHOWN, EQUIVALENT, INCONCLUSIVE)  # a bound has a say in these; other words stand
+# Whom a verdict speaks of: `graded` says the first two, `domains.support` raises to the third.
+THESE, THE_LAYER = "these experts", "experts of this layer"
+LIKE_THESE = "domains like these"
 
 
 @dataclass(frozen=True)
@@ -55,9 +61,6 @@ def tost(estimate: float | int, se: float | int, dof: float | int, sesoi: float 
     above = float(stats.t.sf((estimate + sesoi) / se, dof))
     below = float(stats.t.cdf((estimate - sesoi) / se, dof))
     return Tost(above, below, max(above, below))
-
-
-THESE, THE_LAYER = "these experts", "experts of this layer"
 
 
 def graded(
