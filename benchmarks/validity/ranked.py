@@ -64,9 +64,7 @@ def measured(
             here = np.abs(spearman_rows(metrics, harm[None])[0])
             for i, x in enumerate(metrics):
                 over = OverRanked.of(x, seen.mean(axis=0))
-                size = Size(
-                    float(found[i]), known.observed_se(draws[:, i]), DOCUMENTS, over, known
-                )
+                size = Size(float(found[i]), known.observed_se(draws[:, i]), DOCUMENTS, over, known)
                 own = max(float(here[i]), 1e-3)
                 p.append(
                     (

@@ -54,8 +54,9 @@ def verdicts_at(table: Frame, sesoi: Bound | str | float | int) -> Frame:
         A number in d_z, "0.01nats", or "50%harm" (of the layer's mean outcome).
 
     Returns the rows of that question with `sesoi`, `sesoi_nats`, `p_tost`, `p_beyond`, `p_equivalence` and
-    `p_equivalence_crossed` (if the protocol makes such claims), `verdict`, `verdict_these_experts` and `supports` as `contrast(...,
-    sesoi=sesoi)` gives them. What plans for the old bound (power, mde, n to decide) is left out.
+    `p_equivalence_crossed` (if the protocol makes such claims), `verdict`, `verdict_these_experts` and
+    `supports` as `contrast(..., sesoi=sesoi)` gives them. What plans for the old bound (power, mde, n to
+    decide) is left out.
 
     Raises InputError for a table that lacks what is needed, and for a bound that an outcome has no unit for.
     """

@@ -63,7 +63,10 @@ LAYER, THESE = "experts of this layer", "these experts"
             ("equivalent to none", "equivalent to none", LAYER),
         ),
         ({"p_docs": 0.2, "small": (0.2, 0.01)}, ("inconclusive", "equivalent to none", None)),
-        ({"p_luck": 0.2, "small": (0.01, 0.01)}, ("equivalent to none", "present but below", LAYER)),
+        (
+            {"p_luck": 0.2, "small": (0.01, 0.01)},
+            ("equivalent to none", "present but below", LAYER),
+        ),
         ({"p_luck": 0.2, "small": (0.2, 0.01)}, ("inconclusive", "present but below", THESE)),
         ({"p_luck": 0.9, "experts": False}, ("predictive", "predictive", THESE)),
         ({"decision": "holm"}, ("predictive", "predictive", LAYER)),

@@ -15,8 +15,10 @@ from moeaudit.stats.families.families import adjust
 from moeaudit.stats.ranking.attenuation import Attenuation
 from moeaudit.stats.ranking.size import NO_CEILING, OverRanked, Size
 
+KNOWN = Attenuation(0.81, 0.64, 0.9025)
 
-def size(rho=0.5, se=0.05, documents=60, over=None, noise=Attenuation(0.81, 0.64, 0.9025)):
+
+def size(rho=0.5, se=0.05, documents=60, over=None, noise=KNOWN):
     return Size(rho, se, documents, over or OverRanked(math.atanh(rho), 0.1, 40), noise)
 
 
@@ -25,13 +27,24 @@ def test_experts_part_equals_the_jackknife_and_the_formula_by_hand():
     x = rng.normal(size=14)
     y = x + rng.normal(size=14)
     rho = stats.spearmanr(x, y).statistic
-    left = [np.arctanh(stats.spearmanr(np.delete(x, i), np.delete(y, i)).statistic) for i in range(14)]
+    left = [
+        np.arctanh(stats.spearmanr(np.delete(x, i), np.delete(y, i)).statistic) for i in range(14)
+    ]
     jackknife = np.sqrt(13 / 14 * ((left - np.mean(left)) ** 2).sum())
     found = OverRanked.of(x, y)
     assert found.z == pytest.approx(np.arctanh(rho)) and found.experts == 14
     assert found.se == pytest.approx(max(jackknife, np.sqrt((1 + rho**2 / 2) / 11)))
     perfect = OverRanked.of(x, x)  # leaving one out changes nothing: the formula stands
     assert perfect.se == pytest.approx(np.sqrt(1.5 / 11))
+    assert perfect.z == pytest.approx(np.arctanh(1 - 6 / (14**3 - 14)))
+
+
+def test_a_perfect_order_of_few_experts_is_no_large_correlation_yet():
+    # One order in 24 of four experts is perfect; of a dozen it is hardly luck.
+    few, many = (
+        OverRanked.of(np.arange(n, dtype=float), np.arange(n, dtype=float)) for n in (4, 12)
+    )
+    assert size(rho=1.0, over=few).beyond(0.3)[0] > 0.05 > size(rho=1.0, over=many).beyond(0.3)[0]
 
 
 def test_crossed_limits_by_hand_and_never_shorter_than_either_part():

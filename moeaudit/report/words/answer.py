@@ -91,7 +91,10 @@ def _outcomes(evidence: Evidence) -> list[str]:
             ("reversed", "reversed (as far below zero)"),
             ("present, size open", "present with their size open"),
             ("present but below", "present but below that"),
-            ("equivalent to none", "shown absent (none is shown, and any is below that)"),
+            (
+                "equivalent to none",
+                "shown absent (none is shown, and any is below that, with experts as a sample too)",
+            ),
             ("inconclusive", "undecided"),
             ("too few documents to say", "undecided for too few documents"),
             ("not estimable", "not estimable"),
@@ -124,6 +127,9 @@ def _luck(evidence: Evidence, outcome: str) -> str:
         f". {int(sure.sum())} differ from zero for these experts; {int(both.sum())} of them by more than "
         "the same numbers dealt to other experts would"
     )
+    if "verdict_these_experts" in rows:
+        small = int((rows["verdict_these_experts"] == "equivalent to none").sum())
+        text += f"; {small} are shown absent for these experts" if small else ""
     share = rows["of_oracle"].dropna()
     if len(share):
         text += (
@@ -234,11 +240,11 @@ def _what_would(evidence: Evidence, outcome: str, undecided: int) -> str:
     luck = evidence.by_luck(outcome)
     if luck == undecided:
         return (
-            "documents show them, and so few experts could do so by luck; more text may show them small, but "
-            "not that experts like these do it"
+            "documents decide them for these experts, and so few experts could do so by luck; more text will not "
+            "say it of experts like these"
         )
     if luck:
-        return f"more documents would decide {undecided - luck} of them, the others could be luck over experts"
+        return f"more documents would decide {undecided - luck} of them, and the others for these experts only"
     return "more documents would decide them"
 
 

@@ -22,8 +22,9 @@ def check_plan(run: StoredRun | str | Path, plan: Plan | str | Path) -> pd.DataF
 
     Held against the plan are the run's question, the metrics and settings that its tests were made with
     (read from the table of tests itself; so too for the tests in other domains, whose rows begin with
-    "shift: "), how many documents its effects hold, and that it began after the plan was frozen. Whether the run names the plan, and the commit of the code, are
-    said and not required (`note`). `attrs["kept"]` is True if all that is required is equal.
+    "shift: "), how many documents its effects hold, and that it began after the plan was
+    frozen. Whether the run names the plan, and the commit of the code, are said and not required (`note`).
+    `attrs["kept"]` is True if all that is required is equal.
 
     Raises RunError for a folder without a finished run, or a plan that was changed since.
     """

@@ -87,14 +87,14 @@ def contrast(
     numbers have a `reason`. `p` is the protocol's test of a cell, `p_bonferroni` ... `p_by` correct
     it over the family, `p_maxt` is step-down max-T, `p_rank_flip` and `p_rank_maxt` are the same on
     signed ranks (Wilcoxon's test with documents as clusters), `p_tost` tests |d_z| < sesoi by
-    documents, `p_equivalence` is its correction; `sesoi_nats` is the bound times the cell's own deviation, in the outcome's
-    unit; `mde` is the effect found with the protocol's power, `n_to_decide` the tokens
+    documents, `p_equivalence` is its correction; `sesoi_nats` is the bound times the cell's own
+    deviation, in the outcome's unit; `mde` is the effect found with the protocol's power, `n_to_decide` the tokens
     at which the cell would be decided; `d_z_oracle` is the d_z of heldout_causal in that layer (each expert's
     mean outcome in other documents) with its limits (`d_z_oracle_low`, `_high`): an estimate of what one number
-    per expert reaches, which a metric may exceed. `of_oracle`
-    is the share of it (null where the oracle is about zero; `no_oracle` says so). `largest_held_out`, one
-    number for a family, is what its largest |d_z|, picked in one half of the documents, shows in the other
-    (`families.selected`); `metric_largest_held_out` the same among the layers of one metric.
+    per expert reaches, which a metric may exceed. `of_oracle` is the share of it (null where the oracle is
+    about zero; `no_oracle` says so). `largest_held_out`, one number for a family, is what its largest |d_z|,
+    picked in one half of the documents, shows in the other (`families.selected`); `metric_largest_held_out`
+    the same among the layers of one metric.
 
     A metric is one number an expert, so experts are a sample too. `p_experts` is the share of
     shuffles of the metric over the layer's `experts` with a |d_z| as large (a random permutation

@@ -70,8 +70,8 @@ def by_domain(
     with `se` and limits by the documents of the domain: the jackknife with limits adjusted for tails, or the
     bootstrap widened for the noise it adds; `ceiling` is the square root of the reliability of the
     domain's harm, with limits by its documents (`ceiling_low`, `ceiling_high`; of few documents they are wide, and
-    an estimate may lie above its ceiling). `whole` is the same over all domains, `without` over all but this one. `elsewhere`
-    and `here` are the domain's estimate by metrics that were measured there. Null numbers have a
+    an estimate may lie above its ceiling). `whole` is the same over all domains, `without` over all but this
+    one. `elsewhere` and `here` are the domain's estimate by metrics that were measured there. Null numbers have a
     `reason`: a domain needs 4 documents. `across_domains` puts the rows of a cell together.
 
     Raises

@@ -59,9 +59,7 @@ def claims(
             alpha=recipe.alpha, p_experts=p_experts, p_beyond=float(columns[beyond][i]), few=few[i],
         )  # fmt: skip
 
-    these = [
-        graded(i, "p_equivalence", "p_beyond_these", float("nan")) for i in range(len(rho))
-    ]
+    these = [graded(i, "p_equivalence", "p_beyond_these", float("nan")) for i in range(len(rho))]
     said = these
     if recipe.experts:
         said = [

@@ -10,6 +10,7 @@ is divided by the ceiling's upper limit, the other by its lower one.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,14 +18,17 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
+from ..contrast.protocol import Protocol
+from ..contrast.table import sized
 from ..sizes.beyond import p_beyond, p_within
 from ..sizes.limits import Spread, jackknife_se, limits_of, tost_p
 from .attenuation import Attenuation
 from .correlation import standard_ranks
 
-NO_CEILING = "the ceiling is not shown to be above zero, so a size with noise taken off has no limits"
+NO_CEILING = (
+    "the ceiling is not shown to be above zero, so a size with noise taken off has no limits"
+)
 COLUMNS = ("rho_true_crossed_low", "rho_true_crossed_high", "no_crossed")
-NEAR_ONE = 1 - 1e-9
 
 
 @dataclass(frozen=True)
@@ -36,18 +40,16 @@ class OverRanked:
     experts: int
 
     @classmethod
-    def of(
-        cls, x: Float[np.ndarray, " experts"], y: Float[np.ndarray, " experts"]
-    ) -> OverRanked:
+    def of(cls, x: Float[np.ndarray, " experts"], y: Float[np.ndarray, " experts"]) -> OverRanked:
         """`se` is the larger of sqrt((1 + rho^2 / 2) / (n - 3)), right for normal values (Bonett & Wright
         2000), and of the jackknife over experts, which sees where a few of them carry the correlation."""
         n = len(x)
         rho = float(standard_ranks(x[None])[0] @ standard_ranks(y[None])[0])
         kept = ~np.eye(n, dtype=bool)
         left = [np.broadcast_to(v, (n, n))[kept].reshape(n, n - 1) for v in (x, y)]
-        again = _z((standard_ranks(left[0]) * standard_ranks(left[1])).sum(axis=1))
+        again = _z((standard_ranks(left[0]) * standard_ranks(left[1])).sum(axis=1), n - 1)
         spread = jackknife_se(again) if np.isfinite(again).all() else math.inf
-        return cls(float(_z(rho)), max(math.sqrt((1 + rho**2 / 2) / (n - 3)), spread), n)
+        return cls(float(_z(rho, n)), max(math.sqrt((1 + rho**2 / 2) / (n - 3)), spread), n)
 
     def around(
         self, rho: float, low: float, high: float, level: float | int
@@ -55,6 +57,7 @@ class OverRanked:
         """Limits by document, each side lengthened by the experts' part (Student's t on experts - 1)."""
         reach = float(stats.t.isf((1 - level) / 2, self.experts - 1)) * self.se
         down, up = rho - math.tanh(self.z - reach), math.tanh(self.z + reach) - rho
+        down, up = max(down, 0.0), max(up, 0.0)
         return rho - math.hypot(rho - low, down), rho + math.hypot(high - rho, up)
 
 
@@ -111,11 +114,25 @@ class Size:
 
     def columns(self, level: float | int) -> dict[str, Any]:
         """The columns of `COLUMNS`."""
-        return dict(
-            zip(COLUMNS, (*self.crossed_limits(level), None if self.known else NO_CEILING))
-        )
+        return dict(zip(COLUMNS, (*self.crossed_limits(level), None if self.known else NO_CEILING)))
 
 
-def _z(rho: Any) -> Any:
-    """Fisher's z, finite where ranks agree to the last one."""
-    return np.arctanh(np.clip(rho, -NEAR_ONE, NEAR_ONE))
+def size_columns(
+    family: Sequence[Size | None], sesoi: float | int, recipe: Protocol
+) -> dict[str, np.ndarray]:
+    """Whether each cell of a family lies beyond the bound or within it: `p_tost` and `p_tost_crossed` of each,
+    and corrected `p_beyond`, `p_beyond_these`, `p_equivalence`, `p_equivalence_crossed`. NaN for None."""
+    names = ("p_beyond", "p_beyond_these", "p_tost_crossed", "p_tost")
+    p = {name: np.full(len(family), np.nan) for name in names}
+    for i, size in enumerate(family):
+        if size is not None:
+            for name, value in zip(names, (*size.beyond(sesoi), *size.within(sesoi))):
+                p[name][i] = value
+    return p | sized(p, recipe)
+
+
+def _z(rho: Any, n: int) -> Any:
+    """Fisher's z; where n ranks agree to the last one, of half a step before that (a swap of neighbours
+    changes rho by 12 / (n^3 - n))."""
+    most = 1 - 6 / (n**3 - n)
+    return np.arctanh(np.clip(rho, -most, most))

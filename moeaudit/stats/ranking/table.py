@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.stats import norm
 
 from ..contrast.protocol import Protocol
-from ..contrast.table import finish, sized
+from ..contrast.table import finish
 from ..families import families, selected
 from ..families.maxt import step_down
 from ..sizes import equivalence
@@ -18,6 +18,7 @@ from .attenuation import Attenuation
 from .claims import claims, document_columns
 from .power import PLAN, critical_of, plan
 from .row import Ranked
+from .size import size_columns
 
 QUESTION = "per-expert expected harm"
 
@@ -75,7 +76,7 @@ def ranking_table(
         )
         ok = part["reason"].isna().to_numpy()
         columns |= _plans(part, ok, null, sesoi, recipe)
-        columns |= _sizes([cells[i] for i in members], sesoi, recipe)
+        columns |= size_columns([cells[i].size for i in members], sesoi, recipe)
         columns["family_size"] = len(members)
         columns |= claims(part, columns, sesoi, recipe)
         one, other = np.stack([cells[i].halves for i in members], axis=-1)
@@ -94,18 +95,6 @@ def ranking_table(
     table = table.assign(place=place).sort_values(["role", "place", "layer"], kind="stable")
     table = pd.concat([table[table["role"] == r] for r in ("metric", "control")], ignore_index=True)
     return finish(table.loc[:, COLUMNS].copy())
-
-
-def _sizes(family: list[Ranked], sesoi: float, recipe: Protocol) -> dict[str, np.ndarray]:
-    """Whether each cell of a family lies beyond the bound or within it, corrected."""
-    names = ("p_beyond", "p_beyond_these", "p_tost_crossed", "p_tost")
-    p = {name: np.full(len(family), np.nan) for name in names}
-    for i, size in enumerate(cell.size for cell in family):
-        if size is not None:
-            found = (*size.beyond(sesoi), *size.within(sesoi))
-            for name, value in zip(names, found):
-                p[name][i] = value
-    return p | sized(p, recipe)
 
 
 def _plans(
