@@ -178,7 +178,7 @@ def test_the_tests_in_other_domains_are_held_against_the_plan_too(tiny_model, tm
         expert_harm(run.shift.effects, run.experts, outcome=y, sesoi=0.6, layers=[0])
         for y in ("delta_nll", "kl")
     ]
-    write_table(out / "shift_tests.parquet", together([*harm, kept]))
+    write_table(out / "shift_tests.parquet", together([kept, *harm]))
     table = ma.check_plan(out, path).set_index("field")
     assert not table.attrs["kept"] and table.loc["tests as declared", "equal"]
     assert not table.loc["shift: tests as declared", "equal"]

@@ -240,8 +240,8 @@ def _what_would(evidence: Evidence, outcome: str, undecided: int) -> str:
     luck = evidence.by_luck(outcome)
     if luck == undecided:
         return (
-            "documents decide them for these experts, and so few experts could do so by luck; more text will not "
-            "say it of experts like these"
+            "documents decide them for these experts, and so few experts could do so by luck; more text may show "
+            "them small for these, but says nothing of experts like them"
         )
     if luck:
         return f"more documents would decide {undecided - luck} of them, and the others for these experts only"

@@ -130,7 +130,8 @@ def ranked(
 
 def _nothing(row: dict[str, Any], draws: Draws) -> Ranked:
     sizes = (len(draws.shuffles), len(draws.weights), (2, len(draws.halves)))
-    return Ranked(row, *(np.full(size, np.nan) for size in sizes))
+    experts, documents, halves = (np.full(size, np.nan) for size in sizes)
+    return Ranked(row, experts, documents, halves)
 
 
 def _by_documents(z: float, n_documents: int) -> dict[str, float]:
