@@ -17,12 +17,11 @@ from moeaudit.frames import Frame
 
 from .contrast.contrast import QUESTION
 from .contrast.protocol import Defects, Protocol
-from .contrast.table import claims
-from .families import families
+from .contrast.table import ABSENCE, BEYOND, claims, sized
 from .families.crossed import OverExperts
 from .record.made import analyses
 from .sizes import equivalence
-from .sizes.beyond import p_beyond
+from .sizes.beyond import p_beyond, p_within
 from .sizes.bounds import HARMS, IN_NATS, Bound
 from .sizes.limits import Spread, tost_p
 
@@ -35,7 +34,7 @@ NEEDS = (
     *("d_z", "d_z_se", "d_z_dof", "d_z_skewness", "sd_difference", "layer_mean"),
     *("experts_variance", "experts_dof"),
 )
-BEYOND = ("p_beyond", "p_beyond_these")
+RAW = ("p_tost", "p_tost_crossed")
 
 
 def verdicts_at(table: Frame, sesoi: Bound | str | float | int) -> Frame:
@@ -49,11 +48,11 @@ def verdicts_at(table: Frame, sesoi: Bound | str | float | int) -> Frame:
     sesoi
         A number in d_z, "0.01nats", or "50%harm" (of the layer's mean outcome).
 
-    Returns the rows of that question with `sesoi`, `sesoi_nats`, `p_tost`, `p_beyond`, `p_equivalence` (if the
-    protocol makes such claims), `verdict`, `verdict_these_experts` and `supports` as `contrast(...,
-    sesoi=sesoi)` gives them. "domains like these" is not among them, even where `table` says so: an audit
-    raises `supports` by its tables of other domains, which are not made again for the new bound. What plans
-    for the old bound (power, mde, n to decide) is left out.
+    Returns the rows of that question with `sesoi`, `sesoi_nats`, `p_tost`, `p_beyond`, `p_equivalence` and
+    `p_equivalence_crossed` (if the protocol makes such claims), `verdict`, `verdict_these_experts` and
+    `supports` as `contrast(..., sesoi=sesoi)` gives them. "domains like these" is not among them, even where
+    `table` says so: an audit raises `supports` by its tables of other domains, which are not made again for
+    the new bound. What plans for the old bound (power, mde, n to decide) is left out.
 
     Raises InputError for a table that lacks what is needed, and for a bound that an outcome has no unit for.
     """
@@ -107,14 +106,14 @@ def _again(rows: Frame, bound: Bound, made: Mapping[Any, Any]) -> dict[str, pd.S
     names = [
         "sesoi",
         "sesoi_nats",
-        "p_tost",
+        *RAW,
         *BEYOND,
         "verdict",
         "verdict_these_experts",
         "supports",
     ]
     columns = {name: rows[name].astype(object).to_numpy(copy=True) for name in names}
-    columns["p_equivalence"] = np.full(len(rows), pd.NA, dtype=object)
+    columns |= {name: np.full(len(rows), pd.NA, dtype=object) for name in ABSENCE}
     claimed = True
     place = pd.Series(np.arange(len(rows)), index=rows.index)
     for (outcome, _), family in rows.groupby(["outcome", _family_names(rows)], sort=False):
@@ -131,8 +130,8 @@ def _again(rows: Frame, bound: Bound, made: Mapping[Any, Any]) -> dict[str, pd.S
             for name, values in _held(part, bound, recipe).items():
                 columns[name][place[part.index]] = values
     if not claimed:
-        del columns["p_equivalence"]
-    numbers = ("sesoi", "sesoi_nats", "p_tost", *BEYOND, "p_equivalence")
+        columns = {name: values for name, values in columns.items() if name not in ABSENCE}
+    numbers = ("sesoi", "sesoi_nats", *RAW, *BEYOND, *ABSENCE)
     out = {name: pd.Series(values, index=rows.index) for name, values in columns.items()}
     for name in numbers:
         if name in out:
@@ -149,7 +148,7 @@ def _held(part: Frame, bound: Bound, recipe: Protocol) -> dict[str, Any]:
     number = {name: _plain(part[name]) for name in names}
     sizes = [bound.sizes(*x) for x in zip(number["sd_difference"], number["layer_mean"])]
     sesoi = np.array([size for size, _ in sizes])
-    p = {name: np.full(len(part), np.nan) for name in ("p_tost", *BEYOND)}
+    p = {name: np.full(len(part), np.nan) for name in (*RAW, *BEYOND)}
     for i in np.flatnonzero((number["d_z_se"] > 0) & (sesoi > 0) & part["reason"].isna()):
         d, se, dof, skewness = (float(number[name][i]) for name in NEEDS[:4])
         spread = Spread(se, dof, skewness, int(number["n_documents"][i]))
@@ -159,11 +158,9 @@ def _held(part: Frame, bound: Bound, recipe: Protocol) -> dict[str, Any]:
             variance, known = (float(number[n][i]) for n in NEEDS[-2:])
             experts = OverExperts(variance, known)
             p["p_beyond"][i] = p_beyond(d, spread, float(sesoi[i]), around=experts.around)
-    for name in BEYOND:
-        p[name] = families.adjust(p[name], recipe.equivalence or "holm")
-    corrected = families.adjust(p["p_tost"], recipe.equivalence) if recipe.equivalence else None
+            p["p_tost_crossed"][i] = p_within(d, spread, float(sesoi[i]), around=experts.around)
+    p |= sized(p, recipe)
     columns = {**p, "p_experts_maxt": number["p_experts_maxt"]}
-    columns["p_equivalence"] = p["p_tost"] * np.nan if corrected is None else corrected
     decision = _plain(part[f"p_{recipe.decision}"])
     found: dict[str, Any] = claims(decision, columns, part, recipe, sesoi)
     for name in ("verdict", "verdict_these_experts"):
@@ -176,7 +173,6 @@ def _held(part: Frame, bound: Bound, recipe: Protocol) -> dict[str, Any]:
         **p,
         "sesoi": sesoi,
         "sesoi_nats": nats,
-        "p_equivalence": columns["p_equivalence"],
         **found,
     }
 

@@ -152,6 +152,40 @@ def test_tests_that_were_made_otherwise_are_found(planned, tmp_path):
     assert row["planned"] == {"sesoi": "0.01nats"} and row["found"] == {"sesoi": 0.3}
 
 
+def test_the_tests_in_other_domains_are_held_against_the_plan_too(tiny_model, tmp_path):
+    from moeaudit.stats import expert_harm, together
+    from moeaudit.store.files import write_table
+
+    for name in ("poems", "laws"):
+        (tmp_path / "texts" / name).mkdir(parents=True)
+        for number in range(3):
+            text = f"{name} {number}: section {number * 7} of the {name} says that it is so."
+            (tmp_path / "texts" / name / f"{number}.txt").write_text(text)
+    asked = {**ASKED, "layers": [0], "shift": tmp_path / "texts"}
+    path, out = tmp_path / "plan.json", tmp_path / "run"
+    ma.plan(tiny_model, tiny_run.TEXTS, path=path, **asked)
+    run = ma.audit(tiny_model, tiny_run.TEXTS, out=out, plan=path, **asked)
+    table = ma.check_plan(run, path).set_index("field")
+    assert table.attrs["kept"] and table["equal"].all()
+    declared = table.loc["shift: tests as declared"]
+    assert declared["planned"] == declared["found"] == len(run.shift.tests) > 0
+    assert table.loc["shift: documents in the effects", "found"] == run.spec.shift_documents
+    # Ranked against another bound than was declared: no row of them is confirmatory any more.
+    tests = run.shift.tests
+    kept = tests[tests["question"] == "within-token contrast"]
+    kept.attrs = tests.attrs
+    harm = [
+        expert_harm(run.shift.effects, run.experts, outcome=y, sesoi=0.6, layers=[0])
+        for y in ("delta_nll", "kl")
+    ]
+    write_table(out / "shift_tests.parquet", together([kept, *harm]))
+    table = ma.check_plan(out, path).set_index("field")
+    assert not table.attrs["kept"] and table.loc["tests as declared", "equal"]
+    assert not table.loc["shift: tests as declared", "equal"]
+    reasons = table.loc[["shift: test differs"], "found"]
+    assert any("sesoi: 0.3 was declared, 0.6 was used" in reason for reason in reasons)
+
+
 def test_a_plan_needs_options_that_exist(tiny_model, tmp_path):
     with pytest.raises(InputError, match="no option colour"):
         settle(tiny_model, tmp_path / "p.json", colour="red")

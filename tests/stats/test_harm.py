@@ -141,12 +141,20 @@ def test_what_cannot_be_estimated_says_why_and_nothing_is_nan():
         "rho_given_use",
         "no_given_use",
         "too_few",
+        "no_crossed",
+        "rho_true_crossed_low",
+        "rho_true_crossed_high",
+        "p_beyond",
+        "p_beyond_these",
     ]  # with reasons of their own, below
     nulls = table[~told].drop(columns=["reason", "caution", "no_plan", *said])
     assert not nulls.isna().any(axis=None)
     planned = table[table.reason.isna() & table.caution.isna()].drop(columns=[*PLAN, *TEXT, *said])
     assert not planned.isna().any(axis=None)
     assert (table.rho_given_use.isna() == table.no_given_use.notna()).all()
+    sized = ["rho_true_crossed_low", "rho_true_crossed_high", "p_beyond", "p_beyond_these"]
+    for name in sized:
+        assert (table[name].isna() == table.no_crossed.notna()).all(), name
     withheld, estimable = table.verdict == "too few documents to say", table.reason.isna()
     assert (withheld == table.too_few.notna())[estimable].all()
     nothing = table.verdict.isin(["inconclusive", "not estimable", "too few documents to say"])

@@ -141,6 +141,14 @@ def test_pooled_tables_and_regressions_say_how_they_were_made(tables):
         assert why == "alpha: 0.01 was declared, 0.05 was used"
 
 
+def test_a_regression_on_fewer_tokens_than_the_default_is_exploratory(tables):
+    slopes = ("regression over all layers",)
+    table = regression(*tables, models=("mixed",), max_tokens=50, sesoi=0.03, **QUICK)
+    table = mark(table, declared(tables, questions=slopes))
+    assert set(table.status) == {"exploratory"}
+    assert (table.differs == "max_tokens: 20000 was declared, 50 was used").all()
+
+
 def test_a_bound_in_nats_is_frozen_and_compared(tables):
     spec = declared(tables, sesoi="0.01nats")
     assert Spec.from_json(spec.to_json()) == spec

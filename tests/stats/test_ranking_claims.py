@@ -17,16 +17,21 @@ from moeaudit.stats.ranking.reliability import attenuation, reliability
 from moeaudit.stats.ranking.row import ABOVE_CEILING
 
 
-def judged(p_docs=0.01, p_luck=0.01, small=1.0, low=0.4, high=0.9, rho=0.6, few=None, **settings):
-    """The verdicts of one cell with the given p and limits; the bound is 0.3."""
-    part = pd.DataFrame({"rho": [rho], "rho_true_low": [low], "rho_true_high": [high]})
+def judged(
+    p_docs=0.01, p_luck=0.01, small=(1.0, 1.0), beyond=(0.01, 0.01), rho=0.6, few=None, **settings
+):
+    """The verdicts of one cell with the given p; sizes by both samples, then by documents."""
+    part = pd.DataFrame({"rho": [rho], "rho_true_low": [-1.0], "rho_true_high": [1.0]})
     part["too_few"] = pd.Series([few], dtype=object)
     columns = {
         "p_documents": np.array([p_docs]),
         "p_documents_maxt": np.array([p_docs]),
         "p_maxt": np.array([p_luck]),
         "p_holm": np.array([p_luck]),
-        "p_equivalence": np.array([small]),
+        "p_equivalence_crossed": np.array([small[0]]),
+        "p_equivalence": np.array([small[1]]),
+        "p_beyond": np.array([beyond[0]]),
+        "p_beyond_these": np.array([beyond[1]]),
     }
     found = claims(part, columns, 0.3, get_protocol("moeaudit").with_(**settings))
     return tuple(found[name][0] for name in ("verdict", "verdict_these_experts", "supports"))
@@ -39,19 +44,33 @@ LAYER, THESE = "experts of this layer", "these experts"
     ("given", "want"),
     [
         ({}, ("predictive", "predictive", LAYER)),
-        ({"rho": -0.6, "low": -0.9, "high": -0.4}, ("reversed", "reversed", LAYER)),
-        ({"low": 0.1}, ("present, size open", "present, size open", LAYER)),
+        ({"rho": -0.6}, ("reversed", "reversed", LAYER)),
+        ({"beyond": (0.2, 0.2)}, ("present, size open", "present, size open", LAYER)),
+        ({"beyond": (0.2, 0.01)}, ("present, size open", "predictive", LAYER)),
+        ({"beyond": (np.nan, np.nan)}, ("present, size open", "present, size open", LAYER)),
         (
-            {"low": 0.05, "high": 0.2, "small": 0.01},
+            {"beyond": (1.0, 1.0), "small": (0.01, 0.01)},
             ("present but below", "present but below", LAYER),
+        ),
+        (
+            {"beyond": (1.0, 1.0), "small": (0.2, 0.01)},
+            ("present, size open", "present but below", LAYER),
         ),
         ({"p_luck": 0.2}, ("inconclusive", "predictive", THESE)),
         ({"p_docs": 0.2}, ("inconclusive", "inconclusive", None)),
-        ({"p_docs": 0.2, "small": 0.01}, ("equivalent to none", "equivalent to none", THESE)),
-        ({"p_luck": 0.2, "small": 0.01}, ("equivalent to none", "present but below", THESE)),
+        (
+            {"p_docs": 0.2, "small": (0.01, 0.01)},
+            ("equivalent to none", "equivalent to none", LAYER),
+        ),
+        ({"p_docs": 0.2, "small": (0.2, 0.01)}, ("inconclusive", "equivalent to none", None)),
+        (
+            {"p_luck": 0.2, "small": (0.01, 0.01)},
+            ("equivalent to none", "present but below", LAYER),
+        ),
+        ({"p_luck": 0.2, "small": (0.2, 0.01)}, ("inconclusive", "present but below", THESE)),
         ({"p_luck": 0.9, "experts": False}, ("predictive", "predictive", THESE)),
         ({"decision": "holm"}, ("predictive", "predictive", LAYER)),
-        ({"equivalence": None, "small": 0.01, "low": 0.1}, ("predictive", "predictive", LAYER)),
+        ({"equivalence": None, "beyond": (0.2, 0.2)}, ("predictive", "predictive", LAYER)),
     ],
 )
 def test_a_verdict_needs_documents_and_experts(given, want):

@@ -10,7 +10,10 @@ import moeaudit as ma
 from moeaudit.errors import InputError
 from moeaudit.stats import contrast, together, verdicts_at, verdicts_over
 
-COLUMNS = ["sesoi", "sesoi_nats", "p_tost", "p_equivalence", "verdict", "verdict_these_experts"]
+COLUMNS = [
+    *("sesoi", "sesoi_nats", "p_tost", "p_equivalence", "p_tost_crossed", "p_equivalence_crossed"),
+    *("verdict", "verdict_these_experts"),
+]
 BOUNDS = [0.02, 0.3, "0.001nats", "0.1nats", "50%harm", "500%harm"]
 FAST = {"n_shuffles": 99, "n_flips": 499, "controls": ("random", "heldout_causal")}
 

@@ -18,6 +18,8 @@ from . import svg
 from .figure import Figure, styled
 
 if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
     from moeaudit.runs.run import StoredRun
 
 WIDTH, LEFT, ROW, TOP, GAP = 980, 150, 21, 58, 40

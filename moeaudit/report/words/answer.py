@@ -101,7 +101,10 @@ def _outcomes(evidence: Evidence) -> list[str]:
             (REVERSED, "reversed (as far below zero)"),
             (OPEN, "present with their size open"),
             (BELOW, "present but below that"),
-            (EQUIVALENT, "shown absent (none is shown, and any is below that)"),
+            (
+                EQUIVALENT,
+                "shown absent (none is shown, and any is below that, with experts as a sample too)",
+            ),
             (INCONCLUSIVE, "undecided"),
             (TOO_FEW, "undecided for too few documents"),
             (NOT_ESTIMABLE, "not estimable"),
@@ -134,6 +137,9 @@ def _luck(evidence: Evidence, outcome: str) -> str:
         f". {int(sure.sum())} differ from zero for these experts; {int(both.sum())} of them by more than "
         "the same numbers dealt to other experts would"
     )
+    if "verdict_these_experts" in rows:
+        small = int((rows["verdict_these_experts"] == "equivalent to none").sum())
+        text += f"; {small} are shown absent for these experts" if small else ""
     share = rows["of_oracle"].dropna()
     if len(share):
         text += (
@@ -244,11 +250,11 @@ def _what_would(evidence: Evidence, outcome: str, undecided: int) -> str:
     luck = evidence.by_luck(outcome)
     if luck == undecided:
         return (
-            "documents show them, and so few experts could do so by luck; more text may show them small, but "
-            "not that experts like these do it"
+            "documents decide them for these experts, and so few experts could do so by luck; more text may show "
+            "them small for these, but says nothing of experts like them"
         )
     if luck:
-        return f"more documents would decide {undecided - luck} of them, the others could be luck over experts"
+        return f"more documents would decide {undecided - luck} of them, and the others for these experts only"
     return "more documents would decide them"
 
 

@@ -132,7 +132,8 @@ class Evidence:
         return int(self.metrics(outcome)["verdict"].isin(SHOWN).sum())
 
     def by_luck(self, outcome: str) -> int:
-        """Undecided metric contrasts that documents show, and luck over experts could have made."""
+        """Undecided metric contrasts that documents decide for these experts, to be or to be small: luck over so
+        few experts could have made them."""
         rows = self.metrics(outcome)
         if "verdict_these_experts" not in rows:
             return 0

@@ -46,7 +46,14 @@ def _found(evidence: Evidence, said: OperatorWords) -> str:
         )
     if any(_open_cells(evidence, o) for o in evidence.outcomes):
         return "No routing metric is shown to predict harm or disturbance, and not all is decided"
-    return f"No routing metric predicts harm or disturbance by as much as {evidence.bound}, for these experts"
+    return f"No routing metric predicts harm or disturbance by as much as {evidence.bound}, {_whom(evidence)}"
+
+
+def _whom(evidence: Evidence) -> str:
+    """Whom a claim that all are small speaks of."""
+    rows = evidence.contrasts[evidence.contrasts["role"] == "metric"]
+    both = "supports" in rows and rows["supports"].eq("experts of this layer").all()
+    return "with experts as a sample too" if both else "for these experts"
 
 
 def _wrong_way(evidence: Evidence) -> str:

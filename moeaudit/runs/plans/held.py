@@ -21,9 +21,10 @@ def check_plan(run: StoredRun | str | Path, plan: Plan | str | Path) -> pd.DataF
     """What of a run equals its plan, one row each: field, planned, found, equal, note.
 
     Held against the plan are the run's question, the metrics and settings that its tests were made with
-    (read from the table of tests itself), how many documents its effects hold, and that it began
-    after the plan was frozen. Whether the run names the plan, and the commit of the code, are
-    said and not required (`note`). `attrs["kept"]` is True if all that is required is equal.
+    (read from the table of tests itself; so too for the tests in other domains, whose rows begin with
+    "shift: "), how many documents its effects hold, and that it began after the plan was
+    frozen. Whether the run names the plan, and the commit of the code, are said and not required (`note`).
+    `attrs["kept"]` is True if all that is required is equal.
 
     Raises RunError for a folder without a finished run, or a plan that was changed since.
     """
@@ -45,15 +46,18 @@ def check_plan(run: StoredRun | str | Path, plan: Plan | str | Path) -> pd.DataF
     mine, theirs = flat(plan.spec.to_dict()), flat(run.spec.to_dict())
     for name in [n for n in dict.fromkeys([*mine, *theirs]) if n != "metrics"]:
         add(name, mine.get(name), theirs.get(name))
-    add(
-        "documents in the effects",
-        plan.spec.effect_documents,
-        int(run.tokens["document"].nunique()),
-    )
-    if run.record.get("analysis") is None:
-        add("tests", "tested", "not tested: " + str(run.tests["reason"].iloc[0]))
-    else:
-        _analysis(run, plan, add)
+    planned = plan.spec.effect_documents
+    add("documents in the effects", planned, int(run.tokens["document"].nunique()))
+    _analysis(run, run.tests, run.record, plan, add)
+    if run.shift is not None:
+
+        def add_shift(field: str, planned: Any, found: Any) -> None:
+            add(f"shift: {field}", planned, found)
+
+        planned = plan.spec.shift_documents
+        seen = int(run.shift.tokens["document"].nunique())
+        add_shift("documents in the effects", planned, seen)
+        _analysis(run, run.shift.tests, run.shift.record, plan, add_shift)
     named = (run.record.get("plan") or {}).get("sha256")
     add("plan named by the run", plan.sha256, named, required=False)
     code = run.record["sessions"][0]["code"]["commit"]
@@ -63,17 +67,21 @@ def check_plan(run: StoredRun | str | Path, plan: Plan | str | Path) -> pd.DataF
     return table
 
 
-def _analysis(run: StoredRun, plan: Plan, add: Any) -> None:
-    """What the tests were made with, and whether they are the ones that were declared."""
+def _analysis(
+    run: StoredRun, tests: pd.DataFrame, record: dict[str, Any], plan: Plan, add: Any
+) -> None:
+    """What a table of tests was made with, and whether they are the ones that its `record` declares."""
     from moeaudit.stats import Spec
     from moeaudit.stats.record.made import analyses
 
-    declared = Spec.from_json(json.dumps(run.record["analysis"]["spec"]))
+    if record.get("analysis") is None:
+        add("tests", "tested", "not tested: " + str(tests["reason"].iloc[0]))
+        return
+    declared = Spec.from_json(json.dumps(record["analysis"]["spec"]))
     experts = run.experts[run.experts["metric"].isin(plan.record["metrics"])]
     planned = sorted(distinct_metrics(experts)[0]["metric"].astype(str).unique())
-    tests = run.tests
     add("metrics", planned, sorted(set(tests["metric"][tests["role"] == "metric"])))
-    add("analysis unchanged", declared.hash, run.record["analysis"]["hash"])
+    add("analysis unchanged", declared.hash, record["analysis"]["hash"])
     settings = flat(plan.record["protocol"])
     made = analyses(tests)
     for question in declared.questions:

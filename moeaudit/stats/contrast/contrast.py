@@ -86,21 +86,23 @@ def contrast(
     outcome(low removed), so positive means that the metric points at the expert that matters. Null
     numbers have a `reason`. `p` is the protocol's test of a cell, `p_bonferroni` ... `p_by` correct
     it over the family, `p_maxt` is step-down max-T, `p_rank_flip` and `p_rank_maxt` are the same on
-    signed ranks (Wilcoxon's test with documents as clusters), `p_tost` tests |d_z| < sesoi, `p_equivalence`
-    is its correction; `sesoi_nats` is the bound times the cell's own deviation, in the outcome's
-    unit; `mde` is the effect found with the protocol's power, `n_to_decide` the tokens
-    at which the cell would be decided; `d_z_oracle` is the d_z of heldout_causal in that layer with its
-    limits (`d_z_oracle_low`, `_high`): an estimate of what one number per expert reaches, no bound. `of_oracle`
-    is the share of it (null where the oracle is about zero; `no_oracle` says so). `largest_held_out`, one
-    number for a family, is what its largest |d_z|, picked in one half of the documents, shows in the other
-    (`families.selected`); `metric_largest_held_out` the same among the layers of one metric.
+    signed ranks (Wilcoxon's test with documents as clusters), `p_tost` tests |d_z| < sesoi by
+    documents, `p_equivalence` is its correction; `sesoi_nats` is the bound times the cell's own
+    deviation, in the outcome's unit; `mde` is the effect found with the protocol's power, `n_to_decide` the tokens
+    at which the cell would be decided; `d_z_oracle` is the d_z of heldout_causal in that layer (each expert's
+    mean outcome in other documents) with its limits (`d_z_oracle_low`, `_high`): an estimate of what one number
+    per expert reaches, which a metric may exceed. `of_oracle` is the share of it (null where the oracle is
+    about zero; `no_oracle` says so). `largest_held_out`, one number for a family, is what its largest |d_z|,
+    picked in one half of the documents, shows in the other (`families.selected`); `metric_largest_held_out`
+    the same among the layers of one metric.
 
     A metric is one number an expert, so experts are a sample too. `p_experts` is the share of
     shuffles of the metric over the layer's `experts` with a |d_z| as large (a random permutation
     test, all metrics of a layer shuffled alike), `p_experts_maxt` its step-down max-T over the family,
     `null_low` and `null_high` hold 95 % of the shuffles; `no_experts` says why these are null.
     `d_z_crossed_low` and `d_z_crossed_high` take experts as a sample as well (`no_crossed`: why null);
-    `p_beyond` tests by them that |d_z| is above sesoi, `p_beyond_these` by documents alone, both corrected.
+    `p_beyond` tests by them that |d_z| is above sesoi, `p_beyond_these` by documents alone, both corrected;
+    `p_tost_crossed` and its correction `p_equivalence_crossed` test by them that it is below.
     `verdict` needs documents and experts, `verdict_these_experts` documents alone, and `supports`
     says whom a row speaks of. Verdicts: see `equivalence.VERDICTS`; `too_few` says why there is none.
 

@@ -16,7 +16,7 @@ from ..families.experts import Null, joint_p, none
 from ..families.maxt import MaxT, max_t
 from ..nullable import nullable
 from ..sizes import equivalence, power
-from ..sizes.beyond import p_beyond
+from ..sizes.beyond import p_beyond, p_within
 from ..sizes.bootstrap import document_weights
 from ..sizes.limits import Spread, tost_p
 from ..sizes.moments import d_z, jackknife, weighted
@@ -37,6 +37,8 @@ SAID = (
     "too_few",
     "supports",
 )  # null where the number is there, or nothing is claimed
+BEYOND = ("p_beyond", "p_beyond_these")  # with experts as a sample, too; by documents
+ABSENCE = ("p_equivalence", "p_equivalence_crossed")  # by documents; with experts as a sample, too
 
 
 def cells_table(
@@ -76,7 +78,7 @@ def table_of(cells: list[Reduced], protocol: Protocol, *, seed: int = 0) -> pd.D
         table.loc[absent, name] = equivalence.NOT_ESTIMABLE
     table.loc[absent, ["sesoi", "sesoi_nats"]] = np.nan  # in no family, so held against nothing
     if protocol.equivalence is None:  # the protocol makes no such claims
-        table = table.drop(columns="p_equivalence")
+        table = table.drop(columns=[*ABSENCE])
     return finish(table)
 
 
@@ -154,28 +156,25 @@ def claims(
     # A bound that is nothing (a share of no harm) leaves the size open; only a protocol has none.
     bounds = [(float(x) if x > 0 else np.nan) if protocol.equivalence else None for x in sesoi]
     limits = part[["d_z", "d_z_low", "d_z_high"]].to_numpy(float).tolist()
-    sizes = [(p, q, *x) for p, q, x in zip(decision, columns["p_equivalence"], limits)]
     few = part["too_few"].notna().tolist()
     family = columns["p_experts_maxt"]
     if not protocol.experts:
         family = np.full(len(decision), np.nan)
-    graded = [
-        equivalence.graded(
-            *x, p_experts=p, p_beyond=by_documents if np.isnan(p) else by_both, bound=bound,
-            alpha=protocol.alpha, few=thin,
-        )
-        for x, p, by_documents, by_both, bound, thin in zip(
-            sizes, family, columns["p_beyond_these"], columns["p_beyond"], bounds, few
-        )
-    ]  # fmt: skip
-    alone = [
-        equivalence.graded(*x, p_beyond=p, bound=bound, alpha=protocol.alpha, few=thin)[0]
-        for x, p, bound, thin in zip(sizes, columns["p_beyond_these"], bounds, few)
-    ]
+    these = columns["p_equivalence"], columns["p_beyond_these"]
+    both = columns["p_equivalence_crossed"], columns["p_beyond"]
+
+    def graded(i: int, p_experts: float) -> tuple[str, str | None]:
+        small, beyond = these if np.isnan(p_experts) else both
+        return equivalence.graded(
+            float(decision[i]), float(small[i]), *limits[i], p_experts=p_experts, p_beyond=float(beyond[i]),
+            bound=bounds[i], alpha=protocol.alpha, few=few[i],
+        )  # fmt: skip
+
+    said = [graded(i, float(p)) for i, p in enumerate(family)]
     return {
-        "verdict": [verdict for verdict, _ in graded],
-        "verdict_these_experts": alone,
-        "supports": [supports for _, supports in graded],
+        "verdict": [verdict for verdict, _ in said],
+        "verdict_these_experts": [graded(i, float("nan"))[0] for i in range(len(family))],
+        "supports": [supports for _, supports in said],
     }
 
 
@@ -197,9 +196,9 @@ def _absence(
     protocol: Protocol,
     flipped: MaxT,
 ) -> dict[str, np.ndarray]:
-    """TOST by document, and what the cell could have found, both on the scale of d_z."""
+    """TOST by document and with experts as well, and what the cell could have found, on the scale of d_z."""
     empty = np.full(len(part), np.nan)
-    names = ("p_tost", "p_beyond", "p_beyond_these", "alpha_cell", "power_at_sesoi", "mde")
+    names = ("p_tost", "p_tost_crossed", *BEYOND, "alpha_cell", "power_at_sesoi", "mde")
     out = {name: empty.copy() for name in (*names, "n_to_decide", "n_documents_to_decide")}
     for i, (cell, ok) in enumerate(zip(cells, usable)):
         m, se = cell.moments, float(part["d_z_se"].iloc[i])
@@ -214,6 +213,7 @@ def _absence(
         out["p_beyond_these"][i] = p_beyond(estimate, spread, sesoi)
         if cell.part.reason is None:
             out["p_beyond"][i] = p_beyond(estimate, spread, sesoi, around=cell.part.around)
+            out["p_tost_crossed"][i] = p_within(estimate, spread, sesoi, around=cell.part.around)
         # At no effect d_z varies as the mean does, and only that spread belongs in a plan.
         by_token = protocol.test.startswith("paired")
         null_se = np.sqrt((1.0 if by_token else float(part["design_effect"].iloc[i])) / m.n)
@@ -233,10 +233,18 @@ def _absence(
         out["mde"][i] = power.minimum_detectable(null_se, null_dof, level, protocol.power)
         out["n_documents_to_decide"][i] = needed
         out["n_to_decide"][i] = np.ceil(needed * m.n / m.n_documents)
-    for name in ("p_beyond", "p_beyond_these"):
-        out[name] = families.adjust(out[name], protocol.equivalence or "holm")
-    corrected = families.adjust(out["p_tost"], protocol.equivalence or "holm")
-    out["p_equivalence"] = corrected if protocol.equivalence else empty
+    return out | sized(out, protocol)
+
+
+def sized(p: Mapping[str, np.ndarray], protocol: Protocol) -> dict[str, np.ndarray]:
+    """The tests of size of a family, corrected: `BEYOND` of columns of these names, `ABSENCE` of p_tost and
+    p_tost_crossed; the latter NaN where the protocol makes no claims of equivalence."""
+    how = protocol.equivalence or "holm"
+    out = {name: families.adjust(p[name], how) for name in BEYOND}
+    for name, raw in zip(ABSENCE, ("p_tost", "p_tost_crossed")):
+        out[name] = families.adjust(p[raw], how)
+        if protocol.equivalence is None:
+            out[name] = np.full(len(p[raw]), np.nan)
     return out
 
 

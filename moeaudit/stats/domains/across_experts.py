@@ -11,10 +11,9 @@ from jaxtyping import Float
 
 from ..contrast.slots import Slots
 from ..least import DOCUMENTS_FOR_HARM, DOCUMENTS_PER_EXPERT
-from ..ranking.attenuation import Attenuation
 from ..ranking.correlation import spearman_rows, standard_ranks
 from ..ranking.harm import Harm
-from ..ranking.reliability import reliability
+from ..ranking.reliability import attenuation
 from ..ranking.row import LEAST_REPLICATES, MIN_EXPERTS
 from ..sizes.bootstrap import document_weights
 from .labels import Labels, no_estimate
@@ -80,7 +79,7 @@ class _Sample:
         self.reason = no_estimate(int((here.tokens > 0).sum()))
         self.mean = here.mean(np.ones((1, self.n_documents)))[0]
         if self.reason is None:
-            self.noise = Attenuation(reliability(here, seed, N_SPLITS))
+            self.noise = attenuation(here, seed, level, N_SPLITS)
             self.replicates = here.mean(weights)
 
     def row(self, score: Scores) -> dict[str, Any]:
@@ -105,6 +104,7 @@ class _Sample:
         low, high = self.noise.observed_limits(draws, self.level)
         # A replicate holds the noise twice and is pulled further to zero: widened as its limits are.
         wider = np.sqrt(2 - self.noise.reliability) if self.noise.known else np.sqrt(2)
+        below, above = self.noise.ceiling_limits
         return out | {
             "estimate": float(rho),
             "se": float(draws.std(ddof=1) * wider),
@@ -112,6 +112,8 @@ class _Sample:
             "low": low,
             "high": high,
             "ceiling": self.noise.ceiling,
+            "ceiling_low": below,
+            "ceiling_high": above,
         }
 
     def _drawn(self, use: np.ndarray) -> np.ndarray:

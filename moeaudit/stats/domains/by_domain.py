@@ -24,7 +24,8 @@ from .within import within_rows
 CONTROLS = ("gate_weight", "heldout_causal")
 COLUMNS = [
     *("question", "outcome", "metric", "role", "layer", "domain"),
-    *("n", "n_documents", "n_experts", "estimate", "se", "dof", "low", "high", "ceiling"),
+    *("n", "n_documents", "n_experts", "estimate", "se", "dof", "low", "high"),
+    *("ceiling", "ceiling_low", "ceiling_high"),
     *("whole", "without", *MEASURED, "reason"),
 ]
 N_BOOT = 400
@@ -68,8 +69,9 @@ def by_domain(
     `estimate` is d_z (within tokens, in the domain's own deviation) or Spearman's rho across experts,
     with `se` and limits by the documents of the domain: the jackknife with limits adjusted for tails, or the
     bootstrap widened for the noise it adds; `ceiling` is the square root of the reliability of the
-    domain's harm. `whole` is the same over all domains, `without` over all but this one. `elsewhere`
-    and `here` are the domain's estimate by metrics that were measured there. Null numbers have a
+    domain's harm, with limits by its documents (`ceiling_low`, `ceiling_high`; of few documents they are wide, and
+    an estimate may lie above its ceiling). `whole` is the same over all domains, `without` over all but this
+    one. `elsewhere` and `here` are the domain's estimate by metrics that were measured there. Null numbers have a
     `reason`: a domain needs 6 documents. `across_domains` puts the rows of a cell together.
 
     Raises
@@ -100,6 +102,7 @@ def by_domain(
         ranked += [{"question": ACROSS, **row} for row in found]
     out: Frame = pd.DataFrame([*rows, *ranked], columns=[c for c in COLUMNS if c != "outcome"])
     out.insert(1, "outcome", outcome)
-    floats = ["estimate", "se", "dof", "low", "high", "ceiling", "whole", "without", *MEASURED]
+    floats = ["estimate", "se", "dof", "low", "high", "ceiling", "ceiling_low", "ceiling_high"]
+    floats += ["whole", "without", *MEASURED]
     out[floats] = out[floats].astype("float64")
     return nullable(out, ("n", "n_documents", "n_experts"), ("reason",))

@@ -18,11 +18,11 @@ from ..contrast.contrast import asked_of
 from ..contrast.controls import CONTROLS
 from ..contrast.protocol import Protocol, get_protocol
 from ..contrast.row import caution, over_experts_of
-from ..contrast.table import claims, finish, over_experts
+from ..contrast.table import ABSENCE, BEYOND, claims, finish, over_experts, sized
 from ..few import carriers, lean, too_few
 from ..record.made import record
 from ..sizes import equivalence, power
-from ..sizes.beyond import p_beyond
+from ..sizes.beyond import p_beyond, p_within
 from ..sizes.bootstrap import bca_limits, document_weights, leave_one_out, percentile_limits
 from ..sizes.effect_sizes import Pairs
 from ..sizes.lengths import p_lengths
@@ -108,7 +108,7 @@ def pool_cells(
     for column in ("verdict", "verdict_these_experts"):
         table.loc[[not ok for ok in tested], column] = equivalence.NOT_ESTIMABLE
     if recipe.equivalence is None:
-        table = table.drop(columns="p_equivalence")
+        table = table.drop(columns=[*ABSENCE])
     return finish(table)
 
 
@@ -144,7 +144,7 @@ def _row(
         "n_dropped": sum(c.n_dropped for c in members),
         **dict.fromkeys(("d_z", "d_z_low", "d_z_high", "d_z_se", "null_se", "p_tost"), np.nan),
         **dict.fromkeys(("d_z_crossed_low", "d_z_crossed_high", "p_lengths"), np.nan),
-        **dict.fromkeys(("p_beyond", "p_beyond_these"), np.nan),
+        **dict.fromkeys((*BEYOND, "p_tost_crossed"), np.nan),
         **dict.fromkeys(("reason", "caution", "no_crossed", "too_few")),
     }
     if not layers or d < 2:
@@ -173,8 +173,10 @@ def _row(
     part = averaged([over_experts_of(c) for c, ok in zip(members, usable) if ok])
     limits = part.around(estimate, row["d_z_low"], row["d_z_high"], recipe.level)
     row |= {"d_z_crossed_low": limits[0], "d_z_crossed_high": limits[1], "no_crossed": part.reason}
-    row["p_beyond_these"] = p_beyond(estimate, Spread.of(left), recipe.d_z_bound)
-    row["p_beyond"] = p_beyond(estimate, Spread.of(left), recipe.d_z_bound, around=part.around)
+    known, bound = Spread.of(left), recipe.d_z_bound
+    row["p_beyond_these"] = p_beyond(estimate, known, bound)
+    row["p_beyond"] = p_beyond(estimate, known, bound, around=part.around)
+    row["p_tost_crossed"] = p_within(estimate, known, bound, around=part.around)
     tokens = np.sum([p.moments.sums[:, COUNT] for p in layers], axis=0)
     linked = p_lengths(by_document, tokens)
     row |= {"p_lengths": linked, "caution": caution(tokens, linked)}
@@ -241,10 +243,8 @@ def _correct(
         plan["n_documents_to_decide"][i] = needed
         plan["n_to_decide"][i] = np.ceil(needed * n / d)
     columns |= plan
-    absent = part["p_tost"].to_numpy(float)
-    columns["p_equivalence"] = families.adjust(absent, recipe.equivalence or "holm")
-    for name in ("p_beyond", "p_beyond_these"):
-        columns[name] = families.adjust(part[name].to_numpy(float), recipe.equivalence or "holm")
+    tested = ("p_tost", "p_tost_crossed", *BEYOND)
+    columns |= sized({name: part[name].to_numpy(float) for name in tested}, recipe)
     columns |= over_experts(list(shuffled))
     decision = columns[f"p_{recipe.decision}"]
     columns |= claims(decision, columns, part, recipe, np.full(len(members), recipe.d_z_bound))

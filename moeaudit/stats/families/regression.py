@@ -36,6 +36,7 @@ from .fit import NOT_A_NUMBER, fit
 from .slopes import slope_null
 
 QUESTION = "regression over all layers"
+MOST_TOKENS = 20_000  # that the mixed model is fitted to
 MODELS = {
     "cluster": "ordinary least squares with layer effects, CR1 standard errors by document",
     "within_token": "the same with a mean for every token and layer taken off: experts of one "
@@ -54,7 +55,7 @@ def regression(
     models: Sequence[str] = tuple(MODELS),
     controls: Sequence[str] = tuple(CONTROLS),
     layers: Sequence[int] | None = None,
-    max_tokens: int = 20_000,
+    max_tokens: int = MOST_TOKENS,
     seed: int = 0,
     reasons: Mapping[str, str] | None = None,
     **settings: Any,

@@ -90,8 +90,12 @@ class Attenuation:
     def z_documents(self, observed: float, draws: Float[np.ndarray, " n_boot"]) -> float:
         """The observed correlation in standard errors over documents, the noise of the draws taken
         off; infinite if all draws are alike."""
-        spread = float(draws.std(ddof=1)) * self.from_half
+        spread = self.observed_se(draws)
         return abs(observed) / spread if spread > 0 else math.inf
+
+    def observed_se(self, draws: Float[np.ndarray, " n_boot"]) -> float:
+        """Standard error of the observed correlation over documents, the noise of the draws taken off."""
+        return float(draws.std(ddof=1)) * self.from_half
 
     def true_se(self, draws: Float[np.ndarray, " n_boot"]) -> float:
         """Standard error of the correlation with the harm itself; infinite if R <= 0."""

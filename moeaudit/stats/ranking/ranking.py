@@ -76,7 +76,11 @@ def expert_harm(
     `p` permutes the experts; then its corrections and `p_maxt` (step-down, one permutation for all
     metrics of a layer). `p_documents` (Student's t on the bootstrap's standard error) holds the experts
     fixed and asks whether other documents could take the correlation away, `p_documents_maxt` corrects
-    it over the family. `p_tost` and `p_equivalence` are against |rho_true| >= sesoi. `verdict` needs
+    it over the family. The size, |rho_true| against sesoi, has tests of its own: `p_beyond` that it is above,
+    `p_tost_crossed` and its correction `p_equivalence_crossed` that it is below, with documents and experts as
+    samples and the ceiling's limits carried (`size.Size`; `rho_true_crossed_low` and `_high` are the same
+    limits at the protocol's level); `p_beyond_these`, `p_tost` and `p_equivalence` by documents alone.
+    Where the ceiling is not shown to be above zero the size stays open (`no_crossed`). `verdict` needs
     both p, `verdict_these_experts` documents alone, and `supports` says whom a row speaks of; see
     `equivalence.VERDICTS`. `largest_held_out`, one number for a family, is what its largest |rho|,
     picked in one half of the documents, shows in the other (`families.selected`), on the scale of all

@@ -14,6 +14,8 @@ from ..few import too_few
 from .attenuation import Attenuation
 from .correlation import kendall_limits, kendall_rows, spearman_limits, spearman_rows
 from .harm import Harm
+from .size import COLUMNS as SIZED
+from .size import OverRanked, Size
 
 MIN_EXPERTS = 4
 LEAST_REPLICATES = 20
@@ -29,13 +31,14 @@ class Ranked:
 
     `experts`: |rho| sqrt(n - 1) under each shuffle of the experts; `documents`: the size of each
     resampling's deviation in standard errors; `halves`: rho in each half of each halving of the documents,
-    on the scale of all of them. All NaN where there is no number.
+    on the scale of all of them. All NaN where there is no number, and there is no `size` then.
     """
 
     row: dict[str, Any]
     experts: Float[np.ndarray, " shuffles"]
     documents: Float[np.ndarray, " n_boot"]
     halves: Float[np.ndarray, "2 halvings"]
+    size: Size | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ def ranked(
         row |= dict.fromkeys((key, *(f"{key}_{s}" for s in _LIMITS)), np.nan)
     numbers = ("rho_true", "rho_true_low", "rho_true_high", "se", "p", "z", "p_documents")
     row |= dict.fromkeys((*numbers, "z_documents", "rho_given_use"), np.nan)
-    row["no_given_use"] = "no correlation"
+    row |= {"no_given_use": "no correlation", **dict.fromkeys(SIZED, np.nan)}
+    row["no_crossed"] = row["reason"]
     if row["reason"] is not None:
         return _nothing(row, draws)
     x, y = score[None, use], mean[use]
@@ -84,9 +88,10 @@ def ranked(
             f"every expert occurs in only {len(replicates)} of {len(draws.weights)} resamplings of the "
             "documents: too few for an interval"
         )
+        row["no_crossed"] = row["reason"]
         return _nothing(row, draws)
     n = int(use.sum())
-    deviations = np.empty(0)
+    deviations, seen_se = np.empty(0), np.nan
     for key, rows_of, limits in (
         ("rho", spearman_rows, spearman_limits),
         ("tau", kendall_rows, kendall_limits),
@@ -102,11 +107,13 @@ def ranked(
         if key == "rho":
             row["rho_true"] = noise.true(estimate)
             row["rho_true_low"], row["rho_true_high"] = noise.true_limits(found, recipe.level)
-            row["se"] = noise.true_se(found)
+            row["se"], seen_se = noise.true_se(found), noise.observed_se(found)
             row |= _by_documents(noise.z_documents(estimate, found), row["n_documents"])
             deviations = _deviations(found, len(draws.weights))
     if noise.known and abs(row["rho"]) > noise.ceiling:
         row["caution"] = ABOVE_CEILING
+    size = Size(row["rho"], seen_se, row["n_documents"], OverRanked.of(x[0], y), noise)
+    row |= size.columns(recipe.level)
     row |= _given_use(row["rho"], x[0], y, harm.count.sum(axis=0)[use])
     # The order a shuffle of all experts induces on those in use is a uniform shuffle of them.
     places = np.argsort(draws.shuffles[:, use], axis=1)
@@ -118,12 +125,13 @@ def ranked(
         [spearman_rows(x, harm.mean(w)[:, use])[:, 0] for w in (draws.halves, 1 - draws.halves)]
     )
     halves = np.clip(halves * noise.from_half, -1, 1)
-    return Ranked(row, null * np.sqrt(n - 1), deviations, halves)
+    return Ranked(row, null * np.sqrt(n - 1), deviations, halves, size)
 
 
 def _nothing(row: dict[str, Any], draws: Draws) -> Ranked:
     sizes = (len(draws.shuffles), len(draws.weights), (2, len(draws.halves)))
-    return Ranked(row, *(np.full(size, np.nan) for size in sizes))
+    experts, documents, halves = (np.full(size, np.nan) for size in sizes)
+    return Ranked(row, experts, documents, halves)
 
 
 def _by_documents(z: float, n_documents: int) -> dict[str, float]:

@@ -18,6 +18,7 @@ from .attenuation import Attenuation
 from .claims import claims, document_columns
 from .power import PLAN, critical_of, plan
 from .row import Ranked
+from .size import size_columns
 
 QUESTION = "per-expert expected harm"
 
@@ -26,11 +27,13 @@ COLUMNS = [
     *("n", "n_documents", "n_experts", "n_dropped"),
     *("rho", "rho_low", "rho_high", "rho_analytic_low", "rho_analytic_high"),
     *("rho_true", "rho_true_low", "rho_true_high"),
+    *("rho_true_crossed_low", "rho_true_crossed_high", "no_crossed"),
     *("tau", "tau_low", "tau_high", "tau_analytic_low", "tau_analytic_high"),
     *("rho_given_use", "no_given_use", *selected.COLUMNS),
     *("reliability", "ceiling", "ceiling_low", "ceiling_high"),
     *("p", *(f"p_{m}" for m in families.METHODS), "p_maxt", "p_documents", "p_documents_maxt"),
-    *("sesoi", "p_tost", "p_equivalence", *PLAN, "no_plan"),
+    *("sesoi", "p_tost", "p_tost_crossed", "p_equivalence", "p_equivalence_crossed"),
+    *("p_beyond", "p_beyond_these", *PLAN, "no_plan"),
     *(
         "family_size",
         "verdict",
@@ -72,15 +75,8 @@ def ranking_table(
             [cells[i].documents for i in members],
         )
         ok = part["reason"].isna().to_numpy()
-        refuted = np.full(len(members), np.nan)
-        for i in np.flatnonzero(ok):
-            r, se, documents = (part[c].iloc[i] for c in ("rho_true", "se", "n_documents"))
-            known = np.isfinite(se) and se > 0
-            dof = float(documents - 1)
-            refuted[i] = equivalence.tost(float(r), float(se), dof, sesoi).p if known else 1.0
         columns |= _plans(part, ok, null, sesoi, recipe)
-        columns["p_tost"] = refuted
-        columns["p_equivalence"] = families.adjust(refuted, recipe.equivalence or "holm")
+        columns |= size_columns([cells[i].size for i in members], sesoi, recipe)
         columns["family_size"] = len(members)
         columns |= claims(part, columns, sesoi, recipe)
         one, other = np.stack([cells[i].halves for i in members], axis=-1)

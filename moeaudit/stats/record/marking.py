@@ -11,6 +11,8 @@ import pandas as pd
 from moeaudit.errors import InputError
 
 from ..contrast.spec import Spec
+from ..families.regression import MOST_TOKENS
+from ..families.regression import QUESTION as SLOPES
 from .made import analyses, plain
 
 CONFIRMATORY, EXPLORATORY = "confirmatory", "exploratory"
@@ -86,6 +88,8 @@ def differences(
     if question == ACROSS:
         frozen["sesoi"], used["sesoi"] = spec.sesoi_of_ranks, made.get("sesoi")
         frozen["per"], used["per"] = "active_token", made.get("per")
+    if question == SLOPES:  # each model is a family of its own; a spec has no say in max_tokens
+        frozen["max_tokens"], used["max_tokens"] = MOST_TOKENS, made.get("max_tokens")
     for name in dict.fromkeys([*frozen, *used]):
         if frozen.get(name) != used.get(name):
             out.append(_said(name, frozen.get(name), used.get(name)))

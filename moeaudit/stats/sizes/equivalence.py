@@ -26,8 +26,10 @@ VERDICTS = {
     "interest, with experts as a sample too; corrected over the family",
     OPEN: "there is an effect, and with experts as a sample too it is not shown to be above or below the "
     "smallest effect of interest",
-    BELOW: "there is an effect, and it is smaller than the smallest effect of interest",
-    EQUIVALENT: "no effect of the metric is shown, and any is smaller than the smallest effect of interest",
+    BELOW: "there is an effect, and with experts as a sample too it is smaller than the smallest effect of "
+    "interest",
+    EQUIVALENT: "no effect of the metric is shown, and with experts as a sample too any is smaller than the "
+    "smallest effect of interest",
     INCONCLUSIVE: "the data can neither show an effect nor rule one out",
     TOO_FEW: "documents, or what carries the effects in them, are below the measured limits of a verdict",
     NOT_ESTIMABLE: "no number can be given; the reason says why",
@@ -84,28 +86,25 @@ def graded(
     undecided to open to predictive as evidence grows, never back. Without a bound (None) sizes are
     not judged.
 
-    "experts of this layer": the effect would not come from luck over experts. "these experts": it is
-    shown by documents alone, or a claim of smallness, which holds the experts fixed. (Of "present but
-    below" the first half speaks of the layer, the second of these experts.)
+    "experts of this layer": the claim, of an effect or of smallness, takes experts as a sample, too.
+    "these experts": it is by documents alone.
 
-    `p_beyond` tests that the size is beyond the bound, adjusted over the family (`beyond.p_beyond`, for the
-    layer by the crossed limits): NaN where it could not be had, and the size stays open; None for one
-    cell alone, whose limits serve. `few`: documents are too few for any verdict (`few.too_few`).
+    `p_beyond` tests that the size is beyond the bound, `p_equivalence` that it is within it, both adjusted over
+    the family. Where the metric was shuffled both must be by the crossed limits (`beyond.p_beyond`,
+    `beyond.p_within`). NaN where there is none, and then nothing is claimed by it; `p_beyond` None for
+    one cell alone, whose limits serve. `few`: documents are too few for any verdict (`few.too_few`).
     """
     if np.isnan(p_documents):
         return NOT_ESTIMABLE, None
     if few:
         return TOO_FEW, None
     shown, shuffled = p_documents <= alpha, not np.isnan(p_experts)
-    if p_equivalence <= alpha:  # False for NaN: no equivalence was shown
-        if shown and shuffled and p_experts <= alpha:
-            return BELOW, THE_LAYER
-        return (BELOW if shown and not shuffled else EQUIVALENT), THESE
-    if not shown:
-        return INCONCLUSIVE, None
-    if shuffled and p_experts > alpha:
-        return INCONCLUSIVE, THESE
+    luck = shuffled and p_experts > alpha
     whom = THE_LAYER if shuffled else THESE
+    if p_equivalence <= alpha:  # False for NaN: no equivalence was shown
+        return (BELOW if shown and not luck else EQUIVALENT), whom
+    if not shown or luck:
+        return INCONCLUSIVE, THESE if shown else None
     beyond = low > (bound or 0) or high < -(bound or 0) if p_beyond is None else p_beyond <= alpha
     if bound is None or beyond:
         return (PREDICTIVE if estimate > 0 else REVERSED), whom
