@@ -30,76 +30,69 @@ from moeaudit.stats.sizes.equivalence import (
     REVERSED,
     graded,
 )
-from moeaudit.stats.sizes.limits import Spread, adjusted_limits, tost_p
+from moeaudit.stats.sizes.limits import Spread, tost_p
 from moeaudit.stats.sizes.moments import CROSS, d_z, jackknife, weighted
 
 from .dealt import Dealt, shares, told
 from .draws import cells_of, described
 
 GRID = ("0.1", "0.05", "0.03", "0.01nats", "0.003nats", "100%harm", "50%harm")
-POOLED = (0.03,)
+POOLED = 0.03
 FLIPS = 999
 ABOVE = (PREDICTIVE, REVERSED)
 SAID = (BELOW, OPEN, *ABOVE)
 
 
-def noise(dealt: Dealt, by_documents: int) -> dict[str, float]:
-    """Shares of audits with any claim, by experts, by both, and by documents alone (asked of the first
-    `by_documents`, and of those where experts show something)."""
-    said = []
+def noise(dealt: Dealt, by_documents: int, sizes: int) -> dict[str, float]:
+    """Share of audits in which experts show a cell. Without one there is no verdict of an effect, whatever
+    documents say, so documents and sizes are asked only there, of the first `sizes` such audits ("of these");
+    and of the first `by_documents` audits, over documents alone."""
+    shown, these, alone = [], [], []
     for i in range(1, dealt.audits + 1):
         p_experts = joint_p(dealt.held(dealt.contrasts, i))
-        here = {"experts show a cell": bool((p_experts <= 0.05).any())}
-        # Without a cell that experts show there is no verdict of an effect, whatever documents say.
-        words = [f"{b}: {word}" for b in GRID for word in ("effect, at least as large", "above")]
-        here |= dict.fromkeys(["an effect, whatever its size", *words], False)
-        alone = i <= by_documents
-        if here["experts show a cell"] or alone:
-            here |= _verdicts(dealt, i, p_experts, alone)
-        said.append(here)
-    return shares(said)
+        shown.append({"experts show a cell": bool((p_experts <= 0.05).any())})
+        if i <= by_documents:
+            alone.append(_verdicts(dealt, i, p_experts, "by documents alone"))
+        if shown[-1]["experts show a cell"] and len(these) < sizes:
+            these.append(_verdicts(dealt, i, p_experts, "of these"))
+    counted = {"these, asked for sizes (number)": float(len(these))}
+    return shares(shown) | counted | shares(these) | shares(alone)
 
 
-def _verdicts(dealt: Dealt, i: int, p_experts: np.ndarray, alone: bool) -> dict[str, bool]:
-    """Any cell called an effect, by bound, by both and, if asked, by documents alone."""
+def _verdicts(dealt: Dealt, i: int, p_experts: np.ndarray, way: str) -> dict[str, bool]:
+    """Any cell called an effect, by bound: by documents and experts ("of these"), or by documents alone."""
+    both = way == "of these"
     cells = dealt.cells(i)
     sums = np.stack([_sums(*cell[:2], len(dealt.documents)) for cell in cells])
     p = max_t(sums[:, :, 1].T.copy(), n_flips=FLIPS, seed=i).p_maxt
     means = np.repeat([layer.mean for layer in dealt.layers], len(dealt.names))
+    over = p_experts if both else np.full(len(p), np.nan)
+    shown = (p <= 0.05) & ((over <= 0.05) | np.isnan(over))
+    out = {f"{way}: an effect, whatever its size": bool(shown.any())}
     known = []
     for m in cells_of(sums):
         w, left = weighted(m), jackknife(m, "d_z")
-        estimate, spread = float(d_z(w)[0]), Spread.of(left)
-        sd = float(np.sqrt(w.var_difference[0]))
-        known.append((estimate, spread, *adjusted_limits(estimate, left, 0.95), sd))
-    shown = (p <= 0.05) & (p_experts <= 0.05)
-    out = {"an effect, whatever its size": bool(shown.any())}
-    if alone:
-        out["an effect, by documents alone"] = bool((p <= 0.05).any())
-    parts = {k: d_z_over_experts(cells[k][1], *cells[k][::2]) for k in np.flatnonzero(shown)}
+        known.append((float(d_z(w)[0]), Spread.of(left), float(np.sqrt(w.var_difference[0]))))
+    parts = {
+        k: d_z_over_experts(cells[k][1], *cells[k][::2]) for k in np.flatnonzero(shown) if both
+    }
     for name in GRID:
-        size = [Bound.parse(name).sizes(x[4], mean)[0] for x, mean in zip(known, means)]
-        tost = np.array([tost_p(e, s, b) for (e, s, *_), b in zip(known, size)])
-        small = families.adjust(tost, "holm")
-        both = np.ones(len(known))  # 1 where the size is not asked for
-        for k, part in parts.items():
-            both[k] = p_beyond(known[k][0], known[k][1], size[k], around=part.around)
-        ways = [("", p_experts, families.adjust(both, "holm"))]
-        if alone:
-            these = np.array([p_beyond(e, s, b) for (e, s, *_), b in zip(known, size)])
-            by_none = np.full(len(p), np.nan)
-            ways.append((" (by documents alone)", by_none, families.adjust(these, "holm")))
-        for end, over, beyond in ways:
-            words = [
-                graded(
-                    float(p[k]), float(small[k]), e, low, high, p_beyond=float(beyond[k]),
-                    bound=size[k], alpha=0.05, p_experts=float(over[k]),
-                )[0]
-                for k, (e, _, low, high, _) in enumerate(known)
-            ]  # fmt: skip
-            large = any(w not in (EQUIVALENT, INCONCLUSIVE, BELOW) for w in words)
-            out[f"{name}: effect, at least as large{end}"] = large
-            out[f"{name}: above{end}"] = any(w in ABOVE for w in words)
+        size = [Bound.parse(name).sizes(sd, mean)[0] for (_, _, sd), mean in zip(known, means)]
+        tost = np.array([tost_p(e, s, b) for (e, s, _), b in zip(known, size)])
+        small, beyond = families.adjust(tost, "holm"), np.ones(len(known))  # 1 where not asked for
+        for k in np.flatnonzero(shown):
+            around = parts[k].around if both else None
+            beyond[k] = p_beyond(*known[k][:2], size[k], around=around, least=0.05)
+        beyond = families.adjust(beyond, "holm")
+        words = {
+            graded(
+                float(p[k]), float(small[k]), known[k][0], 0.0, 0.0, p_beyond=float(beyond[k]),
+                bound=size[k], alpha=0.05, p_experts=float(over[k]),
+            )[0]
+            for k in np.flatnonzero(shown)
+        }  # fmt: skip
+        out[f"{way}: {name}, above or open"] = bool(words - {EQUIVALENT, INCONCLUSIVE, BELOW})
+        out[f"{way}: {name}, above"] = bool(words & set(ABOVE))
     return out
 
 
@@ -111,7 +104,7 @@ def _sums(document: np.ndarray, difference: np.ndarray, n_documents: int) -> np.
     return out
 
 
-def pooled_noise(dealt: Dealt) -> dict[str, float]:
+def pooled_noise(dealt: Dealt, sizes: int) -> dict[str, float]:
     """The same of `pooled`: one answer a metric over all layers.
 
     Documents are asked only of the metrics that experts show, as if these were the whole family: verdicts
@@ -119,23 +112,19 @@ def pooled_noise(dealt: Dealt) -> dict[str, float]:
     """
     size = len(dealt.names)
     every = [_mean(dealt.contrasts[m::size]) for m in range(size)]
-    said = []
+    said, these = [], []
+    recipe = get_protocol("moeaudit").with_(sesoi=POOLED, n_flips=FLIPS)
     for i in range(1, dealt.audits + 1):
         shown = np.flatnonzero(joint_p(dealt.held(every, i)) <= 0.05)
-        here = {"experts show a metric": len(shown) > 0}
-        here |= dict.fromkeys(
-            ["an effect, whatever its size", *(f"{b}: above" for b in POOLED)], False
-        )
-        if len(shown):
+        said.append({"experts show a metric": len(shown) > 0})
+        if len(shown) and len(these) < sizes:
             chosen = [k for k in range(len(dealt.contrasts)) if k % size in shown]
             cells = dealt.as_cells(i, dealt.held(dealt.contrasts, i), chosen)
-            for bound in POOLED:
-                recipe = get_protocol("moeaudit").with_(sesoi=bound, n_flips=FLIPS)
-                words = pool_cells(cells, len(dealt.documents), recipe, seed=i)["verdict"]
-                here["an effect, whatever its size"] |= bool(words.isin(SAID).any())
-                here[f"{bound}: above"] = bool(words.isin(ABOVE).any())
-        said.append(here)
-    return shares(said)
+            words = pool_cells(cells, len(dealt.documents), recipe, seed=i)["verdict"]
+            found = bool(words.isin(SAID).any())
+            above = bool(words.isin(ABOVE).any())
+            these.append({"of these: an effect": found, f"of these: {POOLED}, above": above})
+    return shares(said) | {"these, asked for sizes (number)": float(len(these))} | shares(these)
 
 
 def _mean(members: list[Null]) -> Null:
@@ -150,6 +139,7 @@ def main() -> None:
     parser.add_argument("--audits", type=int, default=1000)
     parser.add_argument("--banks", type=int, default=8, help="sets of 999 deals for the nulls")
     parser.add_argument("--documents", type=int, default=20, help="of these, over documents alone")
+    parser.add_argument("--sizes", type=int, default=30, help="of those with a claim by experts")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     print(f"{described(options.run)}; {options.audits} audits, {options.documents} of them over documents "
@@ -158,7 +148,8 @@ def main() -> None:
     for name, outcome in (("harm", "delta_nll"), ("KL", "kl")):
         given = (options.audits, options.banks)
         dealt = Dealt(options.run, outcome, *given, seed=options.seed)
-        contrasts[name], means[name] = noise(dealt, options.documents), pooled_noise(dealt)
+        contrasts[name] = noise(dealt, options.documents, options.sizes)
+        means[name] = pooled_noise(dealt, options.sizes)
     print(f"\n`contrast`\n\n{told(contrasts)}\n\n`pooled`\n\n{told(means)}", flush=True)
 
 
