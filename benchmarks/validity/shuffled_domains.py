@@ -97,7 +97,7 @@ def noise(
         here = {}
         for question, name in ((WITHIN, "contrast"), (ACROSS, "expert_harm")):
             tests = own.tests(question, i).assign(outcome=outcome)
-            claimed = tests["verdict"] == OPEN
+            claimed = (tests["verdict"] == OPEN).to_numpy()
             here[f"{name}: experts of this layer"] = bool(claimed.any())
             words = ("in the other domains too", "domains like these")[: 1 + tables]
             here |= {f"{name}: {w}": False for w in words}
@@ -105,8 +105,8 @@ def noise(
                 continue
             shift = other.tests(question, i).assign(outcome=outcome)
             size = "rho" if question == ACROSS else "d_z"
-            again = claimed & (shift["verdict"] == OPEN)
-            again &= np.sign(tests[size]) == np.sign(shift[size])
+            again = claimed & (shift["verdict"] == OPEN).to_numpy()
+            again &= np.sign(tests[size].to_numpy()) == np.sign(shift[size].to_numpy())
             here[f"{name}: {words[0]}"] = bool(again.any())
             if tables and again.any():  # else no row has what is needed
                 here[f"{name}: {words[1]}"] = _like_these(own, tokens, tests, shift, i)
