@@ -121,7 +121,9 @@ def at_the_bound(audit: Audit) -> dict[str, float]:
     for effect in (BOUND, -BOUND):
         cells = audit.moved(effect).cells()
         small = np.array([adjusted_tost(e, left, BOUND) for e, left, _ in cells])
-        large = np.array([p_beyond(e, Spread.of(left), BOUND) for e, left, _ in cells])
+        large = np.array(  # nothing above .05 is claimed, corrected or not
+            [p_beyond(e, Spread.of(left), BOUND, least=0.05) for e, left, _ in cells]
+        )
         use = ~audit.withheld
         for name, p in (("below", small), ("above", large)):
             out.setdefault(f"{name}, by cell", []).append(bool(((p <= 0.05) & use).any()))

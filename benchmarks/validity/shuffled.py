@@ -3,129 +3,97 @@
     OMP_NUM_THREADS=1 python -m benchmarks.validity.shuffled RUN
 
 The effects are real, experts differ, documents cluster as they do; only the metrics know nothing.
+`contrast`, and `pooled` over layers; the other questions are in `shuffled_ranks` and `shuffled_slopes`.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from moeaudit.runs.stages import distinct_metrics
-from moeaudit.stats.contrast.cells import metric_score, pair
-from moeaudit.stats.contrast.slots import Census, Slots
+from moeaudit.stats import get_protocol
 from moeaudit.stats.families import families
 from moeaudit.stats.families.crossed import d_z_over_experts
-from moeaudit.stats.families.experts import Null, Shuffles, joint_p, nulls
+from moeaudit.stats.families.experts import Null, joint_p
 from moeaudit.stats.families.maxt import max_t
+from moeaudit.stats.families.pooled import pool_cells
 from moeaudit.stats.sizes.beyond import p_beyond
+from moeaudit.stats.sizes.bounds import Bound
 from moeaudit.stats.sizes.equivalence import (
     BELOW,
     EQUIVALENT,
     INCONCLUSIVE,
+    OPEN,
     PREDICTIVE,
     REVERSED,
     graded,
 )
-from moeaudit.stats.sizes.limits import Spread, adjusted_limits, adjusted_tost
+from moeaudit.stats.sizes.limits import Spread, tost_p
 from moeaudit.stats.sizes.moments import CROSS, d_z, jackknife, weighted
 
+from .dealt import Dealt, shares, told
 from .draws import cells_of, described
 
-GRID = (0.1, 0.05, 0.03)
+GRID = ("0.1", "0.05", "0.03", "0.01nats", "0.003nats", "100%harm", "50%harm")
+POOLED = 0.03
 FLIPS = 999
-BEYOND = ": beyond it"
+ABOVE = (PREDICTIVE, REVERSED)
+SAID = (BELOW, OPEN, *ABOVE)
 
 
-def noise(
-    run: Path, outcome: str, audits: int, by_documents: int, seed: int = 0
-) -> dict[str, float]:
-    """Shares of audits with any claim: by experts, by documents, and verdicts over a grid of bounds
-    (effects present but below the bound left out). Audit i has the metrics as shuffle i deals them, and
-    other shuffles for its null; the first `by_documents` are tested over documents alone as well."""
-    effects = pd.concat([pd.read_parquet(f) for f in sorted((run / "effects").glob("*.parquet"))])
-    experts, _ = distinct_metrics(pd.read_parquet(run / "experts.parquet"))
-    census = Census(effects, outcome)
-    layers: list[_Layer] = []
-    bank: list[Null] = []
-    other: list[Null] = []
-    for layer in census.layers:
-        slots = census.slots(layer)
-        shuffles = Shuffles.of(slots, 999, seed + 1)
-        wide = experts[experts["layer"] == layer].pivot(
-            index="metric", columns="expert", values="value"
-        )
-        values = wide.reindex(columns=shuffles.expert).to_numpy(float)
-        part = np.zeros(len(slots.document), dtype=np.int64)
-        bank += nulls(slots, [values], part, shuffles)
-        other += nulls(slots, [values], part, Shuffles.of(slots, 999, seed + 2))
-        layers.append(_Layer(slots, shuffles, values))
-    counts: dict[str, list[bool]] = {}
-    for i in range(1, audits + 1):
-        p_experts = joint_p([_as_observed(x, i, y) for x, y in zip(bank, other)])
-        said = {"experts": bool((p_experts <= 0.05).any())}
-        # Without a cell that experts show there is no verdict of an effect, whatever documents say.
-        words = [_named(b, "both") + end for b in GRID for end in ("", BEYOND)]
-        said |= dict.fromkeys(["both", *words], False)
-        if said["experts"] or i <= by_documents:
-            cells = [layer.pairs(row, i) for layer in layers for row in range(len(layer.values))]
-            sums = np.stack([_sums(*cell[:2], len(census.documents)) for cell in cells])
-            p = max_t(sums[:, :, 1].T.copy(), n_flips=FLIPS, seed=i).p_maxt
-            said["both"] = bool(((p <= 0.05) & (p_experts <= 0.05)).any())
-            alone = i <= by_documents
-            if alone:
-                said["documents"] = bool((p <= 0.05).any())
-            said |= _verdicts(cells, sums, p, p_experts, alone)
-        for name, value in said.items():
-            counts.setdefault(name, []).append(bool(value))
-    return {name: float(np.mean(x)) for name, x in counts.items()}
+def noise(dealt: Dealt, by_documents: int, sizes: int) -> dict[str, float]:
+    """Share of audits in which experts show a cell. Without one there is no verdict of an effect, whatever
+    documents say, so documents and sizes are asked only there, of the first `sizes` such audits ("of these");
+    and of the first `by_documents` audits, over documents alone."""
+    shown, these, alone = [], [], []
+    for i in range(1, dealt.audits + 1):
+        p_experts = joint_p(dealt.held(dealt.contrasts, i))
+        shown.append({"experts show a cell": bool((p_experts <= 0.05).any())})
+        if i <= by_documents:
+            alone.append(_verdicts(dealt, i, p_experts, "by documents alone"))
+        if shown[-1]["experts show a cell"] and len(these) < sizes:
+            these.append(_verdicts(dealt, i, p_experts, "of these"))
+    counted = {"these, asked for sizes (number)": float(len(these))}
+    return shares(shown) | counted | shares(these) | shares(alone)
 
 
-def _named(bound: float, by: str) -> str:
-    return f"a verdict of an effect, bound {bound}, {by}"
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """A layer's tokens and its metrics, to be dealt to other experts."""
-
-    slots: Slots
-    shuffles: Shuffles
-    values: np.ndarray  # (metrics, experts)
-
-    @cached_property
-    def place(self) -> np.ndarray:
-        return np.searchsorted(self.shuffles.expert, self.slots.expert)
-
-    def pairs(self, metric: int, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Document, difference and pair of experts of each token, the metric as shuffle i deals it."""
-        given = _dealt(self.values[metric], self.shuffles, i)
-        plain = self.slots.present.all() and len(np.unique(given[np.isfinite(given)])) == len(given)
-        if not plain:  # ties and gaps have rules
-            score = metric_score(self.slots, self.shuffles.expert, given)
-            cell = pair(self.slots, score, "noise", "metric")
-            return cell.document, cell.difference, cell.pair
-        score, row = given[self.place], np.arange(len(self.place))
-        ends = np.stack([score.argmax(axis=1), score.argmin(axis=1)], axis=1)
-        value = np.take_along_axis(self.slots.value, ends, axis=1)
-        chosen = self.slots.expert[row[:, None], ends]
-        return self.slots.document, value[:, 0] - value[:, 1], chosen
-
-
-def _dealt(values: np.ndarray, shuffles: Shuffles, i: int) -> np.ndarray:
-    """A metric as shuffle i deals it; an expert without a value stays without."""
-    use, out = np.isfinite(values), values.copy()
-    out[use] = values[use][shuffles.among(use)[i]]
+def _verdicts(dealt: Dealt, i: int, p_experts: np.ndarray, way: str) -> dict[str, bool]:
+    """Any cell called an effect, by bound: by documents and experts ("of these"), or by documents alone."""
+    both = way == "of these"
+    cells = dealt.cells(i)
+    sums = np.stack([_sums(*cell[:2], len(dealt.documents)) for cell in cells])
+    p = max_t(sums[:, :, 1].T.copy(), n_flips=FLIPS, seed=i).p_maxt
+    means = np.repeat([layer.mean for layer in dealt.layers], len(dealt.names))
+    over = p_experts if both else np.full(len(p), np.nan)
+    shown = (p <= 0.05) & ((over <= 0.05) | np.isnan(over))
+    out = {f"{way}: an effect, whatever its size": bool(shown.any())}
+    known = []
+    for m in cells_of(sums):
+        w, left = weighted(m), jackknife(m, "d_z")
+        known.append((float(d_z(w)[0]), Spread.of(left), float(np.sqrt(w.var_difference[0]))))
+    parts = {
+        k: d_z_over_experts(cells[k][1], *cells[k][::2]) for k in np.flatnonzero(shown) if both
+    }
+    for name in GRID:
+        size = [Bound.parse(name).sizes(sd, mean)[0] for (_, _, sd), mean in zip(known, means)]
+        tost = np.array([tost_p(e, s, b) for (e, s, _), b in zip(known, size)])
+        small, beyond = families.adjust(tost, "holm"), np.ones(len(known))  # 1 where not asked for
+        for k in np.flatnonzero(shown):
+            around = parts[k].around if both else None
+            beyond[k] = p_beyond(*known[k][:2], size[k], around=around, least=0.05)
+        beyond = families.adjust(beyond, "holm")
+        words = {
+            graded(
+                float(p[k]), float(small[k]), known[k][0], 0.0, 0.0, p_beyond=float(beyond[k]),
+                bound=size[k], alpha=0.05, p_experts=float(over[k]),
+            )[0]
+            for k in np.flatnonzero(shown)
+        }  # fmt: skip
+        out[f"{way}: {name}, above or open"] = bool(words - {EQUIVALENT, INCONCLUSIVE, BELOW})
+        out[f"{way}: {name}, above"] = bool(words & set(ABOVE))
     return out
-
-
-def _as_observed(dealt: Null, i: int, other: Null) -> Null:
-    """Deal i as the cell, with shuffles of its own for its null."""
-    return replace(other, statistic=np.append(dealt.statistic[i], other.statistic[1:]))
 
 
 def _sums(document: np.ndarray, difference: np.ndarray, n_documents: int) -> np.ndarray:
@@ -136,58 +104,53 @@ def _sums(document: np.ndarray, difference: np.ndarray, n_documents: int) -> np.
     return out
 
 
-def _verdicts(
-    cells: list, sums: np.ndarray, p: np.ndarray, p_experts: np.ndarray, alone: bool
-) -> dict[str, bool]:
-    """Whether any cell is called an effect of whatever size, by bound, by both and, if asked, by documents alone."""
-    known = []
-    for m in cells_of(sums):
-        estimate, left = float(d_z(weighted(m))[0]), jackknife(m, "d_z")
-        known.append((estimate, left, *adjusted_limits(estimate, left, 0.95)))
-    shown = (p <= 0.05) & (p_experts <= 0.05)
-    parts = {i: d_z_over_experts(cells[i][1], *cells[i][::2]) for i in np.flatnonzero(shown)}
-    out = {}
-    for bound in GRID:
-        tost = np.array([adjusted_tost(e, left, bound) for e, left, _, _ in known])
-        small = families.adjust(tost, "holm")
-        both = [  # 1 where the size is not asked for
-            p_beyond(e, Spread.of(left), bound, around=parts[i].around) if i in parts else 1.0
-            for i, (e, left, _, _) in enumerate(known)
-        ]
-        ways = [("both", p_experts, families.adjust(np.array(both), "holm"))]
-        if alone:
-            these = np.array([p_beyond(e, Spread.of(left), bound) for e, left, _, _ in known])
-            ways += [("documents", np.full(len(p), np.nan), families.adjust(these, "holm"))]
-        for name, over, beyond in ways:
-            words = [
-                graded(
-                    float(p[i]), float(small[i]), e, low, high, p_beyond=float(beyond[i]),
-                    bound=bound, alpha=0.05, p_experts=float(over[i]),
-                )[0]
-                for i, (e, _, low, high) in enumerate(known)
-            ]  # fmt: skip
-            out[_named(bound, name)] = any(
-                w not in (EQUIVALENT, INCONCLUSIVE, BELOW) for w in words
-            )
-            out[_named(bound, name) + BEYOND] = any(w in (PREDICTIVE, REVERSED) for w in words)
-    return out
+def pooled_noise(dealt: Dealt, sizes: int) -> dict[str, float]:
+    """The same of `pooled`: one answer a metric over all layers.
+
+    Documents are asked only of the metrics that experts show, as if these were the whole family: verdicts
+    can so only be more than an audit of all metrics gives.
+    """
+    size = len(dealt.names)
+    every = [_mean(dealt.contrasts[m::size]) for m in range(size)]
+    said, these = [], []
+    recipe = get_protocol("moeaudit").with_(sesoi=POOLED, n_flips=FLIPS)
+    for i in range(1, dealt.audits + 1):
+        shown = np.flatnonzero(joint_p(dealt.held(every, i)) <= 0.05)
+        said.append({"experts show a metric": len(shown) > 0})
+        if len(shown) and len(these) < sizes:
+            chosen = [k for k in range(len(dealt.contrasts)) if k % size in shown]
+            cells = dealt.as_cells(i, dealt.held(dealt.contrasts, i), chosen)
+            words = pool_cells(cells, len(dealt.documents), recipe, seed=i)["verdict"]
+            found = bool(words.isin(SAID).any())
+            above = bool(words.isin(ABOVE).any())
+            these.append({"of these: an effect": found, f"of these: {POOLED}, above": above})
+    return shares(said) | {"these, asked for sizes (number)": float(len(these))} | shares(these)
+
+
+def _mean(members: list[Null]) -> Null:
+    """Over layers, as `pooled` does it."""
+    refused = [x for x in members if x.reason is not None]
+    return refused[0] if refused else Null(np.mean([x.statistic for x in members], axis=0), 1.0, 0)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("run", type=Path, help="folder of a finished audit")
-    parser.add_argument("--audits", type=int, default=999)
-    parser.add_argument("--documents", type=int, default=100, help="of these, over documents alone")
+    parser.add_argument("--audits", type=int, default=1000)
+    parser.add_argument("--banks", type=int, default=8, help="sets of 999 deals for the nulls")
+    parser.add_argument("--documents", type=int, default=20, help="of these, over documents alone")
+    parser.add_argument("--sizes", type=int, default=30, help="of those with a claim by experts")
+    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    found = {
-        o: noise(options.run, o, options.audits, options.documents) for o in ("delta_nll", "kl")
-    }
-    print(
-        f"{described(options.run)}; {options.audits} audits, {options.documents} over documents alone\n"
-    )
-    print("| share of audits of noise | harm | KL |\n| --- | ---: | ---: |")
-    for name in sorted(found["kl"]):
-        print(f"| {name} | {found['delta_nll'][name]:.3f} | {found['kl'][name]:.3f} |", flush=True)
+    print(f"{described(options.run)}; {options.audits} audits, {options.documents} of them over documents "
+          f"alone; {options.banks} sets of null deals; seed {options.seed}")  # fmt: skip
+    contrasts, means = {}, {}
+    for name, outcome in (("harm", "delta_nll"), ("KL", "kl")):
+        given = (options.audits, options.banks)
+        dealt = Dealt(options.run, outcome, *given, seed=options.seed)
+        contrasts[name] = noise(dealt, options.documents, options.sizes)
+        means[name] = pooled_noise(dealt, options.sizes)
+    print(f"\n`contrast`\n\n{told(contrasts)}\n\n`pooled`\n\n{told(means)}", flush=True)
 
 
 if __name__ == "__main__":

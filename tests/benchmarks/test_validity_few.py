@@ -61,18 +61,31 @@ def test_rows_say_what_is_withheld_and_the_commands_print_tables(few, crossed, m
     monkeypatch.setattr(crossed, "EXPERTS", (8,))
     monkeypatch.setattr("sys.argv", ["crossed", "--audits", "3", "--documents", "12"])
     crossed.main()
+    crossed_lines = len(capsys.readouterr().out.splitlines())
+    monkeypatch.setattr("sys.argv", ["crossed", "--audits", "2", "--documents", "12", "--bound"])
+    crossed.main()
     monkeypatch.setattr("sys.argv", ["few", "--audits", "3", "--documents", "4", "--law", "nice"])
     few.main()
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 + len(crossed.LAWS) + 3 and "nan" not in "".join(lines)
+    assert crossed_lines == 2 + len(crossed.LAWS)
+    assert len(lines) == 2 + len(crossed.LAWS) - 1 + 3 and "nan" not in "".join(lines)
 
 
-def test_the_known_effect_is_the_mean_of_what_audits_estimate(crossed):
-    law = crossed.Law(0.3, 0.1)
-    truth = law.truth(32, sets=150)
+@pytest.mark.parametrize("heavy", [False, True])
+def test_the_known_effect_is_the_mean_of_what_audits_estimate(crossed, heavy):
+    law = crossed.Law(0.3, 0.1, heavy=heavy)
     found = []
-    for seed in range(150):
-        d, document, _ = law.draw(np.random.default_rng(seed), 32, 10, 20)
+    for seed in range(200):
+        d, document, pair = law.draw(np.random.default_rng(seed), 32, 10, 20)
+        assert (pair[:, 0] != pair[:, 1]).all()
         found.append(d.mean() / d.std())
-    assert truth == pytest.approx(np.mean(found), abs=4 * np.std(found) / np.sqrt(75) + 0.01)
-    assert crossed.Law(0.0, 0.1).truth(32, sets=150) == pytest.approx(0, abs=0.03)
+    assert law.truth() == pytest.approx(np.mean(found), abs=4 * np.std(found) / np.sqrt(200) + 0.01)
+    assert crossed.Law(0.0, 0.1, heavy=heavy).truth() == 0
+
+
+def test_a_bound_that_all_layers_lie_on_is_passed_more_often_without_the_experts(crossed):
+    law = crossed.Law(0.3, 0.3, 0.1)
+    single, holm, alone = crossed.on_the_bound(law, 16, 12, 30, law.truth())
+    assert holm <= single < alone and holm <= 0.2 and alone > 0.5
+    far = crossed.on_the_bound(law, 16, 12, 5, 3 * law.truth())
+    assert far == (0.0, 0.0, 0.0)
