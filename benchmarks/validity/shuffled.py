@@ -19,7 +19,7 @@ from moeaudit.stats.families.crossed import d_z_over_experts
 from moeaudit.stats.families.experts import Null, joint_p
 from moeaudit.stats.families.maxt import max_t
 from moeaudit.stats.families.pooled import pool_cells
-from moeaudit.stats.sizes.beyond import p_beyond
+from moeaudit.stats.sizes.beyond import p_beyond, p_within
 from moeaudit.stats.sizes.bounds import Bound
 from moeaudit.stats.sizes.equivalence import (
     BELOW,
@@ -78,11 +78,13 @@ def _verdicts(dealt: Dealt, i: int, p_experts: np.ndarray, way: str) -> dict[str
     }
     for name in GRID:
         size = [Bound.parse(name).sizes(sd, mean)[0] for (_, _, sd), mean in zip(known, means)]
-        tost = np.array([tost_p(e, s, b) for (e, s, _), b in zip(known, size)])
-        small, beyond = families.adjust(tost, "holm"), np.ones(len(known))  # 1 where not asked for
+        small, beyond = np.ones((2, len(known)))  # 1 where not asked for
         for k in np.flatnonzero(shown):
             around = parts[k].around if both else None
-            beyond[k] = p_beyond(*known[k][:2], size[k], around=around, least=0.05)
+            given = (*known[k][:2], size[k])
+            beyond[k] = p_beyond(*given, around=around, least=0.05)
+            small[k] = tost_p(*given) if around is None else p_within(*given, around=around)
+        small = families.adjust(small, "holm")
         beyond = families.adjust(beyond, "holm")
         words = {
             graded(

@@ -15,15 +15,14 @@ from scipy import stats
 
 from moeaudit.stats import get_protocol
 from moeaudit.stats.domains.across_experts import harm_of
-from moeaudit.stats.families import families
 from moeaudit.stats.families.maxt import step_down
 from moeaudit.stats.few import too_few
 from moeaudit.stats.ranking.attenuation import Attenuation
 from moeaudit.stats.ranking.claims import claims, document_columns
 from moeaudit.stats.ranking.correlation import standard_ranks
 from moeaudit.stats.ranking.reliability import attenuation
+from moeaudit.stats.ranking.size import OverRanked, Size, size_columns
 from moeaudit.stats.sizes.bootstrap import document_weights
-from moeaudit.stats.sizes.equivalence import tost
 
 from .dealt import Dealt, Layer, shares, told
 from .draws import described
@@ -92,27 +91,24 @@ def experts_p(cells: list[Ranked], rho: np.ndarray, bank: int) -> np.ndarray:
 
 def verdicts(cells: list[Ranked], rho: np.ndarray, p: np.ndarray, i: int) -> dict[float, pd.Series]:
     """The verdict of every cell of audit i at each smallest correlation of interest, by the package's rules."""
-    rows, deviations = [], []
+    rows, deviations, sizes = [], [], []
     for cell, r in zip(cells, rho):
         dealt = cell.values[cell.layer.shuffles.among(cell.use)[i]]
         found, noise = cell.resampled @ dealt, cell.noise
         low, high = noise.true_limits(found, 0.95)
         p_documents = 2 * stats.t.sf(noise.z_documents(r, found), cell.documents - 1)
-        row = {"rho": r, "rho_true": noise.true(r), "se": noise.true_se(found), "too_few": cell.few}
-        rows.append(row | {"rho_true_low": low, "rho_true_high": high, "p_documents": p_documents})
+        row = {"rho": r, "rho_true_low": low, "rho_true_high": high}
+        rows.append(row | {"p_documents": p_documents, "too_few": cell.few})
+        over = OverRanked.of(dealt, cell.harm)
+        sizes.append(Size(r, noise.observed_se(found), cell.documents, over, noise))
         spread = np.abs(found - found.mean()) / found.std(ddof=1)
         deviations.append(np.resize(spread, len(cells[0].resampled)))
     part = pd.DataFrame(rows)
     alone = part["p_documents"].to_numpy(float)
     columns = {"p_maxt": p} | document_columns(alone, stats.norm.isf(alone / 2), deviations)
-    out = {}
+    out, recipe = {}, get_protocol("moeaudit")
     for sesoi in SESOI:
-        refuted = [
-            tost(r, se, cells[0].documents - 1, sesoi).p if np.isfinite(se) else 1.0
-            for r, se in zip(part["rho_true"], part["se"])
-        ]
-        columns["p_equivalence"] = families.adjust(np.array(refuted), "holm")
-        said = claims(part, columns, sesoi, get_protocol("moeaudit"))
+        said = claims(part, columns | size_columns(sizes, sesoi, recipe), sesoi, recipe)
         out[sesoi] = pd.Series(said["verdict"])
     return out
 
