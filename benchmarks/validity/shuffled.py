@@ -81,9 +81,13 @@ def _verdicts(dealt: Dealt, i: int, p_experts: np.ndarray, way: str) -> dict[str
         small, beyond = np.ones((2, len(known)))  # 1 where not asked for
         for k in np.flatnonzero(shown):
             around = parts[k].around if both else None
-            given = (*known[k][:2], size[k])
-            beyond[k] = p_beyond(*given, around=around, least=0.05)
-            small[k] = tost_p(*given) if around is None else p_within(*given, around=around)
+            d, spread, _ = known[k]
+            beyond[k] = p_beyond(d, spread, size[k], around=around, least=0.05)
+            small[k] = (
+                tost_p(d, spread, size[k])
+                if around is None
+                else p_within(d, spread, size[k], around=around)
+            )
         small = families.adjust(small, "holm")
         beyond = families.adjust(beyond, "holm")
         words = {

@@ -18,11 +18,11 @@ import pandas as pd
 
 from moeaudit.stats import across_domains, by_domain
 from moeaudit.stats.contrast.contrast import QUESTION as WITHIN
-from moeaudit.stats.domains.support import LIKE_THESE, supported
+from moeaudit.stats.domains.support import supported
 from moeaudit.stats.families.experts import joint_p
 from moeaudit.stats.families.maxt import max_t
 from moeaudit.stats.ranking.table import QUESTION as ACROSS
-from moeaudit.stats.sizes.equivalence import INCONCLUSIVE, OPEN, THE_LAYER
+from moeaudit.stats.sizes.equivalence import INCONCLUSIVE, LIKE_THESE, OPEN, THE_LAYER
 
 from .dealt import Dealt, shares, told
 from .draws import described

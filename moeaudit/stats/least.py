@@ -15,7 +15,7 @@ EFFECTIVE_SIZE = 10  # (sum w)^2 / sum w^2 of weighted predictions: below it a f
 
 # No verdict below these; `few` reads what documents hold, and says how each was measured.
 DOCUMENTS_FOR_VERDICT = (
-    12  # 8 documents without effects: something is claimed up to .17 of the time
+    12  # 8 documents without effects: something is claimed up to .25 of the time
 )
 CARRIERS = 100  # tokens: 5 % that carry everything, 50 documents: about 57
 DOCUMENTS_WORTH = 6.0  # documents that carry the effect, or that the lengths leave
