@@ -1,4 +1,4 @@
-"""Figure: a metric's highest expert of a token against another that the router gives the same weight."""
+"""Figure: a metric's highest expert of a token against another that the router gives nearly the same weight."""
 
 from __future__ import annotations
 

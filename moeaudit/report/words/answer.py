@@ -146,6 +146,11 @@ def _luck(evidence: Evidence, outcome: str) -> str:
             f". A metric reaches {percent(float(share.median()), 0)} (median) of what the held-out effect, "
             "one number an expert too, reaches"
         )
+        dice = evidence.control(outcome, "random_score")["of_oracle"].abs().dropna()
+        if len(dice):
+            text += (
+                f" (a random score of each expert: {percent(float(dice.median()), 0)}, either way)"
+            )
     return text
 
 
@@ -226,7 +231,7 @@ def _thin(evidence: Evidence) -> str:
     mde = rows["mde"].dropna()
     if len(mde):
         text += (
-            f" A contrast of {name} would be found with 80% power from d_z = {significant(mde.median(), 2)} "
+            f" For these experts a contrast of {name} would be found with 80% power from d_z = {significant(mde.median(), 2)} "
             "(median over cells)"
         )
         sesoi = rows["sesoi"].dropna()
@@ -254,8 +259,14 @@ def _what_would(evidence: Evidence, outcome: str, undecided: int) -> str:
             "them small for these, but says nothing of experts like them"
         )
     if luck:
-        return f"more documents would decide {undecided - luck} of them, and the others for these experts only"
-    return "more documents would decide them"
+        return (
+            f"more documents would decide {undecided - luck} of them for these experts, as they have decided the "
+            "others; whether luck over experts would do as well, more text does not settle"
+        )
+    return (
+        "more documents would decide them for these experts; whether luck over experts would do as well, more text "
+        "does not settle"
+    )
 
 
 def _first(evidence: Evidence) -> str:
