@@ -231,8 +231,8 @@ def _thin(evidence: Evidence) -> str:
     mde = rows["mde"].dropna()
     if len(mde):
         text += (
-            f" For these experts a contrast of {name} would be found with 80% power from d_z = {significant(mde.median(), 2)} "
-            "(median over cells)"
+            f" For these experts a contrast of {name} would be found with 80% power from "
+            f"d_z = {significant(mde.median(), 2)} (median over cells)"
         )
         sesoi = rows["sesoi"].dropna()
         if len(sesoi):
