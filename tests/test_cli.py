@@ -14,7 +14,7 @@ from made import synthetic, tiny_run
 
 from moeaudit import cli
 from moeaudit.cli.options import default_out, parse_layers
-from moeaudit.cli.progress import ConsoleProgress, clock
+from moeaudit.cli.terminal.progress import ConsoleProgress, clock
 from moeaudit.errors import InputError
 
 CONTROL = re.compile(r"\x1b|\r")
@@ -363,7 +363,7 @@ def test_progress_tells_rate_and_time_left():
 
 
 def test_numbers_that_fail_verification_are_not_a_success(small, tmp_path, monkeypatch, capfd):
-    from moeaudit.runs.folder import read_record
+    from moeaudit.runs.working.folder import read_record
     from moeaudit.store.files import write_json
 
     out = tmp_path / "run"
