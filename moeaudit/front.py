@@ -205,7 +205,8 @@ def _shown(folder: Path, report: str | Path | None) -> Run:
     """The finished run, with its page."""
     run = Run.load(folder)
     if not (folder / "report.html").exists():
-        run.report()
+        with locked(folder):  # which also clears what a process killed at this very step left
+            run.report()
     if report is not None:
         run.report(report)
     return run

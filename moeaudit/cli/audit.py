@@ -74,7 +74,11 @@ def audit(
     if shard is not None:
         from moeaudit.runs.parts.part import audit_part
 
-        if what := [n for n, v in (("--executor", executor), ("--report", report)) if v]:
+        if what := [
+            n
+            for n, v in (("--executor", executor), ("--workers", workers), ("--report", report))
+            if v
+        ]:
             raise InputError(
                 f"--shard measures a part of a run and takes no {' and no '.join(what)}: a part is one process, and "
                 "moeaudit merge writes the page."

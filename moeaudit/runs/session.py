@@ -244,7 +244,6 @@ class Session(Measuring):
         with self.stage("census"):
             self.census(model, material, self.folder, progress, self.groups)
         effects = EffectsFolder(Shards(self.folder / "effects"))
-        self.note(getattr(self.spread, "notes", ()))
         if not effects.rows:
             return  # a part of a run that has none of these documents
         self.note(effects.notes)

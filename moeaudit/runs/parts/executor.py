@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -19,8 +20,11 @@ from .groups import Group, Spread, measured
 if TYPE_CHECKING:
     from moeaudit.causal.operators import Operator
 
+log = logging.getLogger("moeaudit")
+
 EXECUTORS = ("ray",)
 TRIES = 3  # of one group, each lost with its worker
+STARTING = -1  # in place of a group's number: a worker that was lost before it had one
 PATIENCE = 900.0  # seconds that are waited for a worker while none computes
 
 
@@ -174,7 +178,10 @@ class RayWorkers:
                         busy[actors[-1].ready.remote()] = (actors[-1], None)
                         continue
                     free.append(actor)
-                    if group is not None:
+                    if group is None:
+                        tries[STARTING] = 0
+                        log.info("a worker runs, process %s", found)
+                    else:
                         advance(len(found.get("effects", ())))
                         yield group.number, found
         finally:
@@ -186,7 +193,7 @@ class RayWorkers:
 
     def _lost(self, group: Group | None, tries: Counter[int], error: Exception) -> None:
         """Count a lost worker. Raises RunError at the third of one group: it is the group, not the worker."""
-        number = -1 if group is None else group.number
+        number = STARTING if group is None else group.number
         tries[number] += 1
         why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if tries[number] >= TRIES:

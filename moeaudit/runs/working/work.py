@@ -130,6 +130,7 @@ class Measuring(Work):
         from ..stages import census
 
         census(model, self.operator, material, self.spec, folder, progress, only, self.spread)
+        self.note(getattr(self.spread, "notes", ()))  # of workers that were lost
 
 
 def sound(folder: Path, record: dict[str, Any], name: str) -> bool:
