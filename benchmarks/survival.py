@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib
 import json
 import os
 import random
@@ -30,6 +31,12 @@ import torch
 
 import moeaudit as ma
 from moeaudit.runs import LogProgress
+
+# Imported before processes are forked, which would each do it again.
+LATE = (
+    *("moeaudit.report", "moeaudit.stats", "moeaudit.causal.check.verify", "moeaudit.runs.plans"),
+    *("pyarrow.parquet", "plotly.graph_objects", "scipy.stats", "statsmodels.api"),
+)
 
 
 class Told(LogProgress):
@@ -97,6 +104,8 @@ def survive(
     model: ma.Model, docs: Any, place: Path, options: dict[str, Any], args: argparse.Namespace
 ) -> dict[str, Any]:
     """The figures: kills by stage, folders that were finished, and in how many of them a byte differs."""
+    for name in LATE:
+        importlib.import_module(name)
     draw = random.Random(args.seed)
     stage, since = place / "stage", time.monotonic()
     ended(started(model, docs, place / "alone", stage, options), None)
@@ -105,16 +114,19 @@ def survive(
     by_stage: Counter[str] = Counter()
     finished = different = 0
     folder = place / "killed"
+    shortest = alone  # the machine has other work: kills after the end would be none
     while True:
+        new, began = not folder.exists(), time.monotonic()
         process = started(model, docs, folder, stage, options)
         enough = by_stage.total() >= args.kills
         late = time.monotonic() - since > 60 * args.minutes
-        if not ended(process, None if enough or late else draw.uniform(0, alone)) and killed(
+        if not ended(process, None if enough or late else draw.uniform(0, shortest)) and killed(
             process
         ):
             by_stage[stage.read_text()] += 1
             continue
         finished += 1
+        shortest = min(shortest, time.monotonic() - began) if new else shortest
         if tables(folder) != wanted:
             different += 1
             print(
