@@ -12,6 +12,14 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 
+# No token in the user's home, and no worker killed because others use the machine's memory.
+OURS = {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_memory_monitor_refresh_ms": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "OMP_NUM_THREADS": "1",
+}
+
 SCRIPT = """
 import logging, os, signal, sys, threading
 from pathlib import Path
@@ -66,7 +74,7 @@ def test_tables_are_those_of_one_process_whatever_the_workers_and_with_one_kille
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(tmp_path)],
         cwd=ROOT,
-        env={**env, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        env={**env, **OURS, "PYTHONPATH": path},
         capture_output=True,
         text=True,
     )
