@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .front import Run as Run
     from .front import audit as audit
     from .front import calibration_audit as calibration_audit
+    from .front import merge as merge
     from .front import plan as plan
     from .models import Model as Model
     from .models import bundled_models as bundled_models
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from .pruning import export_pruned as export_pruned
     from .pruning import prune_curve as prune_curve
     from .runs.costs import cost as cost
+    from .runs.parts.part import audit_part as audit_part
     from .runs.plans import Plan as Plan
     from .runs.plans import check_plan as check_plan
     from .runs.plans import documents_needed as documents_needed
@@ -120,8 +122,10 @@ _ROOM_OF = {
     "Run": "front",
     "audit": "front",
     "calibration_audit": "front",
+    "merge": "front",
     "plan": "front",
     "cost": "runs.costs",
+    "audit_part": "runs.parts.part",
     "Plan": "runs.plans",
     "check_plan": "runs.plans",
     "documents_needed": "runs.plans",

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 from moeaudit.errors import InputError, RunError
 from moeaudit.runs.calibration.audit import CalibrationTables, measure_calibration
-from moeaudit.runs.folder import check_report_path, claim
-from moeaudit.runs.operators import operator_of
+from moeaudit.runs.parts.executor import spread_of
 from moeaudit.runs.progress import LogProgress, Progress
 from moeaudit.runs.run import StoredRun
-from moeaudit.runs.session import TOKENS, Session, complete, declared_of, outcomes_of, question
+from moeaudit.runs.session import TOKENS, Session, complete
 from moeaudit.runs.spec import ALPHA
+from moeaudit.runs.working.asked import settled
+from moeaudit.runs.working.folder import check_report_path, claim
 from moeaudit.store.files import locked
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ def audit(
     shift: Any = None,
     verify_rows: int = 8,
     verify_engines: tuple[str, ...] = ("hooks", "nnsight"),
+    executor: str | None = None,
+    workers: int | None = None,
     report: str | Path | None = None,
     progress: Progress | None = None,
     device: str | None = None,
@@ -137,6 +140,11 @@ def audit(
         Text of other domains, audited beside (`run.shift`): a Corpus, a folder or .jsonl file, a list of
         strings, or "bundled". None: the bundled shift split beside the bundled corpus, nothing beside
         text of your own. False: nothing. 45 documents for 160 are taken, balanced over domains.
+    executor
+        "ray" spreads groups of documents over a Ray cluster (`moeaudit[ray]`); the tables are the same whatever
+        the number of workers. None: this process.
+    workers
+        How many workers a cluster gives; as many as it has room for if None.
     report
         Where the HTML page goes as well; the folder always has `report.html`.
     device, dtype, experts_implementation, device_map, max_memory, offload
@@ -146,44 +154,38 @@ def audit(
     ------
     ModelError, ContractError, InputError, RunError: before anything is written.
     """
-    from moeaudit.models import load
     from moeaudit.runs.plans import Plan
 
     progress = progress or LogProgress()
-    metrics = None if metrics is None else list(metrics)
     planned = None if plan is None else Plan.read(plan)
     if report is not None:
         check_report_path(Path(report))
-    if isinstance(operator, str):
-        operator_of(operator)  # a wrong word is refused before anything is loaded
-    declared_of(sesoi, alpha, metrics, outcomes_of(outcome)[0])
-    loaded = load(
-        model,
-        device=device,
-        dtype=dtype,
-        experts_implementation=experts_implementation,
-        device_map=device_map,
-        max_memory=max_memory,
-        offload=offload,
-    )
-    material, spec, made = question(
-        loaded,
-        docs,
-        layers,
-        documents,
-        tokens,
-        max_length,
-        seed,
-        verify_rows,
-        verify_engines,
-        operator,
-        outcome,
-        frozen_routing,
-        sesoi,
-        alpha,
-        metrics,
-        shift,
-    )
+    loading = {
+        "device": device,
+        "dtype": dtype,
+        "experts_implementation": experts_implementation,
+        "device_map": device_map,
+        "max_memory": max_memory,
+        "offload": offload,
+    }
+    spread = spread_of(executor, workers, model, loading, progress)
+    options = {
+        "operator": operator,
+        "outcome": outcome,
+        "frozen_routing": frozen_routing,
+        "layers": layers,
+        "documents": documents,
+        "tokens": tokens,
+        "max_length": max_length,
+        "seed": seed,
+        "sesoi": sesoi,
+        "alpha": alpha,
+        "metrics": metrics,
+        "shift": shift,
+        "verify_rows": verify_rows,
+        "verify_engines": verify_engines,
+    }
+    loaded, material, spec, made = settled(model, docs, options, loading)
     if planned is not None:
         planned.require(spec)
     folder = Path(out)
@@ -192,15 +194,58 @@ def audit(
         planned.require_named(record, folder)
     if record is None or not complete(folder, record):
         with locked(folder):
-            record = Session(
-                folder, spec, made, claim(folder, spec), planned and planned.entry
-            ).run(loaded, material, progress)
+            known, entry = claim(folder, spec), planned and planned.entry
+            record = Session(folder, spec, made, known, entry, spread).run(
+                loaded, material, progress
+            )
+    return _shown(folder, report)
+
+
+def _shown(folder: Path, report: str | Path | None) -> Run:
+    """The finished run, with its page."""
     run = Run.load(folder)
     if not (folder / "report.html").exists():
-        run.report()
+        with locked(folder):  # which also clears what a process killed at this very step left
+            run.report()
     if report is not None:
         run.report(report)
     return run
+
+
+def merge(
+    parts: Iterable[str | Path],
+    *,
+    out: str | Path,
+    report: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Put the parts of a run together (`audit_part`, `moeaudit audit --shard i/n`): its tables, bit for bit those of
+    the undivided run, its tests and its page. No model is loaded.
+
+    Parameters
+    ----------
+    parts
+        The folders of all parts.
+    out
+        A new folder for the run; the same call goes on with a merge that was interrupted.
+    report
+        Where the HTML page goes as well; the folder always has `report.html`.
+
+    Raises
+    ------
+    RunError: a folder that is no finished part, parts of different questions (naming the fields that differ), parts
+    that overlap or are missing, damaged files, or another thing in `out`; before anything is written.
+    """
+    from moeaudit.runs.parts.merge import merge_parts
+
+    if isinstance(parts, (str, Path)):
+        raise InputError(
+            f"parts = {str(parts)!r} is one folder; give a list of those of all parts."
+        )
+    if report is not None:
+        check_report_path(Path(report))
+    merge_parts(parts, Path(out), progress or LogProgress())
+    return _shown(Path(out), report)
 
 
 def plan(
@@ -237,52 +282,22 @@ def plan(
 
     Raises InputError, ModelError, RunError: before anything is written.
     """
-    from moeaudit.models import load
     from moeaudit.runs.plans import Plan
 
-    wrong = sorted(set(options) - set(OPTIONS))
-    if wrong:
-        raise InputError(f"A plan has no option {', '.join(wrong)}. It has {', '.join(OPTIONS)}.")
     before = None if amend is None else Plan.read(amend)
     if Path(path).exists():
         raise RunError(
             f"{path} exists, and a frozen plan is not written over. Choose another name."
         )
-    given = OPTIONS | options
-    named = given["metrics"]
-    given["metrics"] = None if named is None else list(named)
-    declared_of(given["sesoi"], given["alpha"], given["metrics"], outcomes_of(given["outcome"])[0])
-    if isinstance(given["operator"], str):
-        operator_of(given["operator"])
-    loaded = load(
-        model,
-        device=device,
-        dtype=dtype,
-        experts_implementation=experts_implementation,
-        device_map=device_map,
-        max_memory=max_memory,
-        offload=offload,
-    )
-    given["other"] = given.pop("shift")
-    _, spec, _ = question(loaded, docs, **given)
-    settled = Plan.settle(spec, asked=asked, amends=before, why=why)
-    settled.write(path)
-    return settled
-
-
-OPTIONS: dict[str, Any] = {
-    "operator": None,
-    "outcome": None,
-    "frozen_routing": False,
-    "layers": None,
-    "documents": None,
-    "tokens": TOKENS,
-    "max_length": None,
-    "seed": 0,
-    "sesoi": None,
-    "alpha": ALPHA,
-    "metrics": None,
-    "shift": None,
-    "verify_rows": 8,
-    "verify_engines": ("hooks", "nnsight"),
-}
+    loading = {
+        "device": device,
+        "dtype": dtype,
+        "experts_implementation": experts_implementation,
+        "device_map": device_map,
+        "max_memory": max_memory,
+        "offload": offload,
+    }
+    _, _, spec, _ = settled(model, docs, options, loading)
+    frozen = Plan.settle(spec, asked=asked, amends=before, why=why)
+    frozen.write(path)
+    return frozen

@@ -14,7 +14,7 @@ from made import synthetic, tiny_run
 
 from moeaudit import cli
 from moeaudit.cli.options import default_out, parse_layers
-from moeaudit.cli.progress import ConsoleProgress, clock
+from moeaudit.cli.terminal.progress import ConsoleProgress, clock
 from moeaudit.errors import InputError
 
 CONTROL = re.compile(r"\x1b|\r")
@@ -62,6 +62,7 @@ def test_help_knows_all_commands_and_loads_nothing_heavy():
     assert done.returncode == 0, done.stderr
     for verb in (
         "audit",
+        "merge",
         "models",
         "inspect",
         "report",
@@ -206,6 +207,18 @@ BAD: dict[str, tuple[list[str], str]] = {
         "is not a report of moeaudit",
     ),
     "a folder that holds no run": (["report", "TMP/latin"], "is not a run folder"),
+    "a part out of range": (["audit", "MODEL", "--shard", "9/8"], "There is no part 9 of 8"),
+    "a part that is none": (["audit", "MODEL", "--shard", "half"], "write i/n, such as 2/8"),
+    "a part on a cluster": (
+        ["audit", "MODEL", "--shard", "1/2", "--executor", "ray"],
+        "takes no --executor",
+    ),
+    "an executor that is not known": (["audit", "MODEL", "--executor", "dask"], "one of ray"),
+    "workers of nobody": (["audit", "MODEL", "--workers", "2"], "is about a cluster"),
+    "a merge of what is no run": (
+        ["merge", "TMP/latin", "--out", "TMP/nowhere"],
+        "is not a run folder",
+    ),
     "not a MoE": (["inspect", "TMP/dense"], "not a Mixture-of-Experts model"),
     "a pickled checkpoint": (["inspect", "TMP/pickled"], "pickle"),
 }
@@ -363,7 +376,7 @@ def test_progress_tells_rate_and_time_left():
 
 
 def test_numbers_that_fail_verification_are_not_a_success(small, tmp_path, monkeypatch, capfd):
-    from moeaudit.runs.folder import read_record
+    from moeaudit.runs.working.folder import read_record
     from moeaudit.store.files import write_json
 
     out = tmp_path / "run"

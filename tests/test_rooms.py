@@ -207,6 +207,6 @@ def test_no_folder_is_a_heap():
 
 def test_a_wrong_arrow_and_a_lazy_import_are_seen(tmp_path, monkeypatch):
     odd = tmp_path / "odd.py"
-    odd.write_text("def f():\n    from ..runs import folder\n    import torch\n")
+    odd.write_text("def f():\n    from ..runs import spec\n    import torch\n")
     monkeypatch.setitem(modules(), "moeaudit.stats.odd", odd)
-    assert imports("moeaudit.stats.odd") == {"moeaudit.runs.folder", "torch"}
+    assert imports("moeaudit.stats.odd") == {"moeaudit.runs.spec", "torch"}

@@ -23,7 +23,7 @@ from rich.console import Console
 
 import moeaudit as ma
 from moeaudit.cli.options import default_out
-from moeaudit.cli.progress import ConsoleProgress
+from moeaudit.cli.terminal.progress import ConsoleProgress
 from moeaudit.errors import InputError, MoeAuditError
 from moeaudit.runs.costs import Cost, cost
 from moeaudit.runs.costs.config import config_of

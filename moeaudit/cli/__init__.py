@@ -1,5 +1,5 @@
-"""The command line: `moeaudit audit`, `models`, `inspect`, `report`, `plan`, `check`,
-`calibrate`, `prune`, `screen`.
+"""The command line: `moeaudit audit`, `merge`, `models`, `inspect`, `report`, `plan`,
+`check`, `calibrate`, `prune`, `screen`.
 
 Nothing heavy is imported here, so that `moeaudit --help` answers at once.
 """
@@ -16,6 +16,7 @@ from moeaudit.version import __version__
 from .audit import audit
 from .calibrate.command import calibrate
 from .inspect import inspect
+from .merge import merge
 from .models import models
 from .plan import check, plan
 from .prune import prune
@@ -32,6 +33,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(audit)
+app.command()(merge)
 app.command()(models)
 app.command()(inspect)
 app.command()(report)
@@ -57,4 +59,11 @@ def main() -> None:
         app(prog_name="moeaudit")
     except MoeAuditError as error:
         typer.echo(f"moeaudit: {error}", err=True)
+        sys.exit(2)
+    except OSError as error:
+        typer.echo(
+            f"moeaudit: the system refused a file operation ({error}). What was finished is kept: see to the file or "
+            "the disk, and run the same command again.",
+            err=True,
+        )
         sys.exit(2)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,16 @@ import typer
 from moeaudit.errors import InputError
 from moeaudit.runs.operators import WORDS
 
-from .options import parse_layers
+from .options import (
+    Device,
+    DeviceMap,
+    Dtype,
+    Experts,
+    MaxMemory,
+    Offload,
+    parse_layers,
+    placement,
+)
 
 if TYPE_CHECKING:
     from typer import Context
@@ -77,19 +87,62 @@ Shift = Annotated[
 NoShift = Annotated[bool, typer.Option("--no-shift", help="Audit no text of other domains.")]
 VerifyRows = Annotated[int, typer.Option(help="Rows that each independent engine recomputes.")]
 
-NAMES = (
-    *(
-        "operator",
-        "outcome",
-        "frozen_routing",
-        "text",
-        "layers",
-        "documents",
-        "tokens",
-        "max_length",
-    ),
-    *("seed", "sesoi", "alpha", "metrics", "shift", "no_shift", "verify_rows", "dtype"),
-)
+# The options that settle a question, with their defaults; those after them say where a model runs.
+QUESTION: dict[str, tuple[Any, Any]] = {
+    "operator": (Operator, "zero"),
+    "outcome": (Outcome, "delta_nll,kl"),
+    "frozen_routing": (Frozen, False),
+    "text": (Text, None),
+    "layers": (Layers, None),
+    "documents": (Documents, None),
+    "tokens": (Tokens, 128),
+    "max_length": (MaxLength, None),
+    "seed": (Seed, 0),
+    "sesoi": (Sesoi, None),
+    "alpha": (Alpha, 0.05),
+    "metrics": (Metrics, None),
+    "shift": (Shift, None),
+    "no_shift": (NoShift, False),
+    "verify_rows": (VerifyRows, 8),
+    "dtype": (Dtype, None),
+}
+LOADING: dict[str, tuple[Any, Any]] = {
+    "device": (Device, None),
+    "experts": (Experts, None),
+    "device_map": (DeviceMap, None),
+    "max_memory": (MaxMemory, None),
+    "offload": (Offload, "auto"),
+}
+NAMES = tuple(QUESTION)
+
+
+def asking(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with all these options after its own; it reads them from its context."""
+    own = list(inspect.signature(command, eval_str=True).parameters.values())
+    shared = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+        for name, (kind, default) in (QUESTION | LOADING).items()
+    ]
+
+    def call(**given: Any) -> None:
+        command(**{each.name: given[each.name] for each in own})
+
+    call.__name__, call.__doc__ = command.__name__, command.__doc__
+    call.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
+    call.__annotations__ = {each.name: each.annotation for each in (*own, *shared)}
+    return call
+
+
+def loading_of(context: Context, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Where the model runs and as what, as `moeaudit.load` takes it."""
+    given = context.params
+    placed = placement(given["device_map"], given["max_memory"], given["offload"])
+    return {
+        "device": given["device"],
+        "dtype": asked["dtype"],
+        "experts_implementation": given["experts"],
+        **placed,
+    }
 
 
 def asked_of(context: Context, before: Mapping[str, Any]) -> dict[str, Any]:

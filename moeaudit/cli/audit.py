@@ -1,34 +1,19 @@
 """`moeaudit audit MODEL`: the census, the tests, the report."""
 
-# ruff: noqa: ARG001 -- the options are read together, from the context
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .asked import (
-    Alpha,
-    Context,
-    Documents,
-    Frozen,
-    Layers,
-    MaxLength,
-    Metrics,
-    NoShift,
-    Operator,
-    Outcome,
-    Seed,
-    Sesoi,
-    Shift,
-    Text,
-    Tokens,
-    VerifyRows,
-    asked_of,
-    options_of,
-)
-from .options import Device, DeviceMap, Dtype, Experts, MaxMemory, Offload, default_out, placement
+from moeaudit.errors import InputError
+
+from .asked import Context, asked_of, asking, loading_of, options_of
+from .options import default_out
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,15 +21,12 @@ if TYPE_CHECKING:
     from moeaudit.front import Run
 
 
+@asking
 def audit(
     context: Context,
     model: Annotated[
         str, typer.Argument(help="A bundled model, a folder in hub layout, or a hub id.")
     ],
-    operator: Operator = "zero",
-    outcome: Outcome = "delta_nll,kl",
-    frozen_routing: Frozen = False,
-    text: Text = None,
     out: Annotated[
         Path | None, typer.Option(help="The run folder.  [default: runs/MODEL]", show_default=False)
     ] = None,
@@ -59,61 +41,97 @@ def audit(
             "the planned one is refused.",
         ),
     ] = None,
-    layers: Layers = None,
-    documents: Documents = None,
-    tokens: Tokens = 128,
-    max_length: MaxLength = None,
-    seed: Seed = 0,
-    sesoi: Sesoi = None,
-    alpha: Alpha = 0.05,
-    metrics: Metrics = None,
-    shift: Shift = None,
-    no_shift: NoShift = False,
-    verify_rows: VerifyRows = 8,
-    device: Device = None,
-    dtype: Dtype = None,
-    experts: Experts = None,
-    device_map: DeviceMap = None,
-    max_memory: MaxMemory = None,
-    offload: Offload = "auto",
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Measure the I-th of N parts only, such as 2/8; moeaudit merge puts parts together.",
+        ),
+    ] = None,
+    executor: Annotated[
+        str | None,
+        typer.Option(help="ray spreads the documents over a Ray cluster.  [default: this process]"),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Workers on the cluster.  [default: as many as it has room for]"),
+    ] = None,
 ) -> None:
     """Audit MODEL: remove every active expert of every token, one at a time (or edit the routing as
     --operator says), and test what routing metrics say about it. The same command resumes an
     interrupted run."""
     from moeaudit.front import audit as run_audit
+    from moeaudit.runs.parts.division import read_part
     from moeaudit.runs.plans import Plan
 
-    from .console import console
-    from .progress import ConsoleProgress
+    from .terminal.console import console, say
+    from .terminal.progress import ConsoleProgress
 
     planned = None if plan is None else Plan.read(plan)
     asked = asked_of(context, {} if planned is None else planned.record["asked"])
     folder = out or default_out(model, asked["operator"])
-    try:
-        with ConsoleProgress(console(stderr=True)) as progress:
-            run = run_audit(
-                model,
-                asked["text"],
-                out=folder,
-                plan=planned,
-                report=report,
-                progress=progress,
-                device=device,
-                dtype=asked["dtype"],
-                experts_implementation=experts,
-                **placement(device_map, max_memory, offload),
-                **options_of(asked),
+    given: dict[str, Any] = {"plan": planned, **loading_of(context, asked), **options_of(asked)}
+    if shard is not None:
+        from moeaudit.runs.parts.part import audit_part
+
+        if what := [
+            n
+            for n, v in (("--executor", executor), ("--workers", workers), ("--report", report))
+            if v
+        ]:
+            raise InputError(
+                f"--shard measures a part of a run and takes no {' and no '.join(what)}: a part is one process, and "
+                "moeaudit merge writes the page."
             )
-    except KeyboardInterrupt:
-        typer.echo(
-            f"moeaudit: interrupted. What was finished is kept in {folder}; the same command "
-            "continues from there.",
-            err=True,
+        index, of = read_part(shard)
+        folder = out or folder.with_name(f"{folder.name}--part-{index}-of-{of}")
+        with stoppable(folder), ConsoleProgress(console(stderr=True)) as progress:
+            part = audit_part(
+                model, asked["text"], shard=shard, out=folder, progress=progress, **given
+            )
+        say(console(), repr(part))
+        return
+    with stoppable(folder), ConsoleProgress(console(stderr=True)) as progress:
+        run = run_audit(
+            model,
+            asked["text"],
+            out=folder,
+            report=report,
+            progress=progress,
+            executor=executor,
+            workers=workers,
+            **given,
         )
-        raise typer.Exit(130) from None
     show(run, console(), report or folder / "report.html")
     if run.alarm:
         raise typer.Exit(1)
+
+
+@contextmanager
+def stoppable(folder: Path) -> Iterator[None]:
+    """Ctrl-C, or a scheduler's SIGTERM, ends the command with a sentence and status 130, or 143."""
+
+    def terminate(*_: object) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        terminated = isinstance(stop, _Terminated)
+        what = "ended by the system (SIGTERM)" if terminated else "interrupted"
+        typer.echo(
+            f"moeaudit: {what}. What was finished is kept in {folder}; the same command "
+            "continues from there.",
+            err=True,
+        )
+        raise typer.Exit(143 if terminated else 130) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, raised where the process is."""
 
 
 def show(run: Run, screen: Console, page: Path) -> None:
@@ -125,8 +143,8 @@ def show(run: Run, screen: Console, page: Path) -> None:
     from moeaudit.report.words.summary import overall
     from moeaudit.report.words.words import checks
 
-    from .console import say
-    from .verdicts import verdict_table
+    from .terminal.console import say
+    from .terminal.verdicts import verdict_table
 
     evidence, words = read(run.tests), said_of(run)
     said = answer(evidence, overall(run.shards), run.spec.model, words)

@@ -28,7 +28,7 @@ def inspect(
     from moeaudit.causal.check.engines import ENGINES
     from moeaudit.models.placement.summary import held
 
-    from .console import console, say
+    from .terminal.console import console, say
 
     screen = console()
     loaded = load_model(model, device, dtype, experts, **placement(device_map, max_memory, offload))

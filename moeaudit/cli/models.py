@@ -15,7 +15,7 @@ def models() -> None:
 
     from moeaudit.models.bundled import bundled_figures, bundled_models
 
-    from .console import console, say
+    from .terminal.console import console, say
 
     screen = console()
     names = bundled_models()

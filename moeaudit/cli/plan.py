@@ -1,6 +1,5 @@
 """`moeaudit plan` and `moeaudit check`: what an audit costs, settled before it is run, held against after."""
 
-# ruff: noqa: ARG001 -- the options are read together, from the context
 from __future__ import annotations
 
 from pathlib import Path
@@ -10,29 +9,10 @@ import typer
 
 from moeaudit.errors import InputError
 
-from .asked import (
-    Alpha,
-    Context,
-    Documents,
-    Frozen,
-    Layers,
-    MaxLength,
-    Metrics,
-    NoShift,
-    Operator,
-    Outcome,
-    Seed,
-    Sesoi,
-    Shift,
-    Text,
-    Tokens,
-    VerifyRows,
-    asked_of,
-    options_of,
-)
-from .options import Device, DeviceMap, Dtype, Experts, MaxMemory, Offload, placement
+from .asked import Context, asked_of, asking, loading_of, options_of
 
 
+@asking
 def plan(
     context: Context,
     model: Annotated[
@@ -72,27 +52,6 @@ def plan(
             help="Cost for a stated machine: laptop, card-24gb, h100, ray-8.  [default: this one, measured]",
         ),
     ] = None,
-    operator: Operator = "zero",
-    outcome: Outcome = "delta_nll,kl",
-    frozen_routing: Frozen = False,
-    text: Text = None,
-    layers: Layers = None,
-    documents: Documents = None,
-    tokens: Tokens = 128,
-    max_length: MaxLength = None,
-    seed: Seed = 0,
-    sesoi: Sesoi = None,
-    alpha: Alpha = 0.05,
-    metrics: Metrics = None,
-    shift: Shift = None,
-    no_shift: NoShift = False,
-    verify_rows: VerifyRows = 8,
-    device: Device = None,
-    dtype: Dtype = None,
-    experts: Experts = None,
-    device_map: DeviceMap = None,
-    max_memory: MaxMemory = None,
-    offload: Offload = "auto",
 ) -> None:
     """Say what an audit of MODEL costs: rows, work, memory, time, documents needed. Its configuration is
     enough, weights are not loaded. Or settle the audit before it is run (--freeze), change a frozen plan in
@@ -110,8 +69,7 @@ def plan(
                 f"A frozen plan takes no {' and no '.join(given)}: those belong to the estimate. Leave --freeze "
                 "out to see the cost, then freeze."
             )
-        placed = placement(device_map, max_memory, offload)
-        _freeze(context, model, freeze, amend, why, device, experts, placed)
+        _freeze(context, model, freeze, amend, why)
         return
     if amend is not None or why is not None:
         raise InputError("An amendment needs --freeze FILE, the new file to write.")
@@ -120,7 +78,7 @@ def plan(
             "A plan needs the MODEL whose cost is wanted; a settled one needs --freeze FILE, the new file to "
             "write. (--pilot RUN finds how many documents to plan for.)"
         )
-    _cost(context, model, share, power, machine, device)
+    _cost(context, model, share, power, machine)
 
 
 def _given(context: Context, *names: str) -> list[str]:
@@ -139,11 +97,10 @@ def _cost(
     share: float,
     power: float,
     machine: str | None,
-    device: str | None,
 ) -> None:
     from moeaudit.runs.costs import cost
 
-    from .console import console, say
+    from .terminal.console import console, say
 
     asked = asked_of(context, {})
     given = options_of(asked)
@@ -155,7 +112,7 @@ def _cost(
         share=share,
         power=power,
         dtype=asked["dtype"],
-        device=device,
+        device=context.params["device"],
         machine=machine,
     )
     say(console(), repr(found))
@@ -167,14 +124,11 @@ def _freeze(
     freeze: Path,
     amend: Path | None,
     why: str | None,
-    device: str | None,
-    experts: str | None,
-    placed: dict[str, Any],
 ) -> None:
     from moeaudit.front import plan as settle
     from moeaudit.runs.plans import Plan
 
-    from .console import console, say
+    from .terminal.console import console, say
 
     before = None if amend is None else Plan.read(amend)
     if before is None and why is not None:
@@ -196,10 +150,7 @@ def _freeze(
         amend=before,
         why=why,
         asked={"model": name, **asked},
-        device=device,
-        dtype=asked["dtype"],
-        experts_implementation=experts,
-        **placed,
+        **loading_of(context, asked),
         **options_of(asked),
     )
     spec, screen = settled.spec, console()
@@ -227,7 +178,7 @@ def _needed(context: Context, pilot: Path, power: float) -> None:
     from moeaudit.stats.least import FEW_DOCUMENTS
     from moeaudit.stats.sizes.bounds import IN_NATS
 
-    from .console import console, say
+    from .terminal.console import console, say
 
     def given(name: str) -> Any:
         source = context.get_parameter_source(name)
@@ -262,7 +213,7 @@ def check(
     """Say what of a finished RUN equals the plan in FILE; exit status 1 where something does not."""
     from moeaudit.runs.plans import check_plan
 
-    from .console import console, say
+    from .terminal.console import console, say
 
     table = check_plan(run, file)
     screen = console()

@@ -56,7 +56,7 @@ def prune(
     from moeaudit.pruning import export_pruned, prune_curve
     from moeaudit.text.choice import gather
 
-    from .console import console, say
+    from .terminal.console import console, say
 
     names = None if criteria is None else _words(criteria)
     shares = [_share(word) for word in _words(keep)]

@@ -52,7 +52,7 @@ def screen(
     from moeaudit.causal import screen as estimate
     from moeaudit.text.choice import gather
 
-    from .console import console, say
+    from .terminal.console import console, say
 
     chosen = parse_layers(layers)
     loaded = load_model(model, device, dtype, experts, **placement(device_map, max_memory, offload))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from moeaudit.frames import Frame
-from moeaudit.runs.folder import check_report_path
+from moeaudit.runs.working.folder import check_report_path
 from moeaudit.store.files import write_text
 
 from .figures.associations import associations

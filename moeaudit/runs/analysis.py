@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from moeaudit.errors import InputError, RunError
 from moeaudit.frames import Frame
 
-from .provenance import now
 from .spec import AuditSpec
+from .working.provenance import now
 
 if TYPE_CHECKING:
     from moeaudit.stats import Spec
@@ -99,6 +99,20 @@ def null_reasons(
         for name in map(str, experts["metric"].unique())
         if name not in valued
     }
+
+
+def declared_in(record: dict[str, Any]) -> Spec:
+    """The declaration that a record holds. Raises RunError for one that is not what was frozen."""
+    from moeaudit.stats import Spec
+
+    before = record["analysis"]
+    found = Spec.from_json(json.dumps(before["spec"]))
+    if found.hash != before["hash"]:
+        raise RunError(
+            f"The declared analysis in this run's record has the hash {found.hash[:12]}, and {before['hash'][:12]} "
+            "was frozen: the record was changed. Run the audit into a new folder."
+        )
+    return found
 
 
 def freeze_in(record: dict[str, Any], declared: Spec) -> None:

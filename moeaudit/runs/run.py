@@ -14,9 +14,9 @@ from moeaudit.store.shards import Shards
 from .elsewhere.domains import MEASURED
 from .elsewhere.shift import ShiftTables
 from .elsewhere.tables import FolderTables
-from .folder import read_record
 from .spec import AuditSpec
 from .stages import MASS
+from .working.folder import read_record
 
 if TYPE_CHECKING:
     from moeaudit.frames import Frame
@@ -51,6 +51,11 @@ class StoredRun(FolderTables):
         """
         path = Path(folder)
         record = read_record(path)
+        if part := record.get("part"):
+            raise RunError(
+                f"{path} holds part {part['index']} of {part['of']} of a run, which has no tests of its own. Put the "
+                "parts together with moeaudit merge, and give the folder that it wrote."
+            )
         if record["status"] != "finished":
             raise RunError(
                 f"The run in {path} was not finished. Run the same audit command again: it keeps "

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from moeaudit.causal.folder import EffectsFolder
 from moeaudit.causal.operators.routing import why_not_per_expert
 from moeaudit.errors import InputError
-from moeaudit.store.files import read_table, write_json, write_table
+from moeaudit.store.files import write_table
 from moeaudit.store.question import OUTCOMES, Question
 from moeaudit.store.shards import Shards
 from moeaudit.text.choice import Material, gather
 from moeaudit.text.shift import with_shift
 
 from . import stages
-from .analysis import declare, freeze_in, marked, untested_table
+from .analysis import declare, freeze_in
 from .elsewhere import domains, shift
-from .folder import FORMAT, RECORD
 from .operators import operator_of
+from .parts.conclude import MEASURES, conclude, tested_metrics
 from .progress import Progress
-from .provenance import now, session
 from .spec import ALPHA, SESOI, TESTED, WITHOUT_NATS, AuditSpec
+from .working.provenance import session
+from .working.work import Measuring, sound
 
 if TYPE_CHECKING:
     from moeaudit.causal.operators import Operator
@@ -42,11 +41,11 @@ def complete(folder: Path, record: dict[str, Any]) -> bool:
         files += [domains.MEASURED, domains.BY_DOMAIN, domains.ACROSS]
     if "equal mass" in record["stages"]:
         files.append(Path(stages.MASS).stem)
-    if record["spec"].get("shift") and not shift.whole(folder):
+    if record["spec"].get("shift") and not shift.whole(folder, record):
         return False
     return (
         record["status"] == "finished"
-        and all((folder / f"{name}.parquet").is_file() for name in files)
+        and all(sound(folder, record, f"{name}.parquet") for name in files)
         and all(Shards(folder / name).whole for name in ("routing", "effects"))
     )
 
@@ -197,126 +196,63 @@ def declared_of(
     return str(recipe.bound), tuple(name for name in METRICS if name in names)
 
 
-class Session:
-    """One process working on a run folder. The record says which stages are done."""
-
-    def __init__(
-        self,
-        folder: Path,
-        spec: AuditSpec,
-        operator: Operator,
-        record: dict[str, Any] | None,
-        plan: dict[str, Any] | None = None,
-    ) -> None:
-        self.folder = folder
-        self.spec = spec
-        self.operator = operator
-        self.record = record or {
-            "format": FORMAT,
-            "spec": spec.to_dict(),
-            "spec_hash": spec.hash,
-            "status": "running",
-            "sessions": [],
-            "stages": {},
-            "notes": [],
-            "plan": plan,
-        }
+class Session(Measuring):
+    """One process auditing into a run folder, from the model to the last table."""
 
     def run(self, model: Model, material: Material, progress: Progress) -> dict[str, Any]:
-        from moeaudit.causal.folder import EffectsFolder
+        """Every stage that is not done, in order; the record of the finished run."""
+        self.begin(model, material)
+        experts = self.measure_metrics(model, material, progress)
+        self.measure(model, material, progress)
+        shift.measure_shift(self, model, material, progress)
+        return conclude(self, experts, progress)
 
+    def begin(self, model: Model, material: Material) -> None:
+        """Who asks, what of, and which documents: what the record says before anything is computed."""
         self.record["sessions"].append(session())
+        self.drop_unsound()
         self.record["model"] = _model_facts(model)
         self.record["protocol"] = dataclasses.asdict(self.spec.recipe)
-        self._note([*material.notes, *model.anatomy.notes])
-        self._save()
-        layers = list(self.spec.layers)
+        layers = [model.anatomy[layer] for layer in self.spec.layers]
+        self.record["untested"] = why_not_per_expert(self.operator, layers)
+        self.note([*material.notes, *model.anatomy.notes])
+        self.save()
         write_table(self.folder / "documents.parquet", material.documents)
-        with self.stage("metrics", "experts.parquet", f"{domains.MEASURED}.parquet") as todo:
+        self.seal(["documents.parquet"])
+
+    def measure_metrics(self, model: Model, material: Material, progress: Progress) -> Frame:
+        """The routing metrics, and the declaration of what will be tested with them."""
+        with self.stage("metrics", *MEASURES) as todo:
             if todo:
+                layers = list(self.spec.layers)
                 trace = stages.metric_trace(model, material, progress)
                 table, why = stages.expert_table(trace, layers)
                 self.record["reasons"] = why
                 domains.write_measured(self.folder, trace, layers)
                 write_table(self.folder / "experts.parquet", table)
-        experts = read_table(self.folder / "experts.parquet")
-        if self.spec.metrics:
-            experts = experts[experts["metric"].isin(self.spec.metrics)].reset_index(drop=True)
-        experts, twins = stages.distinct_metrics(experts)
-        self._note(twins)
-        untested = why_not_per_expert(self.operator, [model.anatomy[layer] for layer in layers])
-        declared = None
+        experts = tested_metrics(self)
+        untested = self.record["untested"]
         if untested is None:
             which = dict.fromkeys(chunk.document for chunk in material.effect.chunks)
-            declared = declare(experts, self.spec, self.record["model"], which)
-            freeze_in(self.record, declared)
+            freeze_in(self.record, declare(experts, self.spec, self.record["model"], which))
             shift.freeze_shift(self, material, experts)
         else:
-            self._note([f"Routing metrics were not tested, because {untested}."])
-        self._save()
+            self.note([f"Routing metrics were not tested, because {untested}."])
+        self.save()
+        return experts
+
+    def measure(self, model: Model, material: Material, progress: Progress) -> None:
+        """The census, and its verification by independent engines."""
         with self.stage("census"):
-            stages.census(model, self.operator, material, self.spec, self.folder, progress)
+            self.census(model, material, self.folder, progress, self.groups)
         effects = EffectsFolder(Shards(self.folder / "effects"))
-        self._note(effects.notes)
+        if not effects.rows:
+            return  # a part of a run that has none of these documents
+        self.note(effects.notes)
         with self.stage("verification"):
             self.record["verification"] = stages.verify_all(
                 model, self.operator, material, self.spec, effects, progress
             )
-        with self.stage("statistics", "tests.parquet") as todo:
-            if todo and declared is None:
-                write_table(self.folder / "tests.parquet", untested_table(self.spec, str(untested)))
-            elif todo and declared is not None:
-                tests = stages.test_table(
-                    effects, experts, self.spec, progress, self.reasons(experts)
-                )
-                write_table(self.folder / "tests.parquet", marked(tests, declared))
-        with self.stage("equal mass", stages.MASS) as todo:
-            if todo:
-                mass = (
-                    untested_table(self.spec, str(untested))
-                    if untested is not None
-                    else stages.mass_table(effects, experts, self.spec, progress)
-                )
-                write_table(self.folder / stages.MASS, mass)
-        stages.join_tokens(self.folder)
-        shift.run_shift(self, model, material, experts, untested, progress)
-        domains.run_domains(self, effects, experts, untested, progress)
-        tokens = read_table(self.folder / "tokens.parquet")
-        self.record |= {
-            "engine": effects.engine,
-            "drift": effects.drift,
-            "summary": stages.summary(effects.shards, tokens),
-            "status": "finished",
-            "finished": now(),
-        }
-        self._save()
-        for place in (self.folder, self.folder / shift.FOLDER):
-            shutil.rmtree(place / stages.PARTIAL, ignore_errors=True)
-        return self.record
-
-    def reasons(self, experts: Frame) -> dict[str, str]:
-        """Why metrics are null, for those that are tested."""
-        named = set(experts["metric"])
-        return {name: why for name, why in self.record["reasons"].items() if name in named}
-
-    @contextmanager
-    def stage(self, name: str, *leaves: str) -> Iterator[bool]:
-        """Time a stage; yields False if it was done before and the files that it leaves are there."""
-        before = self.record["stages"].get(name, {"seconds": 0.0})
-        there = leaves and all((self.folder / name).is_file() for name in leaves)
-        todo = "done" not in before or not there
-        since = time.perf_counter()
-        yield todo
-        if todo:
-            seconds = round(before["seconds"] + time.perf_counter() - since, 3)
-            self.record["stages"][name] = {"seconds": seconds, "done": now()}
-            self._save()
-
-    def _note(self, notes: Iterable[str]) -> None:
-        self.record["notes"] += [note for note in notes if note not in self.record["notes"]]
-
-    def _save(self) -> None:
-        write_json(self.folder / RECORD, self.record)
 
 
 def _model_facts(model: Model) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +11,11 @@ import pandas as pd
 
 from moeaudit.frames import Frame
 from moeaudit.store.files import write_table
-from moeaudit.store.question import OUTCOMES
 from moeaudit.store.shards import Shards
 from moeaudit.text.choice import Material
 
 from .analysis import null_reasons
+from .parts.groups import TABLES, Spread, chosen, groups, here
 from .progress import Progress
 from .spec import AuditSpec
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from moeaudit.causal.operators import Operator
     from moeaudit.models import Model
     from moeaudit.observe import Trace
-    from moeaudit.text import TokenizedCorpus
 
 TOKENS, MASS = "tokens.parquet", "equal_mass.parquet"
 SIZES = ("d_z", "winsorised_d_z", "rank_biserial")  # with tails, d_z is about a few tokens
@@ -64,15 +63,6 @@ def expert_table(trace: Trace, layers: list[int]) -> tuple[Frame, dict[str, str]
     return table, why
 
 
-def groups(read: TokenizedCorpus, documents: int) -> Iterator[TokenizedCorpus]:
-    """The corpus in groups of `documents` documents, in order: one shard each."""
-    order = list(dict.fromkeys(chunk.document for chunk in read.chunks))
-    for start in range(0, len(order), documents):
-        chosen = set(order[start : start + documents])
-        chunks = [chunk for chunk in read.chunks if chunk.document in chosen]
-        yield replace(read, chunks=chunks, n_documents=len(chosen), n_dropped=0, notes=[])
-
-
 def census(
     model: Model,
     operator: Operator,
@@ -80,47 +70,40 @@ def census(
     spec: AuditSpec,
     folder: Path,
     progress: Progress,
+    only: Collection[int] | None = None,
+    spread: Spread | None = None,
 ) -> None:
-    """Tokens, routing and effects of the effect documents, shard by shard; finished ones are kept."""
-    from moeaudit.causal import ablate
-    from moeaudit.observe import capture_documents
+    """Tokens, routing and effects of the effect documents, a shard for each group; finished ones are kept.
 
-    layers = list(spec.layers)
-    parts = list(groups(material.effect, spec.shard_documents))
-    places = {"routing": folder / "routing", "effects": folder / "effects"}
-    places["tokens"] = folder / PARTIAL / "tokens"
+    `only` names the groups of this part of a run (None: all), `spread` is what computes them.
+    """
+    read = material.effect
+    domains = dict.fromkeys(chunk.domain for chunk in read.chunks)
+    whole = chosen(groups(read, spec.shard_documents), domains)
+    mine = whole if only is None else [group for group in whole if group.number in only]
+    stores = shards(folder, spec, len(whole) if only is None else None)
+    # The parts of the token table were joined at the end, in a file of its own.
+    open_tables = TABLES[:-1] if (folder / TOKENS).is_file() else TABLES
+    todo = []
+    for group in mine:
+        lacking = tuple(name for name in open_tables if not stores[name].has(group.number))
+        if lacking:
+            todo.append(replace(group, wanted=lacking))
+    per_token = sum(operator.rows(model.anatomy[layer]) for layer in spec.layers)
+    left = sum(group.n_targets for group in todo if "effects" in group.wanted)
+    total = sum(group.n_targets for group in mine)
+    progress.stage("census", total * per_token, spec.unit, (total - left) * per_token)
+    compute = here(model) if spread is None else spread
+    for number, tables in compute(todo, operator, spec, progress.advance):
+        for name, table in tables.items():
+            stores[name].write(number, table)
+
+
+def shards(folder: Path, spec: AuditSpec, parts: int | None) -> dict[str, Shards]:
+    """The three tables of a census in the folder: routing, effects and, until they are joined, tokens."""
     asked = {"spec": spec.hash}
-    stores = {name: Shards(place, asked, len(parts)) for name, place in places.items()}
-    per_token = sum(operator.rows(model.anatomy[layer]) for layer in layers)
-    extra = [name for name in spec.question.outcomes if name not in OUTCOMES]
-    kept = [all(store.has(i) for store in stores.values()) for i in range(len(parts))]
-    both = [stores[name].has(i) for name in ("routing", "effects") for i in range(len(parts))]
-    # The parts of the token table were joined at the end; they are needed only beside new shards.
-    if all(both) and (folder / TOKENS).is_file():
-        kept = [True] * len(parts)
-    done = sum(part.n_targets for part, k in zip(parts, kept) if k) * per_token
-    progress.stage("census", material.effect.n_targets * per_token, spec.unit, done)
-    domains = list(dict.fromkeys(chunk.domain for chunk in material.effect.chunks))
-    for number, part in enumerate(parts):
-        if kept[number]:
-            continue
-        frames = list(capture_documents(model, part))
-        tokens = pd.concat([pair[0].astype({"domain": str}) for pair in frames], ignore_index=True)
-        tokens["domain"] = pd.Categorical(tokens["domain"], categories=domains)
-        routing = pd.concat([pair[1] for pair in frames], ignore_index=True)
-        routing = routing[routing["layer"].isin(layers)].reset_index(drop=True)
-        effects: Any = ablate(
-            model,
-            part,
-            operator,
-            layers=layers,
-            outcomes=extra,
-            frozen_routing=spec.question.frozen_routing,
-            progress=progress.advance,
-        )
-        stores["tokens"].write(number, tokens)
-        stores["routing"].write(number, routing)
-        stores["effects"].write(number, effects)
+    places = {name: folder / name for name in TABLES} | {"tokens": folder / PARTIAL / "tokens"}
+    return {name: Shards(place, asked, parts) for name, place in places.items()}
 
 
 def verify_all(
@@ -240,7 +223,7 @@ def mass_table(effects: Any, experts: Frame, spec: AuditSpec, progress: Progress
 def join_tokens(folder: Path) -> None:
     """The token tables of all groups as the one file that a finished run has."""
     parts = Shards(folder / PARTIAL / "tokens")
-    if parts.manifest or not (folder / TOKENS).is_file():
+    if parts.whole or not (folder / TOKENS).is_file():
         write_table(folder / TOKENS, parts.read())
 
 

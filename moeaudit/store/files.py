@@ -6,9 +6,11 @@ sees the old file, the new file or no file.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -23,16 +25,55 @@ LOCK = ".lock"
 TEMPORARY = ".writing-"
 
 
+# What the system says where nothing more can be written: full, over quota, over the size allowed, read-only.
+REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success move it there, on failure remove it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Yield a temporary path beside `path`; on success move it there, on failure remove it.
+
+    Raises RunError where the disk is full or takes no more: what was there before is still there.
+    """
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    with _room_for(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _room_for(path: Path) -> Iterator[None]:
     try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
+        raise RunError(
+            f"{path} could not be written: {os.strerror(error.errno).lower()}. What was finished is kept. Make room "
+            "there and run the same command again, which goes on from where it stopped."
+        ) from error
+
+
+def copied(source: Path, path: Path) -> None:
+    """Copy a file's bytes atomically. Raises RunError where it cannot be read or written."""
+    with replacing(path) as temporary:
+        try:
+            handle = source.open("rb")
+        except OSError as error:
+            raise RunError(_unreadable(source, error)) from error
+        with handle, temporary.open("wb") as target:
+            shutil.copyfileobj(handle, target)
+
+
+def _unreadable(path: Path, error: OSError) -> str:
+    return (
+        f"{path} cannot be read ({error.strerror or error}). Make it readable, or delete it and run the same command "
+        "again, which recomputes what is missing."
+    )
 
 
 def write_text(path: Path, text: str) -> None:
@@ -47,9 +88,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, as hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    """SHA-256 of a file's bytes, as hex. Raises RunError for a file that cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise RunError(_unreadable(path, error)) from error
 
 
 def write_table(path: Path, frame: Frame) -> None:

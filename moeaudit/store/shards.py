@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from moeaudit.errors import RunError
 
-from .files import file_sha256, read_table, replacing, write_json
+from .files import copied, file_sha256, read_table, replacing, write_json
 from .shard import ShardWriter, facts_of, shard_columns, shard_frame
 
 if TYPE_CHECKING:
@@ -121,6 +121,23 @@ class Shards:
                 "bytes": temporary.stat().st_size,
                 "sha256": file_sha256(temporary),
             }
+        self._say(number, entry)
+
+    def take(self, other: Shards, number: int) -> None:
+        """Shard `number` of another folder, byte for byte. Raises RunError if it is not what was written."""
+        name = _name(number)
+        copied(other.folder / name, self.folder / name)
+        entry = other.manifest[name]
+        if file_sha256(self.folder / name) != entry["sha256"]:
+            (self.folder / name).unlink()
+            raise RunError(
+                f"{other.folder / name} is damaged: its content is not what was written (SHA-256 of the "
+                "manifest). Run the command that wrote it again, which recomputes this shard only."
+            )
+        self._say(number, entry)
+
+    def _say(self, number: int, entry: dict[str, Any]) -> None:
+        """Name a finished shard in the manifest, from where on it counts."""
         self.manifest = dict(sorted({**self.manifest, _name(number): entry}.items()))
         said = {"about": self.about, "parts": self.parts, "shards": self.manifest}
         write_json(self.folder / MANIFEST, said)

@@ -118,8 +118,8 @@ def write_run(folder: Path, model: str = "tiny-made-up", **shape: int) -> Path:
 
     from moeaudit.runs import AuditSpec, LogProgress, stages
     from moeaudit.runs.elsewhere.domains import domain_tables
-    from moeaudit.runs.folder import FORMAT, RECORD
-    from moeaudit.runs.provenance import now, session
+    from moeaudit.runs.working.folder import FORMAT, RECORD
+    from moeaudit.runs.working.provenance import now, session
     from moeaudit.stats import get_protocol
     from moeaudit.store.files import write_json, write_table
     from moeaudit.store.shards import Shards

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from moeaudit.cli.verdicts import verdict_table as console_table
+from moeaudit.cli.terminal.verdicts import verdict_table as console_table
 from moeaudit.report.figures import associations
 from moeaudit.report.words import largest
 from moeaudit.report.words.answer import answer

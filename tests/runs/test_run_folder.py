@@ -12,7 +12,7 @@ import pytest
 from test_run_spec import SPEC
 
 from moeaudit.errors import RunError
-from moeaudit.runs.folder import FORMAT, claim, read_record
+from moeaudit.runs.working.folder import FORMAT, claim, read_record
 from moeaudit.store.files import locked, read_table, replacing, write_json, write_table, write_text
 from moeaudit.store.shards import Shards
 

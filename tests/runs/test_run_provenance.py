@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 
 from moeaudit import __version__
-from moeaudit.runs.provenance import code_revision, package_versions
+from moeaudit.runs.working.provenance import code_revision, package_versions
 
 
 def git(folder, *arguments):

@@ -28,7 +28,7 @@ def print_tables(predictions: Predictions, scores: Frame, bins: Frame, level: fl
     """Every score of all predictions, the reliability table, and one line a stratum."""
     from moeaudit.report.pages.calibration import headline
 
-    from ..console import console, say
+    from ..terminal.console import console, say
 
     screen = console()
     say(screen, headline(scores) + ".", "bold")

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from moeaudit.calibration.scores.reliability import reliability
 from moeaudit.frames import Frame
-from moeaudit.runs.folder import check_report_path
+from moeaudit.runs.working.folder import check_report_path
 from moeaudit.store.files import write_text
 
 from ..figures import svg

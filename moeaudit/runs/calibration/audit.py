@@ -14,8 +14,8 @@ from moeaudit.stats.least import DOCUMENTS_PER_SIDE
 from moeaudit.store.files import write_json, write_table
 from moeaudit.text.choice import beginnings
 
-from ..folder import RECORD as RUN_RECORD
-from ..provenance import now, session
+from ..working.folder import RECORD as RUN_RECORD
+from ..working.provenance import now, session
 from .reading import read
 from .routing import routing_tables
 from .tables import (

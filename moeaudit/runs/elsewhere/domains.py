@@ -12,7 +12,7 @@ from moeaudit.store.files import read_table, write_table
 
 from ..progress import Progress
 from ..spec import AuditSpec
-from .working import Working
+from ..working.work import Work
 
 if TYPE_CHECKING:
     from moeaudit.observe import Trace
@@ -96,11 +96,14 @@ def untested_domains(folder: Path, spec: AuditSpec, reason: str) -> None:
 
 
 def run_domains(
-    session: Working, effects: Any, experts: Frame, untested: str | None, progress: Progress
+    session: Work, effects: Any, experts: Frame, untested: str | None, progress: Progress
 ) -> None:
     """The stage: both tables, and which claims they carry beyond the domains of the run."""
     folder, spec = session.folder, session.spec
-    with session.stage("domains", f"{BY_DOMAIN}.parquet", f"{ACROSS}.parquet") as todo:
+    leaves = [f"{BY_DOMAIN}.parquet", f"{ACROSS}.parquet"]
+    if spec.shift:
+        leaves.append("tests.parquet")  # which says whom its claims support
+    with session.stage("domains", *leaves) as todo:
         if todo and untested is not None:
             untested_domains(folder, spec, untested)
         elif todo:

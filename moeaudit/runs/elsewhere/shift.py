@@ -7,22 +7,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from moeaudit.causal.folder import EffectsFolder
 from moeaudit.frames import Frame
 from moeaudit.store.files import read_table, write_table
 from moeaudit.store.shards import Shards
 
 from .. import stages
-from ..analysis import declare, freeze_in, marked, untested_table
+from ..analysis import declare, declared_in, freeze_in, marked, untested_table
 from ..progress import Progress
+from ..working.work import Measuring, Work, sound
 from .domains import ACROSS, BY_DOMAIN, domain_tables, untested_domains
 from .tables import FolderTables
-from .working import Working
 
 if TYPE_CHECKING:
     from moeaudit.models import Model
     from moeaudit.text.choice import Material
 
-FOLDER, TESTS = "shift", "shift_tests.parquet"
+FOLDER, TESTS, DOCUMENTS = "shift", "shift_tests.parquet", "documents.parquet"
 
 
 class ShiftTables(FolderTables):
@@ -72,13 +73,13 @@ def fields(material: Material) -> dict[str, Any]:
     }
 
 
-def whole(folder: Path) -> bool:
-    """Whether all files of the shift part are there."""
+def whole(folder: Path, record: dict[str, Any]) -> bool:
+    """Whether all files of the shift part are there and as they were written."""
     names = ("documents", "tokens", BY_DOMAIN, ACROSS)
     inside = folder / FOLDER
     return (
-        (folder / TESTS).is_file()
-        and all((inside / f"{name}.parquet").is_file() for name in names)
+        sound(folder, record, TESTS)
+        and all(sound(folder, record, f"{FOLDER}/{name}.parquet") for name in names)
         and all(Shards(inside / name).whole for name in ("routing", "effects"))
     )
 
@@ -94,7 +95,7 @@ class _Named:
         self._progress.stage(f"{name}, other domains", total, unit, done)
 
 
-def freeze_shift(session: Working, material: Material, experts: Frame) -> None:
+def freeze_shift(session: Work, material: Material, experts: Frame) -> None:
     """Declare the tests in other domains, as those of the run are, before there are effects."""
     if material.shift is not None:
         known = session.record.setdefault("shift", {})
@@ -102,41 +103,41 @@ def freeze_shift(session: Working, material: Material, experts: Frame) -> None:
         freeze_in(known, declare(experts, session.spec, session.record["model"], which))
 
 
-def run_shift(
-    session: Working,
-    model: Model,
-    material: Material,
-    experts: Frame,
-    untested: str | None,
-    progress: Progress,
-) -> None:
-    """Census, verification and tests of the shift text, each kept once it is done."""
-    from moeaudit.causal.folder import EffectsFolder
-
+def measure_shift(session: Measuring, model: Model, material: Material, progress: Progress) -> None:
+    """Census and verification of the shift text; shards that are done are kept."""
     shift = material.shift
     if shift is None:
         return
-    spec, folder, told = session.spec, session.folder / FOLDER, _Named(progress)
+    folder, told = session.folder / FOLDER, _Named(progress)
     here = replace(material, effect=shift.read)
-    known = session.record.setdefault("shift", {})
-    write_table(folder / "documents.parquet", shift.documents)
+    write_table(folder / DOCUMENTS, shift.documents)
     with session.stage("shift census"):
-        stages.census(model, session.operator, here, spec, folder, told)
-        stages.join_tokens(folder)
+        session.census(model, here, folder, told, session.shift_groups)
     effects = EffectsFolder(Shards(folder / "effects"))
+    if not effects.rows:
+        return  # a part of a run that has none of these documents
     with session.stage("shift verification"):
-        known["verification"] = stages.verify_all(
-            model, session.operator, here, spec, effects, told
+        session.record.setdefault("shift", {})["verification"] = stages.verify_all(
+            model, session.operator, here, session.spec, effects, told
         )
+
+
+def conclude_shift(session: Work, experts: Frame, untested: str | None, progress: Progress) -> None:
+    """The tests of the shift text, from its effects and its declaration, kept once they are done."""
+    spec, folder, told = session.spec, session.folder / FOLDER, _Named(progress)
+    if not spec.shift:
+        return
+    known = session.record["shift"]
+    stages.join_tokens(folder)
+    session.seal(f"{FOLDER}/{name}" for name in (DOCUMENTS, stages.TOKENS))
+    effects = EffectsFolder(Shards(folder / "effects"))
     leaves = (TESTS, *(f"{FOLDER}/{name}.parquet" for name in (BY_DOMAIN, ACROSS)))
     with session.stage("shift statistics", *leaves) as todo:
         if todo and untested is not None:
             write_table(session.folder / TESTS, untested_table(spec, untested))
             untested_domains(folder, spec, untested)
         elif todo:
-            which = dict.fromkeys(chunk.document for chunk in shift.read.chunks)
-            declared = declare(experts, spec, session.record["model"], which)
             tests = stages.test_table(effects, experts, spec, told, session.reasons(experts))
-            write_table(session.folder / TESTS, marked(tests, declared))
+            write_table(session.folder / TESTS, marked(tests, declared_in(known)))
             domain_tables(folder, effects, experts, spec, told)
-    known["summary"] = stages.summary(effects.shards, read_table(folder / "tokens.parquet"))
+    known["summary"] = stages.summary(effects.shards, read_table(folder / stages.TOKENS))

@@ -14,8 +14,8 @@ from moeaudit.errors import InputError, RunError
 from moeaudit.store.files import write_json
 from moeaudit.version import __version__
 
-from ..provenance import code_revision, now
 from ..spec import AuditSpec, flat
+from ..working.provenance import code_revision, now
 
 FORMAT = "moeaudit-plan/1"
 FIELDS = ("format", "frozen", "version", "code", "audit", "metrics", "protocol", "asked", "amends")

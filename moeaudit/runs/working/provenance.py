@@ -63,7 +63,7 @@ def package_versions() -> dict[str, str | None]:
 
 def code_revision(package: Path | None = None) -> dict[str, Any]:
     """Git commit and dirty flag of the checkout the package runs from, or why there is none."""
-    package = package or Path(__file__).resolve().parents[1]
+    package = package or Path(__file__).resolve().parents[2]
     root = package.parent
     if not (root / ".git").exists():
         return {"commit": None, "dirty": None, "reason": "installed, not a git checkout"}

@@ -9,7 +9,7 @@ from typing import Any
 from moeaudit.errors import RunError
 from moeaudit.store.files import LOCK, TEMPORARY
 
-from .spec import AuditSpec
+from ..spec import AuditSpec
 
 FORMAT = "moeaudit-run/2"
 RECORD = "audit.json"
@@ -40,10 +40,12 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def claim(folder: Path, spec: AuditSpec) -> dict[str, Any] | None:
-    """Check that `folder` may hold a run of `spec`: return its record, or None if it is new.
+def claim(
+    folder: Path, spec: AuditSpec, part: dict[str, Any] | None = None
+) -> dict[str, Any] | None:
+    """Check that `folder` may hold a run of `spec`, or the `part` of one: return its record, or None if it is new.
 
-    Raises RunError, touching nothing, if the folder holds anything else or another question.
+    Raises RunError, touching nothing, if the folder holds anything else, another question or another part.
     """
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file; --out needs a folder. Choose another name.")
@@ -63,7 +65,17 @@ def claim(folder: Path, spec: AuditSpec) -> dict[str, Any] | None:
             f"{folder} holds the answer to another question: {what}. Nothing was written. Ask the "
             "same question to resume it, or choose another folder with --out."
         )
+    there = record.get("part")
+    if there != part:
+        raise RunError(
+            f"{folder} holds {_named(there)} and not {_named(part)} of this audit. Nothing was written. Choose another "
+            "folder with --out; parts are put together by moeaudit merge."
+        )
     return record
+
+
+def _named(part: dict[str, Any] | None) -> str:
+    return "the whole" if part is None else f"part {part['index']} of {part['of']}"
 
 
 def _content(folder: Path) -> list[str]:
