@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
+from moeaudit.causal.walk.several.sample import share_of
 from moeaudit.errors import InputError, RunError
 from moeaudit.runs.calibration.audit import CalibrationTables, measure_calibration
 from moeaudit.runs.folder import check_report_path, claim
@@ -82,6 +83,7 @@ def audit(
     metrics: Iterable[str] | None = None,
     plan: Plan | str | Path | None = None,
     shift: Any = None,
+    share: float = 1.0,
     verify_rows: int = 8,
     verify_engines: tuple[str, ...] = ("hooks", "nnsight"),
     report: str | Path | None = None,
@@ -137,6 +139,9 @@ def audit(
         Text of other domains, audited beside (`run.shift`): a Corpus, a folder or .jsonl file, a list of
         strings, or "bundled". None: the bundled shift split beside the bundled corpus, nothing beside
         text of your own. False: nothing. 45 documents for 160 are taken, balanced over domains.
+    share
+        The part of all removals that is made: a stratified sample with known inclusion probabilities, drawn by
+        `seed` (docs/methods/sampling.md). Numbers are then design-based estimates. 1 makes them all.
     report
         Where the HTML page goes as well; the folder always has `report.html`.
     device, dtype, experts_implementation, device_map, max_memory, offload
@@ -157,6 +162,7 @@ def audit(
     if isinstance(operator, str):
         operator_of(operator)  # a wrong word is refused before anything is loaded
     declared_of(sesoi, alpha, metrics, outcomes_of(outcome)[0])
+    share_of(share)
     loaded = load(
         model,
         device=device,
@@ -183,6 +189,7 @@ def audit(
         alpha,
         metrics,
         shift,
+        share,
     )
     if planned is not None:
         planned.require(spec)
@@ -227,7 +234,7 @@ def plan(
         As for `audit`.
     options
         Of `audit`: operator, outcome, frozen_routing, layers, documents, tokens, max_length, seed, sesoi,
-        alpha, metrics, shift, verify_rows, verify_engines.
+        alpha, metrics, shift, share, verify_rows, verify_engines.
     path
         The new file; one that exists is not written over.
     amend, why
@@ -254,6 +261,7 @@ def plan(
     declared_of(given["sesoi"], given["alpha"], given["metrics"], outcomes_of(given["outcome"])[0])
     if isinstance(given["operator"], str):
         operator_of(given["operator"])
+    share_of(given["share"])
     loaded = load(
         model,
         device=device,
@@ -283,6 +291,7 @@ OPTIONS: dict[str, Any] = {
     "alpha": ALPHA,
     "metrics": None,
     "shift": None,
+    "share": 1.0,
     "verify_rows": 8,
     "verify_engines": ("hooks", "nnsight"),
 }

@@ -75,6 +75,12 @@ Shift = Annotated[
     ),
 ]
 NoShift = Annotated[bool, typer.Option("--no-shift", help="Audit no text of other domains.")]
+Share = Annotated[
+    float,
+    typer.Option(
+        help="The part of all removals that is made, a stratified sample by --seed: above 0 and up to 1."
+    ),
+]
 VerifyRows = Annotated[int, typer.Option(help="Rows that each independent engine recomputes.")]
 
 NAMES = (
@@ -88,7 +94,7 @@ NAMES = (
         "tokens",
         "max_length",
     ),
-    *("seed", "sesoi", "alpha", "metrics", "shift", "no_shift", "verify_rows", "dtype"),
+    *("seed", "sesoi", "alpha", "metrics", "shift", "no_shift", "share", "verify_rows", "dtype"),
 )
 
 

@@ -23,6 +23,7 @@ from .asked import (
     Outcome,
     Seed,
     Sesoi,
+    Share,
     Shift,
     Text,
     Tokens,
@@ -62,9 +63,6 @@ def plan(
     power: Annotated[
         float, typer.Option(help="Power with which documents needed are counted.")
     ] = 0.8,
-    share: Annotated[
-        float, typer.Option(help="Cost only this part of all removals, above 0 and up to 1.")
-    ] = 1.0,
     machine: Annotated[
         str | None,
         typer.Option(
@@ -86,6 +84,7 @@ def plan(
     metrics: Metrics = None,
     shift: Shift = None,
     no_shift: NoShift = False,
+    share: Share = 1.0,
     verify_rows: VerifyRows = 8,
     device: Device = None,
     dtype: Dtype = None,
@@ -105,7 +104,7 @@ def plan(
         _needed(context, pilot, power)
         return
     if freeze is not None:
-        if given := _given(context, "share", "machine", "power"):
+        if given := _given(context, "machine", "power"):
             raise InputError(
                 f"A frozen plan takes no {' and no '.join(given)}: those belong to the estimate. Leave --freeze "
                 "out to see the cost, then freeze."
@@ -120,7 +119,7 @@ def plan(
             "A plan needs the MODEL whose cost is wanted; a settled one needs --freeze FILE, the new file to "
             "write. (--pilot RUN finds how many documents to plan for.)"
         )
-    _cost(context, model, share, power, machine, device)
+    _cost(context, model, power, machine, device)
 
 
 def _given(context: Context, *names: str) -> list[str]:
@@ -136,7 +135,6 @@ def _given(context: Context, *names: str) -> list[str]:
 def _cost(
     context: Context,
     model: str,
-    share: float,
     power: float,
     machine: str | None,
     device: str | None,
@@ -151,8 +149,7 @@ def _cost(
     found = cost(
         model,
         asked["text"],
-        **{name: given[name] for name in (*names, "sesoi", "alpha", "seed")},
-        share=share,
+        **{name: given[name] for name in (*names, "sesoi", "alpha", "seed", "share")},
         power=power,
         dtype=asked["dtype"],
         device=device,

@@ -98,8 +98,10 @@ def census(
     # The parts of the token table were joined at the end; they are needed only beside new shards.
     if all(both) and (folder / TOKENS).is_file():
         kept = [True] * len(parts)
+    share = spec.question.share
     done = sum(part.n_targets for part, k in zip(parts, kept) if k) * per_token
-    progress.stage("census", material.effect.n_targets * per_token, spec.unit, done)
+    total = material.effect.n_targets * per_token
+    progress.stage("census", round(total * share), spec.unit, round(done * share))
     domains = list(dict.fromkeys(chunk.domain for chunk in material.effect.chunks))
     for number, part in enumerate(parts):
         if kept[number]:
@@ -116,6 +118,8 @@ def census(
             layers=layers,
             outcomes=extra,
             frozen_routing=spec.question.frozen_routing,
+            share=share,
+            seed=spec.question.seed,
             progress=progress.advance,
         )
         stores["tokens"].write(number, tokens)

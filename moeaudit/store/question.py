@@ -43,10 +43,15 @@ class Question:
         object.__setattr__(self, "outcomes", tuple(self.outcomes))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; tuples become lists."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        """Plain JSON types; tuples become lists. A census leaves `share` and `seed` out."""
+        values = self.whole()
         if self.share == 1:
             values = {name: value for name, value in values.items() if name not in SAMPLED}
+        return values
+
+    def whole(self) -> dict[str, Any]:
+        """All fields as plain JSON types."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return json.loads(json.dumps(values))
 
     @classmethod
