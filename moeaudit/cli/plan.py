@@ -119,7 +119,8 @@ def plan(
             "A plan needs the MODEL whose cost is wanted; a settled one needs --freeze FILE, the new file to "
             "write. (--pilot RUN finds how many documents to plan for.)"
         )
-    _cost(context, model, power, machine, device)
+    placed = placement(device_map, max_memory, offload)
+    _cost(context, model, power, machine, device, placed)
 
 
 def _given(context: Context, *names: str) -> list[str]:
@@ -138,6 +139,7 @@ def _cost(
     power: float,
     machine: str | None,
     device: str | None,
+    placed: dict[str, Any],
 ) -> None:
     from moeaudit.runs.costs import cost
 
@@ -154,6 +156,7 @@ def _cost(
         dtype=asked["dtype"],
         device=device,
         machine=machine,
+        **placed,
     )
     say(console(), repr(found))
 

@@ -41,6 +41,9 @@ def cost(
     seed: int = 0,
     dtype: Any = None,
     device: Any = None,
+    device_map: Any = None,
+    max_memory: Any = None,
+    offload: str | None = "auto",
     machine: Machine | str | None = None,
     efficiency: float | int = EFFICIENCY,
     revision: str | None = None,
@@ -63,6 +66,8 @@ def cost(
         planned for without a pilot (`documents_needed` takes the others).
     dtype, device
         As for `load`; what is computed on here, if `machine` is None.
+    device_map, max_memory, offload
+        As for `load`: they decide whether weights are streamed, and whether the model fits.
     machine
         "laptop", "card-24gb", "h100", "ray-8" (stated, see `costs.STATED`) or a `Machine`; None measures
         this one, in about ten seconds.
@@ -73,12 +78,16 @@ def cost(
     numbers that cannot be.
     """
     from moeaudit.models.placement import require_device, require_dtype
+    from moeaudit.models.placement.asked import asked
+    from moeaudit.models.placement.fits import budget_of
     from moeaudit.observe.metrics import METRICS
 
     if not 0 < efficiency <= 1:
         raise InputError(f"efficiency = {efficiency}: a part above 0 and up to 1 was expected.")
     given = stated(machine) if isinstance(machine, str) else machine
     where = None if device is None else require_device(device)
+    placed = asked(where, device_map, max_memory, offload, None)
+    sized = None if isinstance(max_memory, dict) else budget_of(max_memory, placed.on)
     kind: Any = None if dtype in (None, "auto") else require_dtype(dtype)
     made = _operator(operator)
     found = config_of(model, revision)
@@ -104,11 +113,17 @@ def cost(
     length = sum(read.effect) / count
     plan = memory_of(
         shapes, work.rows / count, length, count, item, given,
-        compute=4 if given.device == "cpu" else None,
+        compute=4 if given.device == "cpu" else None, budget=sized, offload=offload,
     )  # fmt: skip
     names = len(METRICS) if metrics is None else len(list(metrics))
     sesoi = WITHOUT_NATS if sesoi is None else sesoi  # one in nats needs a pilot's noise
     needed = documents_planned(length, names * len(chosen), sesoi=sesoi, alpha=alpha, power=power)
+    if device_map is not None:
+        notes.append(
+            f"device_map = {device_map!r} spreads weights over devices; memory and time are those of one of them"
+        )
+    if share != 1 and not shapes.by_rows:
+        notes.append("the clean pass of every document is whole, whatever the share")
     if not shapes.by_rows:
         notes.append(
             "some layers mix tokens otherwise than by softmax attention: each counterfactual is a whole forward"

@@ -44,7 +44,8 @@ class Cost:
     @property
     def compute_seconds(self) -> float:
         """Seconds of computing, all workers together at work."""
-        return (self.work.flops + self.passes) / (self.machine.rate * self.machine.workers)
+        done = self.work.flops + self.work.apart + self.passes
+        return done / (self.machine.rate * self.machine.workers)
 
     @property
     def read_seconds(self) -> float:
@@ -77,7 +78,10 @@ def lines_of(cost: Cost) -> list[str]:
     first = shapes.moe[0]
     by = ", ".join(f"{size_of(n)} in {name}" for name, n in cost.bytes.items())
     whole = "" if len(cost.layers) == len(shapes.moe) else f" of {len(cost.layers)} layers"
-    part = "" if cost.share == 1 else f" (a share of {cost.share:g})"
+    part = ""
+    if cost.share != 1:
+        every = round(work.rows / cost.share)
+        part = f" (a sample, {cost.share:g} of {every:,}; docs/methods/sampling.md)"
     out = [
         f"{cost.name}: {shapes.architecture}; configuration: {cost.origin}",
         f"Model: {len(shapes.moe)} MoE layers of {len(shapes.layers)}, {first.num_experts} experts, top-"
@@ -98,6 +102,16 @@ def lines_of(cost: Cost) -> list[str]:
 def _memory(cost: Cost) -> str:
     memory = cost.memory
     free = f"{size_of(memory.free)} may be used on {cost.machine.device}"
+    if not memory.fits and not memory.streams and memory.weights + memory.blocks > memory.free:
+        return (
+            f"Memory: does not fit without streaming; weights take {size_of(memory.weights)}, {size_of(memory.least)} are "
+            f"the least, and {free}"
+        )
+    if not memory.allowed:
+        return (
+            f"Memory: does not fit in what was set for weights (max_memory); {size_of(memory.resident)} of them stand "
+            f"there at once{', streamed two layers at a time' if memory.streams else ''}"
+        )
     if not memory.fits:
         return (
             f"Memory: does not fit; {size_of(memory.least)} are the least, with weights streamed two layers at a "
