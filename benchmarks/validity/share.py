@@ -21,7 +21,8 @@ import pandas as pd
 from moeaudit.causal.walk.several.sample import Sample
 from moeaudit.stats.contrast.cells import Cell, metric_score, pair
 from moeaudit.stats.contrast.slots import Census, Slots
-from moeaudit.stats.ranking.by_expert import LEAST_ROWS, Screened, regression_of_columns, slope_of
+from moeaudit.stats.least import REMOVALS_FOR_LIMITS
+from moeaudit.stats.ranking.by_expert import Screened, regression_of_columns
 from moeaudit.stats.sizes.limits import adjusted_limits, means_of_columns
 from moeaudit.stats.sizes.moments import Moments, d_z, jackknife, mean_difference, weighted
 
@@ -84,7 +85,9 @@ def aligned(mine: Slots, theirs: Slots) -> np.ndarray:
     here, there = mine.expert.argsort(1), theirs.expert.argsort(1)
     both = (np.take_along_axis(s.expert, o, 1) for s, o in ((mine, here), (theirs, there)))
     if not np.array_equal(*both):
-        raise SystemExit("The screen is of other removals than the run: screen the run's own documents.")
+        raise SystemExit(
+            "The screen is of other removals than the run: screen the run's own documents."
+        )
     out = np.empty_like(theirs.value)
     np.put_along_axis(out, here, np.take_along_axis(theirs.value, there, 1), 1)
     return out
@@ -97,7 +100,9 @@ def sums(slots: Slots, value: np.ndarray, taken: np.ndarray) -> tuple[np.ndarray
     total, count = (np.zeros((len(taken), *shape), np.float32) for _ in range(2))
     flat = slots.document[:, None] * experts + slots.expert
     for r, mine in enumerate(taken):
-        total[r] = np.bincount(flat[mine].ravel(), value[mine].ravel(), flat_size(shape)).reshape(shape)
+        total[r] = np.bincount(flat[mine].ravel(), value[mine].ravel(), flat_size(shape)).reshape(
+            shape
+        )
         count[r] = np.bincount(flat[mine].ravel(), minlength=flat_size(shape)).reshape(shape)
     return total, count
 
@@ -106,7 +111,9 @@ def flat_size(shape: tuple[int, ...]) -> int:
     return int(np.prod(shape))
 
 
-def moments_of(slots: Slots, cell: Cell, taken: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
+def moments_of(
+    slots: Slots, cell: Cell, taken: np.ndarray
+) -> tuple[np.ndarray, tuple[float, float]]:
     """`Moments.sums` of a cell by draw, (draws, documents, 7), and their common centre."""
     span = int(slots.position.max()) + 1
     position = np.zeros(0) if cell.position is None else cell.position
@@ -163,9 +170,12 @@ def experts(
                 true = every[0].sum(0) / every[1].sum(0)
             found = {"plain": means_of_columns(s, c, LEVEL)}
             if book.made is not None and census.made is not None:
-                x = Screened(census.made[layer][0][d].astype(float), every[1][d], book.made[layer][r, d].astype(float))
-                slope = slope_of(s, c, x)
-                found["assisted"] = regression_of_columns(s, c, x, slope, LEVEL)
+                x = Screened(
+                    census.made[layer][0][d].astype(float),
+                    every[1][d],
+                    book.made[layer][r, d].astype(float),
+                )
+                found["assisted"] = regression_of_columns(s, c, x, LEVEL)[1:]
             row = {"audit": audit, "layer": layer, "expert": np.arange(len(true)), "rows": c.sum(0)}
             for name, (mean, low, high) in found.items():
                 row |= {
@@ -226,10 +236,16 @@ def synthetic(seed: int = 0) -> Population:
 
 def told(found: pd.DataFrame, kind: str) -> str:
     """Coverage of all experts, of those with enough rows, the middle half-width and the root mean square error."""
-    use = found[found["rows"] >= LEAST_ROWS]
+    use = found[found["rows"] >= REMOVALS_FOR_LIMITS]
     by_cell = use.groupby(["layer", "expert"])[f"{kind}_holds"].mean()
     tail = " / ".join(f"{q:.3f}" for q in by_cell.quantile([0.05, 0.5, 0.95]))
-    rms = float(np.sqrt((use.groupby(["layer", "expert"])[f"{kind}_error"].apply(lambda e: (e**2).mean())).median()))
+    rms = float(
+        np.sqrt(
+            (
+                use.groupby(["layer", "expert"])[f"{kind}_error"].apply(lambda e: (e**2).mean())
+            ).median()
+        )
+    )
     return (
         f"{found[f'{kind}_holds'].mean():.3f} | {use[f'{kind}_holds'].mean():.3f} | {tail} | "
         f"{use[f'{kind}_half'].median():.4f} | {rms:.4f}"
@@ -247,7 +263,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     screens = dict(zip((r for r in given.runs if r != "synthetic"), given.screen))
-    print("| population | made | documents | audits | kind | holds | with 30 rows | experts 5 / 50 / 95 % | half | rms |")
+    print(
+        "| population | made | documents | audits | kind | holds | with 30 rows | experts 5 / 50 / 95 % | half | rms |"
+    )
     print("| --- | --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |")
     for run in given.runs:
         start, rng = time.perf_counter(), np.random.default_rng(given.seed)
@@ -259,10 +277,16 @@ def main() -> None:
             for what, source, size in (("all", census, few), (f"{given.share:g}", book, n)):
                 found = experts(source, census, size, given.audits, rng)
                 for kind in ("plain", "assisted") if what != "all" and of.screened else ("plain",):
-                    print(f"| {of.name} | {what} | {size} | {given.audits} | {kind} | {told(found, kind)} |", flush=True)
+                    print(
+                        f"| {of.name} | {what} | {size} | {given.audits} | {kind} | {told(found, kind)} |",
+                        flush=True,
+                    )
             held = contrasts(book, census, n, given.audits, rng)
             said = ", ".join(f"{name} {value:.3f}" for name, value in held.items())
-            print(f"| {of.name} | {given.share:g} | {n} | {given.audits} | contrasts | {said} | | | | |", flush=True)
+            print(
+                f"| {of.name} | {given.share:g} | {n} | {given.audits} | contrasts | {said} | | | | |",
+                flush=True,
+            )
         print(f"<!-- {of.name}: {time.perf_counter() - start:.0f} s -->", flush=True)
 
 

@@ -67,10 +67,10 @@ def ablate(
     and `spill_flips` say what the edit did to their predictions through attention;
     `tokens_after` is how many there were before the text ended. With `frozen_routing` the layers
     above the edit keep the clean router's answers, so that what is left is the direct effect.
-    `share` makes only this part of the removals, a stratified sample drawn by `seed` (docs/methods/sampling.md):
-    the same tokens in each document and layer whatever the rest of the corpus and however walks are batched, each
-    with all its active experts. The table then has a column `pi`, each row's inclusion probability; a census (1)
-    has none, and is the table that it always was.
+    `share` makes only this part of the removals, a stratified sample drawn by `seed`
+    (docs/methods/sampling.md): the same tokens in each document and layer whatever the rest of the corpus and
+    however walks are batched, each with all its active experts. The table then has a column `pi`, each row's
+    inclusion probability; a census (1) has none, and is the table that it always was.
     Tables of operators whose `tells_routing` is true (all but `Zero`) carry the routing that resulted, largest
     weight first: `after_expert_0`, `after_weight_0` and so on, expert -1 where nobody works.
 
@@ -81,8 +81,8 @@ def ablate(
 
     Raises InputError for unknown layers, texts without a token to predict, token ids outside
     the vocabulary, a horizon that no text reaches, unknown outcomes, a memory in which not one row
-    fits, a share of 0 or above 1, or one by which nothing is drawn or the operator saves nothing; RunError for a folder `out`
-    that holds something else, or effects of another question, model or texts, naming what differs.
+    fits, a share of 0 or above 1, or one by which nothing is drawn or the operator saves nothing; RunError for
+    a folder `out` that holds something else, or effects of another question, model or texts, naming what differs.
     """
     operator = Zero() if operator is None else operator
     _check(model, layers, out)

@@ -280,7 +280,11 @@ class Session:
         self.record |= {
             "engine": effects.engine,
             "drift": effects.drift,
-            "summary": stages.summary(effects.shards, tokens),
+            "summary": stages.summary(
+                effects.shards,
+                tokens,
+                stages.possible(model, self.operator, self.spec, tokens),
+            ),
             "status": "finished",
             "finished": now(),
         }

@@ -42,7 +42,7 @@ class AuditSpec:
     `metric_text` and `effect_text` are the hashes of the two document sets: routing metrics come
     from the first, causal effects from the second, so that no document counts for both. `tokens` is
     how many tokens of each document are read (0: all), `max_length` how many the model reads at once.
-    `question` is what is done to the router's answers, to which share of them and what is measured, `tested` the measured
+    `question` is what is done to the router's answers, to which share, and what is measured, `tested` the measured
     outcomes that the statistics are about. `sesoi` is the smallest effect of interest ("0.1" in d_z,
     "0.01nats", "50%harm"), `alpha` the error rate of a family, `metrics` which routing metrics are tested
     (none named: all of them). `shift` says where the documents of other domains come from ("bundled",

@@ -228,8 +228,11 @@ def join_tokens(folder: Path) -> None:
         write_table(folder / TOKENS, parts.read())
 
 
-def summary(effects: Shards, tokens: Frame) -> dict[str, Any]:
-    """The few numbers that a sentence about the run needs, added up a shard at a time."""
+def summary(effects: Shards, tokens: Frame, possible: int | None = None) -> dict[str, Any]:
+    """The few numbers that a sentence about the run needs, added up a shard at a time.
+
+    `possible`: how many rows a census would have, of which these are a sample.
+    """
     sums = dict.fromkeys(("rows", "delta_nll", "kl", "harmful", "flips"), 0.0)
     for frame in effects.frames(["delta_nll", "kl", "flip"]):
         delta = frame["delta_nll"].astype("float64")
@@ -248,4 +251,11 @@ def summary(effects: Shards, tokens: Frame) -> dict[str, Any]:
         "mean_kl": sums["kl"] / rows,
         "share_harmful": sums["harmful"] / rows,
         "share_flips": sums["flips"] / rows,
-    }
+    } | ({} if possible is None else {"possible": possible})
+
+
+def possible(model: Model, operator: Operator, spec: AuditSpec, tokens: Frame) -> int | None:
+    """How many rows a census of these tokens has; None where the run is one."""
+    if spec.question.share == 1:
+        return None
+    return len(tokens) * sum(operator.rows(model.anatomy[layer]) for layer in spec.layers)

@@ -13,7 +13,8 @@ DOCUMENTS_PER_SIDE = 10  # a calibration audit: of the trained domains and of th
 DOCUMENTS_FOR_VERDICT = 10  # a pruning verdict: with fewer, "undecided" would be near certain
 EFFECTIVE_SIZE = 10  # (sum w)^2 / sum w^2 of weighted predictions: below it a few rows are all
 
-# Claimed with a caution below these; measured in docs/methods/validity.md.
+# Claimed with a caution below these; measured in docs/methods/validity.md and sampling.md.
+REMOVALS_FOR_LIMITS = 30  # of one expert: below, limits of its harm hold it less often
 FEW_DOCUMENTS = 25  # what holds from 25 documents on is not claimed below
 FEW_TOKENS = 500  # heavy tails: the deviation that d_z divides by is hardly known
 FEW_FOR_POWER = 50  # skewed documents: power up to 7 points lower than planned

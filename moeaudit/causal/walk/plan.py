@@ -77,7 +77,11 @@ class WalkPlan:
     def positions_at_once(self, steps: int = 1, targets: int | None = None) -> int:
         """How many positions' rows fit in memory together; all of `targets` where these are known to fit."""
         fit = self.rows_at_once(steps)
-        if self.sample is not None and targets is not None and self.rows_at(targets, targets) <= fit:
+        if (
+            self.sample is not None
+            and targets is not None
+            and self.rows_at(targets, targets) <= fit
+        ):
             return targets
         return max(1, fit // max(1, self.rows))
 

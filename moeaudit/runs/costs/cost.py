@@ -122,8 +122,12 @@ def cost(
         notes.append(
             f"device_map = {device_map!r} spreads weights over devices; memory and time are those of one of them"
         )
-    if share != 1 and not shapes.by_rows:
-        notes.append("the clean pass of every document is whole, whatever the share")
+    if share != 1:
+        every = round(work.rows / share)
+        notes.append(
+            f"a stratified sample of {every:,} {'removals' if made.name == 'zero' else 'effects'} that are possible; "
+            "the clean pass of every document is whole, whatever the share (docs/methods/sampling.md)"
+        )
     if not shapes.by_rows:
         notes.append(
             "some layers mix tokens otherwise than by softmax attention: each counterfactual is a whole forward"

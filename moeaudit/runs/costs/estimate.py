@@ -78,10 +78,7 @@ def lines_of(cost: Cost) -> list[str]:
     first = shapes.moe[0]
     by = ", ".join(f"{size_of(n)} in {name}" for name, n in cost.bytes.items())
     whole = "" if len(cost.layers) == len(shapes.moe) else f" of {len(cost.layers)} layers"
-    part = ""
-    if cost.share != 1:
-        every = round(work.rows / cost.share)
-        part = f" (a sample, {cost.share:g} of {every:,}; docs/methods/sampling.md)"
+    part = "" if cost.share == 1 else f" (a share of {cost.share:g})"
     out = [
         f"{cost.name}: {shapes.architecture}; configuration: {cost.origin}",
         f"Model: {len(shapes.moe)} MoE layers of {len(shapes.layers)}, {first.num_experts} experts, top-"
@@ -104,8 +101,8 @@ def _memory(cost: Cost) -> str:
     free = f"{size_of(memory.free)} may be used on {cost.machine.device}"
     if not memory.fits and not memory.streams and memory.weights + memory.blocks > memory.free:
         return (
-            f"Memory: does not fit without streaming; weights take {size_of(memory.weights)}, {size_of(memory.least)} are "
-            f"the least, and {free}"
+            f"Memory: does not fit without streaming; weights take {size_of(memory.weights)}, {size_of(memory.least)} "
+            f"are the least, and {free}"
         )
     if not memory.allowed:
         return (

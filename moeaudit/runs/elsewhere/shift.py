@@ -139,4 +139,6 @@ def run_shift(
             tests = stages.test_table(effects, experts, spec, told, session.reasons(experts))
             write_table(session.folder / TESTS, marked(tests, declared))
             domain_tables(folder, effects, experts, spec, told)
-    known["summary"] = stages.summary(effects.shards, read_table(folder / "tokens.parquet"))
+    tokens = read_table(folder / "tokens.parquet")
+    every = stages.possible(model, session.operator, spec, tokens)
+    known["summary"] = stages.summary(effects.shards, tokens, every)

@@ -13,10 +13,13 @@ from jaxtyping import Float
 from moeaudit.errors import InputError
 
 from ..contrast.checks import as_frame, fraction, require_per_expert
+from ..least import REMOVALS_FOR_LIMITS
 from ..sizes.limits import limits_of_columns, means_of_columns
 from .harm import Harm, HarmSums
 
-LEAST_ROWS = 30  # removals of one expert: below, limits were measured to hold it less often
+PRIOR = (
+    10  # removals that the variance of all of a layer's experts counts as, beside an expert's own
+)
 COLUMNS = ["layer", "expert", "harm", "harm_low", "harm_high", "rows", "documents", "caution"]
 WITH_SCREEN = ["plain", "plain_low", "plain_high", "slope", "assisted"]
 
@@ -58,9 +61,9 @@ def harm_by_expert(
 
         harm = mean of y + slope (mean of x over all removals - mean of x over those made),
 
-    x the first-order estimate: the sample's luck with x is taken off. `slope` is one number a layer, the
-    one with the least variance over documents, summed over its experts; where that does not narrow the layer's
-    limits (median of its experts) the plain numbers are kept, and `assisted` is False.
+    x the first-order estimate: the sample's luck with x is taken off. `slope` is one number a layer
+    (`regression_of_columns`); where that does not narrow the layer's limits (median of its experts) the
+    plain numbers are kept, and `assisted` is False.
 
     Raises InputError for tables without these columns, of several questions or samples, or a screen of other
     removals.
@@ -93,9 +96,9 @@ def harm_by_expert(
 
 
 def _caution(rows: int) -> str | None:
-    if rows >= LEAST_ROWS:
+    if rows >= REMOVALS_FOR_LIMITS:
         return None
-    return f"{rows} removals: with fewer than {LEAST_ROWS}, limits may be too short"
+    return f"{rows} removals: with fewer than {REMOVALS_FOR_LIMITS}, limits may be too short"
 
 
 @dataclass(frozen=True)
@@ -138,44 +141,64 @@ class Screens:
 def _assisted(part: pd.DataFrame, harm: Harm, told: Screened, level: float) -> pd.DataFrame:
     """The regression estimator beside the plain one, and the narrower of the two as the harm."""
     plain = part.rename(columns=lambda name: name.replace("harm", "plain"))
-    slope = slope_of(harm.total, harm.count, told)
-    mean, low, high = regression_of_columns(harm.total, harm.count, told, slope, level)
+    slope, mean, low, high = regression_of_columns(harm.total, harm.count, told, level)
     before = (part["harm_high"] - part["harm_low"]).to_numpy()
-    with np.errstate(invalid="ignore"):
-        better = bool(np.nanmedian((high - low) / before) < 1)
+    known = np.isfinite(low) & np.isfinite(before)
+    better = bool(known.any() and np.median((high - low)[known] / before[known]) < 1)
     out = plain.assign(slope=slope, assisted=better)
     numbers = (mean, low, high) if better else part[["harm", "harm_low", "harm_high"]].to_numpy().T
     out["harm"], out["harm_low"], out["harm_high"] = numbers
     return out[[*COLUMNS, *WITH_SCREEN]]
 
 
-def slope_of(
-    total: Float[np.ndarray, "documents cells"],
-    count: Float[np.ndarray, "documents cells"],
-    told: Screened,
-) -> float:
-    """The slope with the least variance over documents, summed over cells; 0 where nothing varies."""
-    u = _influence(total, count)
-    v = _influence(told.made, count) - _influence(told.total, told.count)
-    below = float((v * v).sum())
-    return float((u * v).sum()) / below if below > 0 else 0.0
-
-
 def regression_of_columns(
     total: Float[np.ndarray, "documents cells"],
     count: Float[np.ndarray, "documents cells"],
     told: Screened,
-    slope: float,
     level: float,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Regression estimator of each cell's mean, and its limits by document: (mean, low, high)."""
-    above, below = (total - slope * told.made), count
+) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
+    """Regression estimator of each cell's mean, and its limits by document: (slope, mean, low, high).
+
+    The slope has the least variance over documents, summed over cells; leaving a document out leaves it out of
+    the slope as well. What first order misses is rare and large, and the sample of one cell may lack it: so the
+    variance of a cell's removals is joined by that of all cells together, which counts as `PRIOR` more of them.
+    """
+    u = _influence(total, count)
+    v = _influence(told.made, count) - _influence(told.total, told.count)
+    above, below = (u * v).sum(axis=1), (v * v).sum(axis=1)  # (documents,)
+    if not (below.sum() - below > 0).all():  # the screen does not vary
+        return 0.0, *means_of_columns(total, count, level)
+    slope = float(above.sum() / below.sum())
+    without = ((above.sum() - above) / (below.sum() - below))[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):
-        mean = above.sum(0) / below.sum(0) + slope * told.total.sum(0) / told.count.sum(0)
-        left = (above.sum(0) - above) / (below.sum(0) - below)
-        left = left + slope * (told.total.sum(0) - told.total) / (told.count.sum(0) - told.count)
-    low, high = limits_of_columns(mean, left, told.count > 0, level)
-    return mean, low, high
+        mean = (total - slope * told.made).sum(0) / count.sum(0)
+        mean = mean + slope * told.total.sum(0) / told.count.sum(0)
+        left = (total.sum(0) - total) - without * (told.made.sum(0) - told.made)
+        left = left / (count.sum(0) - count)
+        left = left + without * (told.total.sum(0) - told.total) / (told.count.sum(0) - told.count)
+    there = told.count > 0
+    low, high = limits_of_columns(mean, left, there, level)
+    longer = _joined(left, there, count.sum(axis=0))
+    return slope, mean, mean - (mean - low) * longer, mean + (high - mean) * longer
+
+
+def _joined(
+    left: Float[np.ndarray, "documents cells"],
+    there: np.ndarray,
+    rows: Float[np.ndarray, " cells"],
+) -> Float[np.ndarray, " cells"]:
+    """By what standard errors change when a cell's variance a removal is joined by that of all cells."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        d = there.sum(axis=0)
+        kept = np.where(there, left, 0.0)
+        centred = np.where(there, kept - kept.sum(axis=0) / d, 0.0)
+        own = (d - 1) / d * (centred**2).sum(axis=0) * rows  # of one removal
+        use = np.isfinite(own) & (d > 1) & (rows >= PRIOR)
+        if not use.any():
+            return np.ones(len(rows))
+        all_cells = (own * rows)[use].sum() / rows[use].sum()
+        both = (rows * own + PRIOR * all_cells) / (rows + PRIOR)
+        return np.where(own > 0, np.sqrt(both / own), 1.0)
 
 
 def _influence(total: np.ndarray, count: np.ndarray) -> np.ndarray:

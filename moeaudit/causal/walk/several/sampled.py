@@ -129,7 +129,13 @@ class SampledWavefront(Wavefront):
             which = torch.from_numpy(which).to(later.device)
             rows = self.held[torch.cat([self.alone[which, None], later[mine]], 1)]
             found, moved = row_outcomes(
-                self.plan, clean, rows, empty[mine], self.ids, self.positions[which], self.tuple_tail
+                self.plan,
+                clean,
+                rows,
+                empty[mine],
+                self.ids,
+                self.positions[which],
+                self.tuple_tail,
             )
             self.drift = max(self.drift, moved)
             parts.append(found.reshaped(mine.numel(), 1))
