@@ -83,7 +83,7 @@ def audit(
     metrics: Iterable[str] | None = None,
     plan: Plan | str | Path | None = None,
     shift: Any = None,
-    share: float = 1.0,
+    share: Any = 1.0,
     verify_rows: int = 8,
     verify_engines: tuple[str, ...] = ("hooks", "nnsight"),
     report: str | Path | None = None,

@@ -260,6 +260,7 @@ def main() -> None:
     parser.add_argument("--audits", type=int, default=1000)
     parser.add_argument("--draws", type=int, default=40, help="samples of each document")
     parser.add_argument("--documents", type=int, nargs="+", default=[40, 160])
+    parser.add_argument("--experts-only", action="store_true", help="leave the contrasts out")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     screens = dict(zip((r for r in given.runs if r != "synthetic"), given.screen))
@@ -281,6 +282,8 @@ def main() -> None:
                         f"| {of.name} | {what} | {size} | {given.audits} | {kind} | {told(found, kind)} |",
                         flush=True,
                     )
+            if given.experts_only:
+                continue
             held = contrasts(book, census, n, given.audits, rng)
             said = ", ".join(f"{name} {value:.3f}" for name, value in held.items())
             print(

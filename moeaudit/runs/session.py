@@ -67,7 +67,7 @@ def question(
     alpha: float = ALPHA,
     metrics: Iterable[str] | None = None,
     other: Any = None,
-    share: float = 1.0,
+    share: Any = 1.0,
 ) -> tuple[Material, AuditSpec, Operator]:
     """Settle what is asked: the documents, the frozen spec, the operator. Nothing is written."""
     tested, further = outcomes_of(outcome)

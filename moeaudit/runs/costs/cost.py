@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from moeaudit.causal.walk.several.sample import share_of
 from moeaudit.errors import InputError
 
 from ..spec import WITHOUT_NATS
@@ -33,7 +34,7 @@ def cost(
     documents: int | None = None,
     tokens: int = TOKENS,
     max_length: int | None = None,
-    share: float | int = 1.0,
+    share: Any = 1.0,
     metrics: Iterable[str] | None = None,
     sesoi: str | float | int | None = None,
     alpha: float | int = 0.05,
@@ -99,6 +100,7 @@ def cost(
     )  # fmt: skip
     chosen = shapes.anatomy.select(layers)
     born = {layer.index: made.rows(layer) for layer in chosen}
+    share = share_of(share)
     work = work_of(shapes, lengths_of(read.effect), born, share)
     # Routing is captured in a clean pass of its own, and metrics on documents of their own.
     clean = work_of(shapes, lengths_of([*read.effect, *read.metric]), {}).clean

@@ -66,7 +66,7 @@ class Sample:
         return float(stream.random()), stream
 
 
-def sample_for(operator: Operator, share: Any, seed: int = 0) -> Sample | None:
+def sample_for(operator: Operator, share: Any, seed: Any = 0) -> Sample | None:
     """The sample that `share` asks for; None for 1, the census.
 
     Raises InputError for what is no share, and for an operator that runs whole documents, of which a sample
