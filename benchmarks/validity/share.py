@@ -259,7 +259,8 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.05)
     parser.add_argument("--audits", type=int, default=1000)
     parser.add_argument("--draws", type=int, default=40, help="samples of each document")
-    parser.add_argument("--documents", type=int, nargs="+", default=[40, 160])
+    parser.add_argument("--documents", type=int, nargs="*", default=[40, 160], help="sampled")
+    parser.add_argument("--whole", type=int, nargs="*", default=[2, 8], help="all removals made")
     parser.add_argument("--experts-only", action="store_true", help="leave the contrasts out")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
@@ -272,24 +273,23 @@ def main() -> None:
         start, rng = time.perf_counter(), np.random.default_rng(given.seed)
         of = synthetic() if run == "synthetic" else Population.of_run(Path(run), screens.get(run))
         every = [np.ones((1, len(s.document)), dtype=bool) for s in of.layers]
-        census, book = Book.of(of, every), Book.of(of, of.draw(given.share, given.draws))
-        for n in given.documents:
-            few = max(2, round(n * given.share))
-            for what, source, size in (("all", census, few), (f"{given.share:g}", book, n)):
-                found = experts(source, census, size, given.audits, rng)
-                for kind in ("plain", "assisted") if what != "all" and of.screened else ("plain",):
-                    print(
-                        f"| {of.name} | {what} | {size} | {given.audits} | {kind} | {told(found, kind)} |",
-                        flush=True,
-                    )
-            if given.experts_only:
+        census = Book.of(of, every)
+        book = Book.of(of, of.draw(given.share, given.draws)) if given.documents else census
+        sampled = f"{given.share:g}"
+        asked = [("all", census, n) for n in given.whole]
+        asked += [(sampled, book, n) for n in given.documents]
+        for what, source, n in asked:
+            found = experts(source, census, n, given.audits, rng)
+            both = what == sampled and of.screened is not None
+            for kind in ("plain", "assisted") if both else ("plain",):
+                line = f"| {of.name} | {what} | {n} | {given.audits} | {kind} |"
+                print(f"{line} {told(found, kind)} |", flush=True)
+            if what == "all" or given.experts_only:
                 continue
             held = contrasts(book, census, n, given.audits, rng)
             said = ", ".join(f"{name} {value:.3f}" for name, value in held.items())
-            print(
-                f"| {of.name} | {given.share:g} | {n} | {given.audits} | contrasts | {said} | | | | |",
-                flush=True,
-            )
+            line = f"| {of.name} | {what} | {n} | {given.audits} | contrasts |"
+            print(f"{line} {said} | | | | |", flush=True)
         print(f"<!-- {of.name}: {time.perf_counter() - start:.0f} s -->", flush=True)
 
 
