@@ -233,7 +233,7 @@ def test_plan_prints_the_cost(monkeypatch, capfd):
     for wrong, why in (
         (("tiny-olmoe", "--share", "0"), "above 0 and up to 1"),
         (("tiny-olmoe", "--freeze", "p.json", "--power", "0.9"), "takes no --power"),
-        (("tiny-olmoe", "--share", "a tenth"), "a tenth"),
+        (("tiny-olmoe", "--share", "a tenth"), "Invalid value for '--share'"),
         (("--amend", "p.json"), "needs --freeze FILE"),
     ):
         assert call(*wrong) == 2
