@@ -58,8 +58,8 @@ class Question:
     def from_dict(cls, values: Mapping[str, Any]) -> Question:
         """Inverse of `to_dict`. Raises RunError on fields that another version wrote."""
         names = {f.name for f in dataclasses.fields(cls)}
-        if set(values) != names and set(values) != names - set(SAMPLED):
-            odd = sorted(set(values) ^ names)
+        absent = set(SAMPLED) - set(values)  # a census says neither
+        if odd := sorted((set(values) ^ names) - absent):
             raise RunError(
                 f"The question of this table has other fields than this version knows ({', '.join(odd)}); read it "
                 "with the version of moeaudit that wrote it, or measure it again into a new folder."
