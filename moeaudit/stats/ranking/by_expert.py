@@ -122,7 +122,7 @@ class Screens:
         table["rank"] = table.groupby(["document", "position", "layer"]).cumcount()
         done = as_frame(effects, list(self.KEYS), "The effects table")
         made = done.merge(table, on=list(self.KEYS), how="left", validate="1:1")
-        if lacking := int(made["delta_nll"].isna().sum()):
+        if lacking := int(np.isnan(made["delta_nll"].to_numpy(float)).sum()):
             raise InputError(
                 f"The screen has no estimate of {lacking} of {len(made)} removals that were made. Screen the same "
                 "model on the same documents, cut alike: screen(model, docs)."
@@ -148,7 +148,7 @@ def _assisted(part: pd.DataFrame, harm: Harm, told: Screened, level: float) -> p
     out = plain.assign(slope=slope, assisted=better)
     numbers = (mean, low, high) if better else part[["harm", "harm_low", "harm_high"]].to_numpy().T
     out["harm"], out["harm_low"], out["harm_high"] = numbers
-    return out[[*COLUMNS, *WITH_SCREEN]]
+    return pd.DataFrame(out, columns=[*COLUMNS, *WITH_SCREEN])
 
 
 def regression_of_columns(

@@ -88,7 +88,9 @@ class SampledWavefront(Wavefront):
         self.born = new.stop
         return torch.arange(new.start, new.stop, device=place.device)
 
-    def _born(self, call: tuple, here: torch.Tensor, before: torch.Tensor) -> None:
+    def _born(
+        self, call: tuple[int, RowState, Any, tuple, dict], here: torch.Tensor, before: torch.Tensor
+    ) -> None:
         """The drawn rows part from their pass-through rows, so that they share their rounding so far."""
         assert self.held is not None
         i, after = call[0], self.held[self.alone[here]]  # (drawn, steps, ...)
