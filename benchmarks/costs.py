@@ -88,7 +88,7 @@ def tables() -> str:
     out.append(
         "*s*: weights are streamed (from host memory where they stay there, else from the disk), and where reading\n"
         "takes longer than computing it sets the time (*r*). A dash: two layers and a block of rows are more than the\n"
-        "machine has. `--share 0.05` scales the rows, and the time with them.\n"
+        "machine has. `--share 0.05` scales the rows; the clean passes stay.\n"
     )
     return "\n".join(out)
 

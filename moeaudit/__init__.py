@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from .stats import by_domain as by_domain
     from .stats import contrast as contrast
     from .stats import expert_harm as expert_harm
+    from .stats import harm_by_expert as harm_by_expert
     from .text import Corpus as Corpus
     from .text import Document as Document
     from .text import corpus as corpus
@@ -133,6 +134,7 @@ _ROOM_OF = {
     "by_domain": "stats",
     "contrast": "stats",
     "expert_harm": "stats",
+    "harm_by_expert": "stats",
     "Corpus": "text",
     "Document": "text",
     "corpus": "text",

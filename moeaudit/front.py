@@ -83,6 +83,7 @@ def audit(
     metrics: Iterable[str] | None = None,
     plan: Plan | str | Path | None = None,
     shift: Any = None,
+    share: Any = 1.0,
     verify_rows: int = 8,
     verify_engines: tuple[str, ...] = ("hooks", "nnsight"),
     executor: str | None = None,
@@ -145,6 +146,9 @@ def audit(
         the number of workers. None: this process.
     workers
         How many workers a cluster gives; as many as it has room for if None.
+    share
+        The part of all removals that is made: a stratified sample with known inclusion probabilities, drawn by
+        `seed` (docs/methods/sampling.md). Numbers are then design-based estimates. 1 makes them all.
     report
         Where the HTML page goes as well; the folder always has `report.html`.
     device, dtype, experts_implementation, device_map, max_memory, offload
@@ -182,6 +186,7 @@ def audit(
         "alpha": alpha,
         "metrics": metrics,
         "shift": shift,
+        "share": share,
         "verify_rows": verify_rows,
         "verify_engines": verify_engines,
     }
@@ -272,7 +277,7 @@ def plan(
         As for `audit`.
     options
         Of `audit`: operator, outcome, frozen_routing, layers, documents, tokens, max_length, seed, sesoi,
-        alpha, metrics, shift, verify_rows, verify_engines.
+        alpha, metrics, shift, share, verify_rows, verify_engines.
     path
         The new file; one that exists is not written over.
     amend, why

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from moeaudit.errors import ModelError
+from moeaudit.errors import InputError, ModelError
 from moeaudit.models.precision import rounding
 
 from .effects import walked_frame
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from moeaudit.text import Chunk
 
     from .walk.plan import Walked, WalkPlan
+    from .walk.several.sample import Sample
 
 
 class Block(NamedTuple):
@@ -62,6 +63,20 @@ def blocks(
                 progress(len(block.frame))
 
 
+def drawn_from(found: Iterable[Block], sample: Sample | None) -> Iterator[Block]:
+    """The blocks that have rows. Raises InputError where a sample drew none at all."""
+    some = False
+    for block in found:
+        if len(block.frame):
+            some = True
+            yield block
+    if not some and sample is not None:
+        raise InputError(
+            f"share = {sample.share:g} draws not one removal from these documents: they are too few or too short. "
+            "Give more of them, or a larger share."
+        )
+
+
 def _walks(plan: WalkPlan, chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
     """Chunks that go in one walk: as many as fit where weights come and go, else one by one.
 
@@ -100,7 +115,8 @@ def chunk_effects(plan: WalkPlan, chunk: Chunk) -> Iterator[Block]:
     whole = plan.operator.scope != "position"
     start = 0
     while start < targets:
-        step = targets if whole else plan.positions_at_once(plan.steps(targets + 1, start))
+        steps = plan.steps(targets + 1, start)
+        step = targets if whole else plan.positions_at_once(steps, targets)
         positions = torch.arange(start, min(start + step, targets), device=device)
         start += step
         yield _block(plan, chunk, walk(plan, ids, positions))

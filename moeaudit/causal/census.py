@@ -13,7 +13,7 @@ from moeaudit.models import Model
 from moeaudit.store.question import OUTCOMES, Question
 from moeaudit.text.for_model import tokens_for
 
-from .blocks import blocks, together
+from .blocks import blocks, drawn_from, together
 from .effects import Effects
 from .facts import Facts
 from .folder import EffectsFolder
@@ -23,6 +23,7 @@ from .outcomes.named import Outcome, further_outcomes
 from .streaming import streamed
 from .walk.budget import Budget
 from .walk.engine import plan_for
+from .walk.several.sample import sample_for
 
 if TYPE_CHECKING:
     from moeaudit.text import TokenizedCorpus
@@ -40,6 +41,8 @@ def ablate(
     outcomes: Iterable[Outcome] = (),
     horizon: int | Literal["all"] = 0,
     frozen_routing: bool = False,
+    share: Any = 1.0,
+    seed: Any = 0,
     max_length: int | None = None,
     memory: int | str | None = None,
     out: str | Path | None = None,
@@ -64,6 +67,10 @@ def ablate(
     and `spill_flips` say what the edit did to their predictions through attention;
     `tokens_after` is how many there were before the text ended. With `frozen_routing` the layers
     above the edit keep the clean router's answers, so that what is left is the direct effect.
+    `share` makes only this part of the removals, a stratified sample drawn by `seed`
+    (docs/methods/sampling.md): the same tokens in each document and layer whatever the rest of the corpus and
+    however walks are batched, each with all its active experts. The table then has a column `pi`, each row's
+    inclusion probability; a census (1) has none, and is the table that it always was.
     Tables of operators whose `tells_routing` is true (all but `Zero`) carry the routing that resulted, largest
     weight first: `after_expert_0`, `after_weight_0` and so on, expert -1 where nobody works.
 
@@ -73,14 +80,15 @@ def ablate(
     without an edit end from the clean forward: what rounding does to a row.
 
     Raises InputError for unknown layers, texts without a token to predict, token ids outside
-    the vocabulary, a horizon that no text reaches, unknown outcomes, or a memory in which not one row
-    fits; RunError for a folder `out`
-    that holds something else, or effects of another question, model or texts, naming what differs.
+    the vocabulary, a horizon that no text reaches, unknown outcomes, a memory in which not one row
+    fits, a share of 0 or above 1, or one by which nothing is drawn or the operator saves nothing; RunError for
+    a folder `out` that holds something else, or effects of another question, model or texts, naming what differs.
     """
     operator = Zero() if operator is None else operator
     _check(model, layers, out)
     require_operator(operator)
     extra = further_outcomes(outcomes)
+    sample = sample_for(operator, share, seed)
     texts = tokens_for(model, docs, max_length)
     plan = plan_for(
         model,
@@ -89,6 +97,7 @@ def ablate(
         extra=extra,
         horizon=_horizon(horizon, texts, operator),
         frozen=_frozen(frozen_routing, operator),
+        sample=sample,
         keep_routing=getattr(operator, "tells_routing", True),
         budget=Budget.of(model.device) if memory is None else Budget.within(memory, model),
     )
@@ -100,13 +109,15 @@ def ablate(
         horizon=horizon,
         outcomes=(*OUTCOMES, *extra, *(SPILL if horizon != 0 else ())),
         per_expert=why_not_per_expert(operator, plan.layers) is None,
+        share=1.0 if sample is None else sample.share,
+        seed=0 if sample is None else sample.seed,
     )
     facts = Facts.of(model, texts, [layer.index for layer in plan.layers], question)
     if out is not None:
         return streamed(plan, texts, facts, Path(out), progress)
     frames: list[pd.DataFrame] = []
     said: list[Facts] = []
-    for block in blocks(plan, texts.chunks, progress):
+    for block in drawn_from(blocks(plan, texts.chunks, progress), sample):
         frames.append(block.frame)
         said.append(block.said(facts))
     whole = pd.concat(frames, ignore_index=True)

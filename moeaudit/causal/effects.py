@@ -118,7 +118,7 @@ def walked_frame(chunk: Chunk, walked: Walked) -> pd.DataFrame:
     columns: dict[str, Any] = {
         "document": np.full(positions * rows, chunk.document),
         "position": np.repeat(at, rows),
-        "layer": np.tile(walked.layer.cpu().numpy(), positions),
+        "layer": np.broadcast_to(walked.layer.cpu().numpy(), (positions, rows)).reshape(-1),
         "rank": walked.rank.cpu().numpy().reshape(-1),
         "expert": walked.expert.cpu().numpy().reshape(-1),
         "weight": walked.weight.float().cpu().numpy().reshape(-1),

@@ -12,7 +12,7 @@ from moeaudit.store.files import LOCK, TEMPORARY, locked
 from moeaudit.store.shard import ROWS
 from moeaudit.store.shards import MANIFEST, Shards
 
-from .blocks import blocks, together
+from .blocks import blocks, drawn_from, together
 from .facts import Facts
 from .folder import EffectsFolder
 
@@ -46,7 +46,7 @@ def streamed(
                 continue
             said: list[Facts] = []
             with shards.writing(number) as shard:
-                for block in blocks(plan, chunks, progress):
+                for block in drawn_from(blocks(plan, chunks, progress), plan.sample):
                     shard.add(block.frame)
                     said.append(block.said(facts))
                 shard.facts = together(said).to_dict()

@@ -85,6 +85,12 @@ Shift = Annotated[
     ),
 ]
 NoShift = Annotated[bool, typer.Option("--no-shift", help="Audit no text of other domains.")]
+Share = Annotated[
+    float,
+    typer.Option(
+        help="The part of all removals that is made, a stratified sample by --seed: above 0 and up to 1."
+    ),
+]
 VerifyRows = Annotated[int, typer.Option(help="Rows that each independent engine recomputes.")]
 
 # The options that settle a question, with their defaults; those after them say where a model runs.
@@ -103,6 +109,7 @@ QUESTION: dict[str, tuple[Any, Any]] = {
     "metrics": (Metrics, None),
     "shift": (Shift, None),
     "no_shift": (NoShift, False),
+    "share": (Share, 1.0),
     "verify_rows": (VerifyRows, 8),
     "dtype": (Dtype, None),
 }

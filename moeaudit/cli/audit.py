@@ -140,14 +140,15 @@ def show(run: Run, screen: Console, page: Path) -> None:
     from moeaudit.report.words import where as domains
     from moeaudit.report.words.answer import answer
     from moeaudit.report.words.evidence import read
-    from moeaudit.report.words.summary import overall
+    from moeaudit.report.words.summary import limits_of, overall
     from moeaudit.report.words.words import checks
 
     from .terminal.console import say
     from .terminal.verdicts import verdict_table
 
     evidence, words = read(run.tests), said_of(run)
-    said = answer(evidence, overall(run.shards), run.spec.model, words)
+    whole = overall(run.shards, limits_of(run.question.share))
+    said = answer(evidence, whole, run.spec.model, words)
     say(screen, f"\n{said.headline}.", style="bold")
     for sentence in (*said.sentences, said.thin):
         say(screen, f"- {sentence}")

@@ -42,9 +42,6 @@ def plan(
     power: Annotated[
         float, typer.Option(help="Power with which documents needed are counted.")
     ] = 0.8,
-    share: Annotated[
-        float, typer.Option(help="Cost only this part of all removals, above 0 and up to 1.")
-    ] = 1.0,
     machine: Annotated[
         str | None,
         typer.Option(
@@ -64,7 +61,7 @@ def plan(
         _needed(context, pilot, power)
         return
     if freeze is not None:
-        if given := _given(context, "share", "machine", "power"):
+        if given := _given(context, "machine", "power"):
             raise InputError(
                 f"A frozen plan takes no {' and no '.join(given)}: those belong to the estimate. Leave --freeze "
                 "out to see the cost, then freeze."
@@ -78,7 +75,7 @@ def plan(
             "A plan needs the MODEL whose cost is wanted; a settled one needs --freeze FILE, the new file to "
             "write. (--pilot RUN finds how many documents to plan for.)"
         )
-    _cost(context, model, share, power, machine)
+    _cost(context, model, power, machine)
 
 
 def _given(context: Context, *names: str) -> list[str]:
@@ -94,7 +91,6 @@ def _given(context: Context, *names: str) -> list[str]:
 def _cost(
     context: Context,
     model: str,
-    share: float,
     power: float,
     machine: str | None,
 ) -> None:
@@ -108,12 +104,12 @@ def _cost(
     found = cost(
         model,
         asked["text"],
-        **{name: given[name] for name in (*names, "sesoi", "alpha", "seed")},
-        share=share,
+        **{name: given[name] for name in (*names, "sesoi", "alpha", "seed", "share")},
         power=power,
         dtype=asked["dtype"],
         device=context.params["device"],
         machine=machine,
+        **placement(*(context.params[n] for n in ("device_map", "max_memory", "offload"))),
     )
     say(console(), repr(found))
 

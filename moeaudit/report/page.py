@@ -37,7 +37,16 @@ from .words.evidence import read
 from .words.numbers import significant
 from .words.operator import OperatorWords, words_of
 from .words.subject import SubjectCells
-from .words.summary import ByDomain, Cells, Means, Spread, TokenEffects, as_row, summaries
+from .words.summary import (
+    ByDomain,
+    Cells,
+    Means,
+    Spread,
+    TokenEffects,
+    as_row,
+    limits_of,
+    summaries,
+)
 from .words.verdicts import strip, symbols, verdicts
 
 if TYPE_CHECKING:
@@ -108,13 +117,13 @@ def said_of(run: StoredRun) -> OperatorWords:
 def summarised(run: StoredRun, said: OperatorWords) -> dict[str, Frame]:
     """Every summary of the effects that the page needs, in one pass over the shards."""
     experts = {int(layer): n for layer, n in run.record["model"]["num_experts"].items()}
-    by_expert = said.subject == "expert"
+    by_expert, kind = said.subject == "expert", limits_of(run.question.share)
     wanted = {
-        "all": Means(("all",)),
-        "cells": Cells(experts) if by_expert else SubjectCells(said.subject),
-        "depth": Means(("layer",)),
+        "all": Means(("all",), limits=kind),
+        "cells": Cells(experts, kind) if by_expert else SubjectCells(said.subject, kind),
+        "depth": Means(("layer",), limits=kind),
         "spread": Spread(),
-        "domains": ByDomain(run.tokens),
+        "domains": ByDomain(run.tokens, kind),
         "tokens": TokenEffects(),
     }
     return summaries(run.shards, wanted)
@@ -171,6 +180,7 @@ def render(run: StoredRun) -> str:
         answer=answer(evidence, whole, run.spec.model, said),
         contents=[c for c in CONTENTS if c[0] in keys or c[0] not in _FIGURE_KEYS],
         engine=run.record["engine"],
+        made="census" if run.question.share == 1 else "sample",
         alarm=run.alarm,
         checks=words.checks(run, said),
         facts=facts(run, whole, said),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from moeaudit.causal.folder import EffectsFolder
 from moeaudit.causal.operators.routing import why_not_per_expert
+from moeaudit.causal.walk.several.sample import sample_for
 from moeaudit.errors import InputError
 from moeaudit.store.files import write_table
 from moeaudit.store.question import OUTCOMES, Question
@@ -67,6 +68,7 @@ def question(
     alpha: float = ALPHA,
     metrics: Iterable[str] | None = None,
     other: Any = None,
+    share: Any = 1.0,
 ) -> tuple[Material, AuditSpec, Operator]:
     """Settle what is asked: the documents, the frozen spec, the operator. Nothing is written."""
     tested, further = outcomes_of(outcome)
@@ -86,6 +88,7 @@ def question(
         )
     material = with_shift(model, docs, other, material, tokens=tokens, max_length=length, seed=seed)
     made = _operator(model, operator, material)
+    sample = sample_for(made, share, seed)
     if frozen_routing and made.scope != "position":
         raise InputError(
             f"{made.name} edits every position at once, and frozen routing is not available for it. Ask for an "
@@ -98,6 +101,8 @@ def question(
         frozen_routing=frozen_routing,
         outcomes=(*OUTCOMES, *further),
         per_expert=why_not_per_expert(made, chosen) is None,
+        share=1.0 if sample is None else sample.share,
+        seed=0 if sample is None else sample.seed,
     )
     for layer in chosen:
         made.rows(layer)  # what cannot be asked of a layer is refused before anything is written
@@ -215,6 +220,8 @@ class Session(Measuring):
         self.record["protocol"] = dataclasses.asdict(self.spec.recipe)
         layers = [model.anatomy[layer] for layer in self.spec.layers]
         self.record["untested"] = why_not_per_expert(self.operator, layers)
+        if self.spec.question.share != 1:
+            self.record["rows_per_token"] = sum(self.operator.rows(layer) for layer in layers)
         self.note([*material.notes, *model.anatomy.notes])
         self.save()
         write_table(self.folder / "documents.parquet", material.documents)

@@ -42,7 +42,7 @@ class AuditSpec:
     `metric_text` and `effect_text` are the hashes of the two document sets: routing metrics come
     from the first, causal effects from the second, so that no document counts for both. `tokens` is
     how many tokens of each document are read (0: all), `max_length` how many the model reads at once.
-    `question` is what is done to the router's answers and what is measured, `tested` the measured
+    `question` is what is done to the router's answers, to which share, and what is measured, `tested` the measured
     outcomes that the statistics are about. `sesoi` is the smallest effect of interest ("0.1" in d_z,
     "0.01nats", "50%harm"), `alpha` the error rate of a family, `metrics` which routing metrics are tested
     (none named: all of them). `shift` says where the documents of other domains come from ("bundled",
@@ -106,6 +106,10 @@ class AuditSpec:
             fields["question"] = Question.from_dict(fields["question"])
         return cls(**fields)
 
+    def named(self) -> dict[str, Any]:
+        """Every field by its name in full, such as `question.share`."""
+        return flat({**self.to_dict(), "question": self.question.whole()})
+
     def canonical(self) -> str:
         """One line of JSON, the same for equal specs on every platform."""
         values = self.to_dict()
@@ -134,7 +138,7 @@ class AuditSpec:
         Fields inside the question are named in full, such as `question.operator.expert`; what only
         one of the two has is None in the other.
         """
-        mine, theirs = flat(self.to_dict()), flat(other.to_dict())
+        mine, theirs = self.named(), other.named()
         names = dict.fromkeys([*mine, *theirs])
         found = [(name, mine.get(name), theirs.get(name)) for name in names]
         return [each for each in found if each[1] != each[2]]

@@ -92,7 +92,9 @@ def census(
     per_token = sum(operator.rows(model.anatomy[layer]) for layer in spec.layers)
     left = sum(group.n_targets for group in todo if "effects" in group.wanted)
     total = sum(group.n_targets for group in mine)
-    progress.stage("census", total * per_token, spec.unit, (total - left) * per_token)
+    share = spec.question.share
+    every, done = (round(n * per_token * share) for n in (total, total - left))
+    progress.stage("census", every, spec.unit, done)
     compute = here(model) if spread is None else spread
     for number, tables in compute(todo, operator, spec, progress.advance):
         for name, table in tables.items():
@@ -227,8 +229,11 @@ def join_tokens(folder: Path) -> None:
         write_table(folder / TOKENS, parts.read())
 
 
-def summary(effects: Shards, tokens: Frame) -> dict[str, Any]:
-    """The few numbers that a sentence about the run needs, added up a shard at a time."""
+def summary(effects: Shards, tokens: Frame, possible: int | None = None) -> dict[str, Any]:
+    """The few numbers that a sentence about the run needs, added up a shard at a time.
+
+    `possible`: how many rows a census would have, of which these are a sample.
+    """
     sums = dict.fromkeys(("rows", "delta_nll", "kl", "harmful", "flips"), 0.0)
     for frame in effects.frames(["delta_nll", "kl", "flip"]):
         delta = frame["delta_nll"].astype("float64")
@@ -247,4 +252,11 @@ def summary(effects: Shards, tokens: Frame) -> dict[str, Any]:
         "mean_kl": sums["kl"] / rows,
         "share_harmful": sums["harmful"] / rows,
         "share_flips": sums["flips"] / rows,
-    }
+    } | ({} if possible is None else {"possible": possible})
+
+
+def possible(record: dict[str, Any], spec: AuditSpec, tokens: Frame) -> int | None:
+    """How many rows a census of these tokens has; None where the run is one."""
+    if spec.question.share == 1:
+        return None
+    return len(tokens) * record["rows_per_token"]

@@ -22,6 +22,7 @@ from .families.maxt import sign_flip_p as sign_flip_p
 from .families.pooled import pooled as pooled
 from .families.regression import regression as regression
 from .ranking.association import association as association
+from .ranking.by_expert import harm_by_expert as harm_by_expert
 from .ranking.ranking import expert_harm as expert_harm
 from .record.made import together as together
 from .record.marking import mark as mark
@@ -51,6 +52,7 @@ __all__ = [
     "expert_harm",
     "freeze",
     "get_protocol",
+    "harm_by_expert",
     "mark",
     "max_t",
     "pooled",

@@ -20,8 +20,9 @@ from moeaudit.frames import Frame
 
 from .contrast.frames import frames_of
 from .sizes.bootstrap import document_weights, percentile_limits
+from .sizes.limits import means_of_columns
 
-LIMITS = ("student", "percentile")
+LIMITS = ("student", "percentile", "adjusted")
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Clustered:
         "student": the variance of the linearised ratio, G / (G - 1) * sum((s_d - m n_d)^2) / N^2 over
         the G documents of the group (Cochran, Sampling Techniques, 1977, section 6.3), and Student's t
         with G - 1 degrees of freedom. "percentile": documents of the group resampled `n_boot` times.
+        "adjusted": documents left out in turn, Student's t longer for heavy tails and on the side documents are
+        skewed to (`sizes.limits.adjusted_limits`), which the limits of a sample of rows need.
         With one document there is no interval: low and high are NaN.
     cluster
         The column that holds the sampling unit.
@@ -94,6 +97,8 @@ class Clustered:
                 out[value] = groups[value].sum() / out["rows"]
                 half = self._half(sums, value) / out["rows"]
                 low, high = out[value] - half, out[value] + half
+            elif self.limits == "adjusted":
+                out[value], low, high = self._adjusted(sums, value, out)
             else:
                 found = [self._resampled(part, value) for _, part in groups]
                 out[value], low, high = np.array(found).T
@@ -110,6 +115,16 @@ class Clustered:
         squared = sums.assign(r2=(sums[value] - m * sums["n"]) ** 2)
         squares = squared.groupby(list(self.by), observed=True)["r2"].sum()
         return quantile * np.sqrt(scale * squares)
+
+    def _adjusted(self, sums: Frame, value: str, groups: Frame) -> tuple[Any, Any, Any]:
+        """Mean and limits of each group, in the order of `groups`."""
+        place = sums.groupby(list(self.by), observed=True).ngroup().to_numpy()
+        document = pd.factorize(sums[self.cluster])[0]
+        shape = (int(document.max()) + 1, len(groups))
+        total, count = np.zeros(shape), np.zeros(shape)
+        total[document, place] = sums[value].to_numpy(float)
+        count[document, place] = sums["n"].to_numpy(float)
+        return means_of_columns(total, count, self.level)
 
     def _resampled(self, part: Frame, value: str) -> tuple[float, float, float]:
         """Mean and percentile limits of one group; groups of as many documents share their draws."""

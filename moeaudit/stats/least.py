@@ -22,7 +22,8 @@ DOCUMENTS_WORTH = 6.0  # documents that carry the effect, or that the lengths le
 WORTH_IF_LINKED = 60.0  # documents, by Kish's number, where effects go with length
 WORTH_IF_LEANING = 20.0  # documents, by Kish's number, where tokens lean to one side
 
-# Claimed with a caution below these; measured in docs/methods/validity.md.
+# Claimed with a caution below these; measured in docs/methods/validity.md and sampling.md.
+REMOVALS_FOR_LIMITS = 30  # of one expert: below, limits of its harm hold it less often
 FEW_DOCUMENTS = 25  # what holds from 25 documents on is not claimed below
 FEW_TOKENS = 500  # heavy tails: the deviation that d_z divides by is hardly known
 FEW_FOR_POWER = 50  # skewed documents: power up to 7 points lower than planned

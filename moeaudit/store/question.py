@@ -12,6 +12,7 @@ from moeaudit.errors import RunError
 
 Scope = Literal["position", "document", "model"]
 OUTCOMES = ("delta_nll", "kl", "flip")
+SAMPLED = ("share", "seed")  # what a census does not say
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class Question:
 
     `name` is the operator's name as tables and pages say it, `operator` its `to_dict()`. `scope`:
     one token at a time ("position"), every token of a document ("document"), or every token in
-    several layers ("model"). `horizon` counts the later tokens that were looked at, "all" for as
+    several layers ("model"). `share` is the part of all removals that was made, drawn by `seed`; 1 is the
+    census, which has no seed and says neither. `horizon` counts the later tokens that were looked at, "all" for as
     many as there were. `outcomes` names the columns measured. `per_expert` says whether there is one row
     for each active expert, which is what metrics of experts can be held against.
     """
@@ -32,6 +34,8 @@ class Question:
     horizon: int | Literal["all"] = 0
     outcomes: tuple[str, ...] = OUTCOMES
     per_expert: bool = True
+    share: float = 1.0
+    seed: int = 0
 
     def __post_init__(self) -> None:
         # As a file gives it back, so that a question read from disk equals the one that was asked.
@@ -39,7 +43,14 @@ class Question:
         object.__setattr__(self, "outcomes", tuple(self.outcomes))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; tuples become lists."""
+        """Plain JSON types; tuples become lists. A census leaves `share` and `seed` out."""
+        values = self.whole()
+        if self.share == 1:
+            values = {name: value for name, value in values.items() if name not in SAMPLED}
+        return values
+
+    def whole(self) -> dict[str, Any]:
+        """All fields as plain JSON types."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return json.loads(json.dumps(values))
 
@@ -47,8 +58,8 @@ class Question:
     def from_dict(cls, values: Mapping[str, Any]) -> Question:
         """Inverse of `to_dict`. Raises RunError on fields that another version wrote."""
         names = {f.name for f in dataclasses.fields(cls)}
-        if set(values) != names:
-            odd = sorted(set(values) ^ names)
+        absent = set(SAMPLED) - set(values)  # a census says neither
+        if odd := sorted((set(values) ^ names) - absent):
             raise RunError(
                 f"The question of this table has other fields than this version knows ({', '.join(odd)}); read it "
                 "with the version of moeaudit that wrote it, or measure it again into a new folder."
@@ -63,6 +74,8 @@ class Question:
         if self.horizon:
             ahead = "all tokens" if self.horizon == "all" else f"{self.horizon} tokens"
             words.append(f"{ahead} ahead")
+        if self.share != 1:
+            words.append(f"a sample of {self.share:g} by seed {self.seed}")
         return ", ".join(words)
 
 

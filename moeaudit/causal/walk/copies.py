@@ -14,6 +14,7 @@ from ..outcomes.compare import Outcomes, compare, drift, measure, measure_steps
 from .births import routing_at
 from .forwards import Answer, Edit, at_position, frozen, run
 from .plan import Walked, WalkPlan, walked
+from .several.flat import drawn, flat_walked
 
 
 @torch.no_grad()
@@ -24,13 +25,21 @@ def walk_position(plan: WalkPlan, ids: torch.Tensor, positions: torch.Tensor) ->
     answers: list[tuple[Routing, Edits]] = []
     document = plan.document(ids)
     for moe in plan.layers:
-        routing = routing_at(moe, seen[moe.index], positions, document)
+        here = positions
+        if plan.sample is not None:
+            here = positions[drawn(plan.sample, seen[moe.index], moe.index, document, positions)]
+        routing = routing_at(moe, seen[moe.index], here, document)
         answers.append((routing, plan.operator.edits(routing)))
     parts, moved = [], 0.0
     for routing, edits in answers:
+        if len(routing.positions) == 0:
+            continue
         part, away = _positions(plan, ids, clean, seen, routing, edits)
         parts.append(part)
         moved = max(moved, away)
+    if plan.sample is not None:
+        found = [part.reshaped(part.kl.numel(), 1) for part in parts]
+        return flat_walked(plan, answers, Outcomes.joined(found, 0) if found else None, moved)
     return walked(plan, positions, answers, Outcomes.joined(parts, 1), moved)
 
 

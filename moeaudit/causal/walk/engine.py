@@ -23,6 +23,7 @@ from .choice import Replay as Replay
 from .choice import choose
 from .copies import walk_document, walk_model, walk_position
 from .plan import Walked, WalkPlan
+from .several.sampled import walk_sample
 from .several.together import walk_together
 from .wavefront import walk_rows
 
@@ -121,7 +122,8 @@ def walk(plan: WalkPlan, ids: torch.Tensor, positions: torch.Tensor) -> Walked:
     with evaluating(model.hf), ATTENTION_TURN:
         if replay.engine == "wavefront":
             try:
-                return replace(walk_rows(plan, ids, positions), engine=str(replay))
+                rows = walk_rows if plan.sample is None else walk_sample
+                return replace(rows(plan, ids, positions), engine=str(replay))
             except RowsDoNotHold as surprise:
                 found.too_long = min(tokens, found.too_long or tokens)
                 found.why = f"on a text of {found.too_long} tokens {surprise}"

@@ -14,6 +14,7 @@ from ..operators.routing import Edits, Operator, Routing, edited_answer, rank_or
 from ..outcomes.compare import Measure, Outcomes
 from .budget import Budget
 from .layout import Layout
+from .several.sample import Sample
 
 
 @dataclass
@@ -35,6 +36,8 @@ class WalkPlan:
     frozen: bool = False
     # Whether tables say which experts did the work after the edit.
     keep_routing: bool = False
+    # Which of the rows are made; None for all of them.
+    sample: Sample | None = None
     # Whether layers can be called one by one for several documents in turn (`several/together.py`).
     driven: bool = False
     # The largest blocks held at once; None for what suits the model's device.
@@ -64,9 +67,23 @@ class WalkPlan:
         left = max(0, tokens - 2 - first)
         return 1 + (left if self.horizon is None else min(self.horizon, left))
 
-    def positions_at_once(self, steps: int = 1) -> int:
-        """How many positions' rows fit in memory together."""
-        return max(1, self.rows_at_once(steps) // max(1, self.rows))
+    def rows_at(self, positions: int, targets: int) -> int:
+        """Rows of so many positions of a text with `targets` of them at most, pass-through rows included."""
+        if self.sample is None:
+            return positions * (1 + self.rows)
+        most = min(positions, self.sample.most(targets))
+        return positions + most * self.rows
+
+    def positions_at_once(self, steps: int = 1, targets: int | None = None) -> int:
+        """How many positions' rows fit in memory together; all of `targets` where these are known to fit."""
+        fit = self.rows_at_once(steps)
+        if (
+            self.sample is not None
+            and targets is not None
+            and self.rows_at(targets, targets) <= fit
+        ):
+            return targets
+        return max(1, fit // max(1, self.rows))
 
     @property
     def streams(self) -> bool:
@@ -76,7 +93,7 @@ class WalkPlan:
 
     def rows_of(self, tokens: int) -> int:
         """Rows of one token that all edits of a text of so many tokens carry, pass-through rows included."""
-        return (tokens - 1) * (1 + self.rows) * self.steps(tokens, 0)
+        return self.rows_at(tokens - 1, tokens - 1) * self.steps(tokens, 0)
 
     def rows_at_once(self, steps: int = 1) -> int:
         """How many rows of `steps` tokens fit in memory together."""
@@ -86,10 +103,13 @@ class WalkPlan:
 
 @dataclass
 class Walked:
-    """Rows of one document, position-major; columns are counterfactuals in (layer, row) order."""
+    """Rows of one document, position-major; columns are counterfactuals in (layer, row) order.
+
+    Of a sample every row stands for itself: one row at each of `positions`, with a layer of its own.
+    """
 
     positions: Int[torch.Tensor, " positions"]
-    layer: Int[torch.Tensor, " rows"]
+    layer: Int[torch.Tensor, " rows"] | Int[torch.Tensor, "positions 1"]
     rank: Int[torch.Tensor, "positions rows"]
     expert: Int[torch.Tensor, "positions rows"]
     weight: Float[torch.Tensor, "positions rows"]
@@ -113,7 +133,7 @@ def walked(
     named = [edits.named(routing) for routing, edits in answers]
     about = joined([edits.about for _, edits in answers])
     if plan.keep_routing:
-        about |= _routing_after(answers)
+        about |= routing_after(answers)
     return Walked(
         positions=positions,
         layer=torch.cat([torch.full((e.rank.shape[1],), r.layer.index) for r, e in answers]),
@@ -131,15 +151,19 @@ def joined(parts: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     return {name: torch.cat([part[name] for part in parts], 1) for name in parts[0]}
 
 
-def _routing_after(answers: list[tuple[Routing, Edits]]) -> dict[str, torch.Tensor]:
+def routing_after(
+    answers: list[tuple[Routing, Edits]], *, flat: bool = False
+) -> dict[str, torch.Tensor]:
     """Columns `after_expert_j` and `after_weight_j`: who works after the edit, largest weight first.
 
-    Expert -1 with weight 0 fills places that nobody takes.
+    Expert -1 with weight 0 fills places that nobody takes. Layers stand side by side, or `flat`: row below row.
     """
     sides = [_after(routing, edits) for routing, edits in answers]
-    slots = max(index.shape[-1] for index, _ in sides)
-    index = torch.cat([_wide(i, slots, -1) for i, _ in sides], 1)
-    weight = torch.cat([_wide(w, slots, 0) for _, w in sides], 1)
+    if flat:
+        sides = [(i.flatten(0, 1)[:, None], w.flatten(0, 1)[:, None]) for i, w in sides]
+    slots, dim = max(index.shape[-1] for index, _ in sides), int(not flat)
+    index = torch.cat([_wide(i, slots, -1) for i, _ in sides], dim)
+    weight = torch.cat([_wide(w, slots, 0) for _, w in sides], dim)
     used = int((index >= 0).sum(-1).max())
     columns: dict[str, torch.Tensor] = {}
     for j in range(used):

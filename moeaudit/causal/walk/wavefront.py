@@ -182,6 +182,7 @@ class Wavefront:
         rows: torch.Tensor,  # (positions, rows, steps, ...)
         at: torch.Tensor,  # (positions, steps)
         into: torch.Tensor | None = None,
+        places: list[int] | None = None,  # `at[:, 0]` as numbers; None: the walk's own
     ) -> torch.Tensor:
         """Carry rows through decoder layer i, some at a time; `into` may be the rows themselves."""
         n, steps = rows.shape[1:3]
@@ -206,7 +207,7 @@ class Wavefront:
 
             row_args, row_kwargs = map_tensors(place, (args, kwargs))
             state.at, state.rows, self.passing = here, count, flat
-            state.edited = self.places[part]
+            state.edited = (self.places if places is None else places)[part]
             try:
                 # As called, so that other hooks see rows too.
                 result = layer(*row_args, **row_kwargs)

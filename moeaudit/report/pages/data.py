@@ -21,8 +21,11 @@ def facts(run: StoredRun, whole: dict[str, float], said: OperatorWords) -> list[
     """The key figures as tiles."""
     tokens: Frame = run.tokens
     nll = float(tokens["nll"].mean())
+    among = f"of {len(run.spec.layers)} layers"
+    if run.question.share != 1:
+        among += f", a sample of {count(run.record['summary']['possible'])}"
     tiles = [
-        (said.many, count(whole["rows"]), f"of {len(run.spec.layers)} layers"),
+        (said.many, count(whole["rows"]), among),
         ("tokens", count(len(tokens)), f"{count(whole['documents'])} documents"),
         (
             "mean harm",

@@ -23,6 +23,7 @@ class SubjectCells:
     """
 
     subject: str
+    limits: str = "student"
 
     @property
     def columns(self) -> list[str]:
@@ -30,12 +31,12 @@ class SubjectCells:
 
     def part(self, effects: Frame) -> tuple[int, Any]:
         number = self._numbers(effects)
-        return int(number.max()), Cells({}).part(effects.assign(expert=number))
+        return int(number.max()), Cells({}, self.limits).part(effects.assign(expert=number))
 
     def whole(self, parts: list[tuple[int, Any]]) -> Frame:
         count = 1 + max(most for most, _ in parts)
         layers = {int(layer) for _, (_, tokens) in parts for layer in tokens.index}
-        return Cells(dict.fromkeys(layers, count)).whole([part for _, part in parts])
+        return Cells(dict.fromkeys(layers, count), self.limits).whole([part for _, part in parts])
 
     def _numbers(self, effects: Frame) -> np.ndarray:
         if self.subject == "rank":

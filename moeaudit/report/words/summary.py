@@ -55,6 +55,7 @@ class Means:
 
     by: tuple[str, ...]
     values: tuple[str, ...] = ("delta_nll", "kl", "flip", "harmful")
+    limits: str = "student"
 
     @property
     def columns(self) -> list[str]:
@@ -62,7 +63,7 @@ class Means:
         return ["document", *(name for name in self.by if name not in made), *OUTCOMES]
 
     def _means(self) -> Clustered:
-        return Clustered(self.by, self.values, level=LEVEL)
+        return Clustered(self.by, self.values, limits=self.limits, level=LEVEL)
 
     def part(self, effects: Frame) -> Frame:
         table = effects.assign(all=0, harmful=effects["delta_nll"] > 0)
@@ -77,20 +78,21 @@ class Cells:
     """One row per (layer, expert), also for experts that were never active."""
 
     experts_of: Mapping[int, int]
+    limits: str = "student"
 
     @property
     def columns(self) -> list[str]:
         return ["document", "position", "layer", "expert", *OUTCOMES]
 
     def part(self, effects: Frame) -> tuple[Frame, Column]:
-        means = Means(("layer", "expert"), ("delta_nll", "kl", "flip"))
+        means = Means(("layer", "expert"), ("delta_nll", "kl", "flip"), self.limits)
         tokens = effects.groupby("layer")[["document", "position"]].apply(
             lambda f: len(f.drop_duplicates())
         )
         return means.part(effects), tokens
 
     def whole(self, parts: list[tuple[Frame, Column]]) -> Frame:
-        means = Means(("layer", "expert"), ("delta_nll", "kl", "flip"))
+        means = Means(("layer", "expert"), ("delta_nll", "kl", "flip"), self.limits)
         table = means.whole([sums for sums, _ in parts])
         tokens: Column = pd.concat([tokens for _, tokens in parts]).groupby(level=0).sum()
         layers = sorted(int(x) for x in tokens.index)
@@ -132,6 +134,7 @@ class ByDomain:
     """One row per (domain, layer); `tokens` says the domain of each document."""
 
     tokens: Frame
+    limits: str = "student"
 
     @property
     def columns(self) -> list[str]:
@@ -140,10 +143,10 @@ class ByDomain:
     def part(self, effects: Frame) -> Frame:
         domain = self.tokens.drop_duplicates("document").set_index("document")["domain"].astype(str)
         table = effects.assign(domain=effects["document"].map(domain))
-        return Means(("domain", "layer"), ("delta_nll", "kl")).part(table)
+        return Means(("domain", "layer"), ("delta_nll", "kl"), self.limits).part(table)
 
     def whole(self, parts: list[Frame]) -> Frame:
-        return Means(("domain", "layer"), ("delta_nll", "kl")).whole(parts)
+        return Means(("domain", "layer"), ("delta_nll", "kl"), self.limits).whole(parts)
 
 
 @dataclass(frozen=True)
@@ -182,9 +185,14 @@ def clustered_means(
     return Clustered(by, values, level=LEVEL, cluster=cluster)(frame)
 
 
-def overall(effects: Any) -> dict[str, float]:
-    """One row for the whole census: mean harm, KL and flip rate with intervals, share harmful."""
-    return as_row(summaries(effects, {"all": Means(("all",))})["all"])
+def limits_of(share: float) -> str:
+    """Which limits the means of a run have: those of a sample also hold where documents are skewed."""
+    return "student" if share == 1 else "adjusted"
+
+
+def overall(effects: Any, limits: str = "student") -> dict[str, float]:
+    """One row for all effects: mean harm, KL and flip rate with intervals, share harmful."""
+    return as_row(summaries(effects, {"all": Means(("all",), limits=limits)})["all"])
 
 
 def as_row(table: Frame) -> dict[str, float]:

@@ -71,7 +71,7 @@ def method(run: StoredRun, said: OperatorWords) -> dict[str, Any]:
     protocol = run.record["protocol"]
     return {
         "edit": _edit(run, said),
-        "rows": _rows(said),
+        "rows": _rows(said) if run.question.share == 1 else _sampled(run, said),
         "outcomes": [OUTCOMES[o] for o in spec.question.outcomes if o in OUTCOMES],
         "tested": not read(run.tests).untested,
         "metric_documents": count(spec.metric_documents),
@@ -131,6 +131,19 @@ def _rows(said: OperatorWords) -> str:
     return f"This is done for {each}, one at a time: a census, not a sample."
 
 
+def _sampled(run: StoredRun, said: OperatorWords) -> str:
+    """How many of all rows there are, how they were drawn, and what the numbers are then."""
+    share, made = run.question.share, run.record["summary"]
+    return (
+        f"This was done for a sample: {count(made['rows'])} of {count(made['possible'])} {said.many} that are "
+        f"possible, a share of {share:g}. Tokens were drawn by chance in every document and layer (seed "
+        f"{run.question.seed}), stratified by their least used expert, each with all its active experts and each with "
+        f"the probability {share:g}. So all numbers are design-based estimates of what a census would give; their "
+        "limits by document hold what the sample leaves open as well. Limits of means are longer on the "
+        "side to which documents are skewed."
+    )
+
+
 def limits(run: StoredRun, said: OperatorWords) -> list[str]:
     """What the numbers do not speak about."""
     facts = run.record["model"]
@@ -147,6 +160,12 @@ def limits(run: StoredRun, said: OperatorWords) -> list[str]:
         *_limits_of(run, said),
         "The prediction of the true next token, not accuracy on any task.",
     ]
+    if run.question.share != 1:
+        out.insert(
+            1,
+            f"A share of {run.question.share:g} of all {said.many}: the largest single effects, and the tokens they "
+            "are at, are those of the sample.",
+        )
     if left:
         out.insert(1, f"The MoE layers {layers_text(left)} were not audited.")
     if run.spec.text == "bundled" or str(facts.get("source", "")).startswith("bundled"):

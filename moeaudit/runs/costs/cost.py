@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from moeaudit.causal.walk.several.sample import share_of
 from moeaudit.errors import InputError
 
 from ..spec import WITHOUT_NATS
@@ -33,7 +34,7 @@ def cost(
     documents: int | None = None,
     tokens: int = TOKENS,
     max_length: int | None = None,
-    share: float | int = 1.0,
+    share: Any = 1.0,
     metrics: Iterable[str] | None = None,
     sesoi: str | float | int | None = None,
     alpha: float | int = 0.05,
@@ -41,6 +42,9 @@ def cost(
     seed: int = 0,
     dtype: Any = None,
     device: Any = None,
+    device_map: Any = None,
+    max_memory: Any = None,
+    offload: str | None = "auto",
     machine: Machine | str | None = None,
     efficiency: float | int = EFFICIENCY,
     revision: str | None = None,
@@ -63,6 +67,8 @@ def cost(
         planned for without a pilot (`documents_needed` takes the others).
     dtype, device
         As for `load`; what is computed on here, if `machine` is None.
+    device_map, max_memory, offload
+        As for `load`: they decide whether weights are streamed, and whether the model fits.
     machine
         "laptop", "card-24gb", "h100", "ray-8" (stated, see `costs.STATED`) or a `Machine`; None measures
         this one, in about ten seconds.
@@ -73,12 +79,16 @@ def cost(
     numbers that cannot be.
     """
     from moeaudit.models.placement import require_device, require_dtype
+    from moeaudit.models.placement.asked import asked
+    from moeaudit.models.placement.fits import budget_of
     from moeaudit.observe.metrics import METRICS
 
     if not 0 < efficiency <= 1:
         raise InputError(f"efficiency = {efficiency}: a part above 0 and up to 1 was expected.")
     given = stated(machine) if isinstance(machine, str) else machine
     where = None if device is None else require_device(device)
+    placed = asked(where, device_map, max_memory, offload, None)
+    sized = None if isinstance(max_memory, dict) else budget_of(max_memory, placed.on)
     kind: Any = None if dtype in (None, "auto") else require_dtype(dtype)
     made = _operator(operator)
     found = config_of(model, revision)
@@ -90,6 +100,7 @@ def cost(
     )  # fmt: skip
     chosen = shapes.anatomy.select(layers)
     born = {layer.index: made.rows(layer) for layer in chosen}
+    share = share_of(share)
     work = work_of(shapes, lengths_of(read.effect), born, share)
     # Routing is captured in a clean pass of its own, and metrics on documents of their own.
     clean = work_of(shapes, lengths_of([*read.effect, *read.metric]), {}).clean
@@ -104,11 +115,21 @@ def cost(
     length = sum(read.effect) / count
     plan = memory_of(
         shapes, work.rows / count, length, count, item, given,
-        compute=4 if given.device == "cpu" else None,
+        compute=4 if given.device == "cpu" else None, budget=sized, offload=offload,
     )  # fmt: skip
     names = len(METRICS) if metrics is None else len(list(metrics))
     sesoi = WITHOUT_NATS if sesoi is None else sesoi  # one in nats needs a pilot's noise
     needed = documents_planned(length, names * len(chosen), sesoi=sesoi, alpha=alpha, power=power)
+    if device_map is not None:
+        notes.append(
+            f"device_map = {device_map!r} spreads weights over devices; memory and time are those of one of them"
+        )
+    if share != 1:
+        every = round(work.rows / share)
+        notes.append(
+            f"a stratified sample of {every:,} {'removals' if made.name == 'zero' else 'effects'} that are possible; "
+            "the clean pass of every document is whole, whatever the share (docs/methods/sampling.md)"
+        )
     if not shapes.by_rows:
         notes.append(
             "some layers mix tokens otherwise than by softmax attention: each counterfactual is a whole forward"

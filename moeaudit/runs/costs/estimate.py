@@ -44,7 +44,8 @@ class Cost:
     @property
     def compute_seconds(self) -> float:
         """Seconds of computing, all workers together at work."""
-        return (self.work.flops + self.passes) / (self.machine.rate * self.machine.workers)
+        done = self.work.flops + self.work.apart + self.passes
+        return done / (self.machine.rate * self.machine.workers)
 
     @property
     def read_seconds(self) -> float:
@@ -98,6 +99,16 @@ def lines_of(cost: Cost) -> list[str]:
 def _memory(cost: Cost) -> str:
     memory = cost.memory
     free = f"{size_of(memory.free)} may be used on {cost.machine.device}"
+    if not memory.fits and not memory.streams and memory.weights + memory.blocks > memory.free:
+        return (
+            f"Memory: does not fit without streaming; weights take {size_of(memory.weights)}, {size_of(memory.least)} "
+            f"are the least, and {free}"
+        )
+    if not memory.allowed:
+        return (
+            f"Memory: does not fit in what was set for weights (max_memory); {size_of(memory.resident)} of them stand "
+            f"there at once{', streamed two layers at a time' if memory.streams else ''}"
+        )
     if not memory.fits:
         return (
             f"Memory: does not fit; {size_of(memory.least)} are the least, with weights streamed two layers at a "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from moeaudit.errors import InputError
+from moeaudit.causal.walk.several.sample import share_of
 
 from .shapes import LayerShape, Shapes
 
@@ -15,13 +15,22 @@ class Work:
     """What a census needs at least. Operations are of matrix products, a multiply-add counted as two.
 
     `rows`: counterfactuals. `clean`: operations of one plain forward of every document; `carried`: of all
-    rows, of which `head` in the head.
+    rows, of which `head` in the head. `beside`: of what a walk does besides and no census needs, a row without
+    an edit at each position that has others, and each active expert once more where rows are born; `apart`: what
+    of it a sample does beyond its share of a census (0 for a census).
     """
 
     rows: int
     clean: float | int
     carried: float | int
     head: float | int
+    beside: float | int = 0.0
+    apart: float | int = 0.0
+
+    @property
+    def walked(self) -> float:
+        """What the walk really does."""
+        return self.flops + self.beside
 
     @property
     def flops(self) -> float:
@@ -53,18 +62,16 @@ def work_of(
     c_l(t) over layers and t < T, and 2 x width x vocabulary each for the head. A counterfactual born at layer
     b at token t < T - 1 (the last has no target) costs c_l(t) in every layer l above b and the head once; at
     b itself nothing new, since the clean pass computes what every active expert says. `born[b]` is how many
-    are born at each token (k_b for a removal of each active expert); a share of them scales the rows.
+    are born at each token (k_b for a removal of each active expert); a share of them scales the rows. The row
+    without an edit goes from the first layer in which its position is drawn, which is in layer l behind it with
+    the probability 1 - (1 - share)^(layers with births up to l).
 
     Where a layer mixes tokens otherwise than by softmax attention (`shapes.by_rows` is False) each
     counterfactual is a whole edited forward, and costs as much as one.
     """
-    if not 0 < share <= 1:
-        raise InputError(
-            f"share = {share}: the part of all removals that is made, above 0 and up to 1, was expected; 1 makes "
-            "them all."
-        )
+    share = share_of(share)
     per_token = sum(born.values())
-    rows = clean = carried = head = 0.0
+    rows = clean = carried = head = beside = apart = 0.0
     for tokens, documents in lengths.items():
         one = sum(_layer(layer, tokens) for layer in shapes.layers) + 2.0 * tokens * shapes.head
         clean += documents * one
@@ -75,13 +82,20 @@ def work_of(
             carried += documents * new * one
             head += documents * new * 2.0 * tokens * shapes.head
             continue
-        above = 0
+        above, out, through = 0, 0.0, 0.0  # how likely the row without an edit goes along
         for layer in shapes.layers:
             carried += documents * share * above * _layer(layer, tokens - 1)
             above += born.get(layer.index, 0)
+            if born.get(layer.index, 0) and layer.moe is not None:
+                out, through = 1 - (1 - out) * (1 - share), 1.0
+                beside += documents * share * (tokens - 1) * 2.0 * layer.moe.top_k * layer.routed
+            along = documents * _layer(layer, tokens - 1)
+            beside, apart = beside + out * along, apart + (out - share * through) * along
+        along = documents * (tokens - 1) * 2.0 * shapes.head
+        beside, apart = beside + out * along, apart + (out - share * through) * along
         carried += documents * new * 2.0 * shapes.head
         head += documents * new * 2.0 * shapes.head
-    return Work(round(rows), clean, carried, head)
+    return Work(round(rows), clean, carried, head, beside, apart)
 
 
 def _layer(layer: LayerShape, tokens: int) -> float:

@@ -32,11 +32,12 @@ class Memory:
     at_once: float | int
     walks: int
     least: float | int
+    allowed: bool = True  # the weights that stand there are within what was set for them
 
     @property
     def fits(self) -> bool:
         """Whether a walk is possible at all."""
-        return self.least <= self.free
+        return self.least <= self.free and self.allowed
 
     @property
     def peak(self) -> float:
@@ -57,11 +58,14 @@ def memory_of(
     item: float | int,
     machine: Machine,
     compute: float | int | None = None,
+    budget: float | int | None = None,
+    offload: str | None = "auto",
 ) -> Memory:
     """Plan the memory of walks over `documents` documents of `rows` rows and `tokens` tokens each.
 
     `item`: bytes of a stored weight; `compute`: bytes of one in which products are made, where that is
-    another kind (a CPU without bfloat16 units brings one layer at a time to float32).
+    another kind (a CPU without bfloat16 units brings one layer at a time to float32). `budget`: bytes that
+    weights may take; `offload`: "auto" streams what does not fit, "stream" always, None never.
     """
     weights = shapes.parameters * item
     copy = shapes.largest * compute if compute and compute != item else 0.0
@@ -69,10 +73,14 @@ def memory_of(
     mine = math.ceil(documents / machine.workers)
     blocks = BLOCKS + copy
     passing = 2 * shapes.largest * item + shapes.outside * item
-    streams = weights + blocks + min(one, BLOCKS) > machine.memory
+    large = weights + blocks + min(one, BLOCKS) > machine.memory
+    streams = offload == "stream" or (
+        offload is not None and (large or (budget is not None and weights > budget))
+    )
     resident = min(passing, weights) if streams else weights
     # Rows of one document can be cut into several walks; a block of them must stand.
-    least = min(passing, weights) + blocks + min(one, BLOCKS)
+    stands = weights if offload is None else min(passing, weights)
+    least = stands + blocks + min(one, BLOCKS)
     room = max(machine.memory - resident - blocks, min(one, BLOCKS))
     at_once = min(float(mine), room / one)
     at_once = math.floor(at_once) if at_once >= 1 else at_once
@@ -86,4 +94,5 @@ def memory_of(
         at_once=at_once,
         walks=max(1, math.ceil(mine / at_once)),
         least=least,
+        allowed=budget is None or resident <= budget,
     )

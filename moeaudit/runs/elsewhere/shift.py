@@ -140,4 +140,6 @@ def conclude_shift(session: Work, experts: Frame, untested: str | None, progress
             tests = stages.test_table(effects, experts, spec, told, session.reasons(experts))
             write_table(session.folder / TESTS, marked(tests, declared_in(known)))
             domain_tables(folder, effects, experts, spec, told)
-    known["summary"] = stages.summary(effects.shards, read_table(folder / stages.TOKENS))
+    tokens = read_table(folder / stages.TOKENS)
+    every = stages.possible(session.record, spec, tokens)
+    known["summary"] = stages.summary(effects.shards, tokens, every)

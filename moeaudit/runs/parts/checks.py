@@ -34,7 +34,7 @@ class Together:
         """What the record of the whole run takes from those of its parts."""
         records = [part.record for part in self.parts]
         first = records[0]
-        kept = ("model", "protocol", "untested", "reasons", "analysis")
+        kept = ("model", "protocol", "untested", "reasons", "analysis", "rows_per_token")
         out = {name: first[name] for name in kept if name in first}
         sessions = [each for record in records for each in record["sessions"]]
         out["sessions"] = sorted(sessions, key=lambda each: each["started"])

@@ -50,10 +50,12 @@ def conclude(work: Work, experts: Frame, progress: Progress) -> dict[str, Any]:
     work.seal([stages.TOKENS])
     shift.conclude_shift(work, experts, untested, progress)
     domains.run_domains(work, effects, experts, untested, progress)
+    tokens = read_table(folder / stages.TOKENS)
+    every = stages.possible(work.record, spec, tokens)
     work.record |= {
         "engine": effects.engine,
         "drift": effects.drift,
-        "summary": stages.summary(effects.shards, read_table(folder / stages.TOKENS)),
+        "summary": stages.summary(effects.shards, tokens, every),
         "status": "finished",
         "finished": now(),
     }

@@ -126,6 +126,8 @@ def _effects(
         layers=list(spec.layers),
         outcomes=further(spec),
         frozen_routing=spec.question.frozen_routing,
+        share=spec.question.share,
+        seed=spec.question.seed,
         progress=advance,
     )
     plain = pd.DataFrame(found)

@@ -43,7 +43,7 @@ def check_plan(run: StoredRun | str | Path, plan: Plan | str | Path) -> pd.DataF
     frozen = plan.record["frozen"]
     add("frozen before the run", True, pd.Timestamp(frozen) <= pd.Timestamp(begun))
     add("record unchanged", AuditSpec.from_dict(run.record["spec"]).hash, run.record["spec_hash"])
-    mine, theirs = flat(plan.spec.to_dict()), flat(run.spec.to_dict())
+    mine, theirs = plan.spec.named(), run.spec.named()
     for name in [n for n in dict.fromkeys([*mine, *theirs]) if n != "metrics"]:
         add(name, mine.get(name), theirs.get(name))
     planned = plan.spec.effect_documents

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from moeaudit.causal.walk.several.sample import share_of
 from moeaudit.errors import InputError
 
 from ..operators import operator_of
@@ -28,6 +29,7 @@ OPTIONS: dict[str, Any] = {
     "alpha": ALPHA,
     "metrics": None,
     "shift": None,
+    "share": 1.0,
     "verify_rows": 8,
     "verify_engines": ("hooks", "nnsight"),
 }
@@ -53,6 +55,7 @@ def settled(
     declared_of(given["sesoi"], given["alpha"], given["metrics"], outcomes_of(given["outcome"])[0])
     if isinstance(given["operator"], str):
         operator_of(given["operator"])
+    share_of(given["share"])
     loaded = load(model, **loading)
     given["other"] = given.pop("shift")
     material, spec, made = question(loaded, docs, **given)

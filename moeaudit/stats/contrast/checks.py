@@ -57,12 +57,26 @@ def require_per_expert(effects: Any) -> None:
             f"This table joins effects of different questions ({'; '.join(known['mixed'])}), and their sum answers "
             "none of them. Pass the effects of one question."
         )
+    if "pi" in getattr(effects, "columns", ()) and isinstance(effects, pd.DataFrame):
+        one_probability(effects["pi"].to_numpy(np.float64, na_value=np.nan))
     question = getattr(effects, "question", None)
     if question is not None and not question.per_expert:
         raise InputError(
             f"These are effects of {question}, whose rows are not one for each active expert of a token, so no metric "
             "of experts can be held against them. Use Zero(), Renormalize(), Reroute() or another operator "
             "that is about one expert at a time."
+        )
+
+
+def one_probability(pi: np.ndarray) -> None:
+    """Refuse samples in which rows had different chances: no row is weighted here, and means would lean."""
+    found = np.unique(pi)
+    if len(found) > 1 or not ((found > 0) & (found <= 1)).all():
+        raise InputError(
+            "The inclusion probabilities (column pi) of these effects are "
+            f"{', '.join(f'{x:g}' for x in found[:4])}, and one for all rows, above 0 and up to 1, was expected: "
+            "with one, means of the sample are estimates of the census, with several they lean to what was "
+            "drawn more often. Pass the effects of one share."
         )
 
 

@@ -56,10 +56,12 @@ class HarmSums:
         self.documents = reader.documents
         self._codes = reader.codes
 
-    def harm(self, layer: int, per: str, of: str = "value") -> Harm:
+    def harm(
+        self, layer: int, per: str, of: str = "value", least: int = DOCUMENTS_PER_EXPERT
+    ) -> Harm:
         """One layer's sums of the outcome, or of the gate weight (`of="weight"`), by expert.
 
-        Experts active in too few documents are dropped, and counted.
+        Experts active in fewer than `least` documents are dropped, and counted.
         """
         blocks = self._blocks[layer]
         shape = (self.n_documents, max(b.count.shape[1] for b in blocks))
@@ -70,7 +72,7 @@ class HarmSums:
             count[rows, :width] = block.count
             tokens[rows] = block.tokens
         seen = (count > 0).sum(axis=0)
-        keep = seen >= min(DOCUMENTS_PER_EXPERT, self.n_documents)
+        keep = seen >= max(1, min(least, self.n_documents))
         dropped = int(((seen > 0) & ~keep).sum())
         expert = np.flatnonzero(keep)
         return Harm(layer, expert, total[:, keep], count[:, keep], tokens, dropped, per)

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy import stats
 
 
@@ -107,3 +107,47 @@ def skewness_of(left: np.ndarray) -> float:
     influence = left.mean() - left
     second = (influence**2).mean()
     return float((influence**3).mean() / second**1.5) if second > 0 else 0.0
+
+
+def limits_of_columns(
+    estimate: Float[np.ndarray, " cells"],
+    left: Float[np.ndarray, "documents cells"],
+    there: Bool[np.ndarray, "documents cells"],
+    level: float | int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`adjusted_limits` of many cells at once; `there` says which documents each cell has.
+
+    NaN for a cell with fewer than two documents.
+    """
+    d = there.sum(axis=0).astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        kept = np.where(there, left, 0.0)
+        centred = np.where(there, kept - kept.sum(axis=0) / d, 0.0)
+        second, third, fourth = ((centred**p).sum(axis=0) / d for p in (2, 3, 4))
+        se = np.sqrt((d - 1) * second)
+        flat = second == 0
+        excess = np.where(flat, 0.0, fourth / np.where(flat, 1.0, second) ** 2 - 3)
+        kurtosis = 3 + ((d + 1) * excess + 6) * (d - 1) / ((d - 2) * (d - 3))
+        variation = np.maximum(kurtosis - (d - 3) / (d - 1), 2 * d / (d - 1))
+        dof = np.where((d < 4) | flat, d - 1, np.clip(2 * d / variation, 1.0, d - 1))
+        tail = (1 - level) / 2
+        heavy, q = stats.t.isf(tail, dof), stats.t.isf(tail, d - 1)
+        skew = np.where(flat, 0.0, -third / np.where(flat, 1.0, second) ** 1.5)
+        lean = skew * (1 + 2 * q**2) / (6 * np.sqrt(d))
+        low = estimate - np.maximum(heavy, q - lean) * se
+        high = estimate + np.maximum(heavy, q + lean) * se
+    few = d < 2
+    return np.where(few, np.nan, low), np.where(few, np.nan, high)
+
+
+def means_of_columns(
+    total: Float[np.ndarray, "documents cells"],
+    count: Float[np.ndarray, "documents cells"],
+    level: float | int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean of each cell with `adjusted_limits` by document, from document sums: (mean, low, high)."""
+    above, below, there = total.sum(axis=0), count.sum(axis=0), count > 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean, left = above / below, (above - total) / (below - count)
+    low, high = limits_of_columns(mean, left, there, level)
+    return mean, low, high

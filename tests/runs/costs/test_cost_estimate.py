@@ -85,6 +85,27 @@ def test_time_is_work_over_rate_and_reading_goes_on_beside():
     assert eight.compute_seconds == pytest.approx(whole.compute_seconds / 8)
     part = cost(OLMOE, machine=machine(), share=0.05)
     assert part.work.rows == pytest.approx(whole.work.rows / 20, abs=1)
+    assert whole.work.apart == 0 < part.work.apart < part.work.clean
+    assert part.compute_seconds == pytest.approx(
+        (part.work.flops + part.work.apart + part.passes) / 1e12
+    )
+    assert any("2,600,960 removals that are possible" in note for note in part.notes)
+
+
+def test_options_of_placement_decide_what_is_streamed_and_what_fits():
+    def memory(**options):
+        return cost(OLMOE, machine=machine(memory=40e9), **options).memory
+
+    assert memory().fits and not memory().streams
+    assert memory(offload="stream").streams and memory(max_memory="12GB").streams
+    assert memory(max_memory="12GB").fits and not memory(max_memory="1GB").fits
+    assert not memory(max_memory="12GB", offload=None).fits
+    assert "max_memory" in repr(cost(OLMOE, machine=machine(memory=40e9), max_memory="1GB"))
+    small = cost(OLMOE, machine=machine(memory=8e9), offload=None)
+    assert not small.memory.fits and "does not fit without streaming" in repr(small)
+    assert cost(OLMOE, machine=machine(memory=8e9)).memory.fits
+    spread = cost(OLMOE, machine=machine(), device_map="auto")
+    assert any("spreads weights over devices" in note for note in spread.notes)
 
 
 def test_documents_needed_decide_whichever_way_the_truth_lies():
@@ -211,7 +232,8 @@ def test_plan_prints_the_cost(monkeypatch, capfd):
     assert "of 2 layers (a share of 0.05)" in capfd.readouterr().out
     for wrong, why in (
         (("tiny-olmoe", "--share", "0"), "above 0 and up to 1"),
-        (("tiny-olmoe", "--freeze", "p.json", "--share", "0.1"), "takes no --share"),
+        (("tiny-olmoe", "--freeze", "p.json", "--power", "0.9"), "takes no --power"),
+        (("tiny-olmoe", "--share", "a tenth"), "Invalid value for '--share'"),
         (("--amend", "p.json"), "needs --freeze FILE"),
     ):
         assert call(*wrong) == 2

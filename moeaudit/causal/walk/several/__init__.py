@@ -1,1 +1,1 @@
-"""More than one walk can hold, and more than one document in a walk."""
+"""Walks of more, and of less, than one document with all its rows: parts, several documents, samples."""

@@ -24,6 +24,7 @@ from ..head import last_logits, layer_arguments
 from ..layout import Layout, hidden_path, map_tensors
 from ..plan import Walked, WalkPlan
 from ..wavefront import Wavefront
+from .sampled import SampledWavefront
 
 _TOKENS = 11
 
@@ -34,7 +35,8 @@ def walk_together(
 ) -> list[Walked]:
     """One walk over several documents, each `(ids "1 tokens", positions)`; what `walk_rows` gives for each."""
     model = plan.model
-    walks = [Wavefront(plan, ids, positions) for ids, positions in texts]
+    kind = Wavefront if plan.sample is None else SampledWavefront
+    walks = [kind(plan, ids, positions) for ids, positions in texts]
     with rows_attend(model.hf) as original, ExitStack() as stack:
         turns = [
             _Turn(walk, RowState(walk.ids.shape[1], plan.budget.scores, original=original))
