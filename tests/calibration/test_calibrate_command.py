@@ -83,7 +83,7 @@ BAD = {
     "percentages": ("confidence,correct\n55,1\n", (), "divided by 100"),
     "missing value": ("confidence,correct\n,1\n.5,0\n", (), "not in [0, 1]"),
     "words": ("confidence,correct\n.5,perhaps\n", (), "neither true nor false"),
-    "ragged": ("confidence,correct\n.5,1\n.5,1,2,3\n", (), "cannot be read as CSV"),
+    "ragged": ("confidence,correct\n.5,1\n.5,1,2,3\n", (), "line 3 has 4 fields"),
     "damaged": ("PAR1 and no more", (), "cannot be read as Parquet"),
 }
 
