@@ -9,13 +9,21 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 from moeaudit.errors import InputError, RunError
 from moeaudit.runs.calibration.audit import CalibrationTables, measure_calibration
-from moeaudit.runs.folder import check_report_path, claim
+from moeaudit.runs.folder import check_report_path, claim, require_folder
 from moeaudit.runs.operators import operator_of
 from moeaudit.runs.progress import LogProgress, Progress
 from moeaudit.runs.run import StoredRun
-from moeaudit.runs.session import TOKENS, Session, complete, declared_of, outcomes_of, question
+from moeaudit.runs.session import (
+    TOKENS,
+    Session,
+    complete,
+    declared_of,
+    outcomes_of,
+    question,
+    require_counts,
+)
 from moeaudit.runs.spec import ALPHA
-from moeaudit.store.files import locked
+from moeaudit.store.files import locked, require_place
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -154,9 +162,11 @@ def audit(
     planned = None if plan is None else Plan.read(plan)
     if report is not None:
         check_report_path(Path(report))
+    require_folder(Path(out))
     if isinstance(operator, str):
         operator_of(operator)  # a wrong word is refused before anything is loaded
     declared_of(sesoi, alpha, metrics, outcomes_of(outcome)[0])
+    require_counts(documents, tokens, max_length, seed, verify_rows, verify_engines)
     loaded = load(
         model,
         device=device,
@@ -254,6 +264,9 @@ def plan(
     declared_of(given["sesoi"], given["alpha"], given["metrics"], outcomes_of(given["outcome"])[0])
     if isinstance(given["operator"], str):
         operator_of(given["operator"])
+    counts = ("documents", "tokens", "max_length", "seed", "verify_rows", "verify_engines")
+    require_counts(*(given[name] for name in counts))
+    require_place(Path(path), folder=False)
     loaded = load(
         model,
         device=device,

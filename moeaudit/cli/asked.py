@@ -11,6 +11,7 @@ import typer
 from moeaudit.errors import InputError
 from moeaudit.runs.operators import WORDS
 
+from .checks import readable
 from .options import parse_layers
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ Tokens = Annotated[
 MaxLength = Annotated[
     int | None, typer.Option(help="Tokens the model reads at once; longer documents are cut.")
 ]
-Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
+Seed = Annotated[int, typer.Option(help="Seed of every random choice.", min=0)]
 Sesoi = Annotated[
     str | None,
     typer.Option(
@@ -102,6 +103,9 @@ def asked_of(context: Context, before: Mapping[str, Any]) -> dict[str, Any]:
         if not given and name in before:
             value = before[name]
         out[name] = str(value) if isinstance(value, Path) else value
+    readable(context.params["text"], "--text")
+    if context.params["shift"] not in (None, "bundled"):
+        readable(context.params["shift"], "--shift")
     if context.params["no_shift"] and context.params["shift"] is not None:
         raise InputError(
             "--shift names text of other domains and --no-shift leaves it out. Give one."

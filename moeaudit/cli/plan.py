@@ -30,6 +30,7 @@ from .asked import (
     asked_of,
     options_of,
 )
+from .checks import writable
 from .options import Device, DeviceMap, Dtype, Experts, MaxMemory, Offload, placement
 
 
@@ -105,6 +106,7 @@ def plan(
         _needed(context, pilot, power)
         return
     if freeze is not None:
+        writable(freeze, "--freeze", folder=False)
         if given := _given(context, "share", "machine", "power"):
             raise InputError(
                 f"A frozen plan takes no {' and no '.join(given)}: those belong to the estimate. Leave --freeze "
@@ -142,11 +144,13 @@ def _cost(
     device: str | None,
 ) -> None:
     from moeaudit.runs.costs import cost
+    from moeaudit.runs.session import declared_of, outcomes_of
 
     from .console import console, say
 
     asked = asked_of(context, {})
     given = options_of(asked)
+    declared_of(given["sesoi"], given["alpha"], given["metrics"], outcomes_of(given["outcome"])[0])
     names = ("operator", "layers", "documents", "tokens", "max_length", "metrics")
     found = cost(
         model,

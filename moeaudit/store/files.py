@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -33,6 +34,36 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_place(path: Path, what: str = "", *, folder: bool) -> None:
+    """Raise RunError unless a folder (or a file) can be written at `path`. It is tried, and nothing stays.
+
+    `what` names the option or argument that gave the path.
+    """
+    said = f"{what} {path}".strip()
+    try:
+        if folder and path.is_file():
+            raise RunError(
+                f"{said} is a file; a folder is needed, which is made if it is not there."
+            )
+        if not folder and path.is_dir():
+            raise RunError(
+                f"{said} is a folder; a file's name is needed, such as one inside of it."
+            )
+        place = path if folder else path.parent
+        while not place.exists():
+            place = place.parent
+        if not place.is_dir():
+            raise RunError(
+                f"{said} cannot be written: {place} is a file and no folder. Choose another place."
+            )
+        with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=place) as trial:
+            for part in path.relative_to(place).parts if path != place else ():
+                (Path(trial) / part).mkdir(exist_ok=True)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise RunError(f"{said} cannot be written: {why}. Choose another place.") from None
 
 
 def write_text(path: Path, text: str) -> None:

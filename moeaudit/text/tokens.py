@@ -96,7 +96,8 @@ def tokenize(
     named = list(_sequences(source, tokenizer))
     if padding is not None and padding.padded([ids for _, _, ids in named]):
         kept = [(number, domain, padding.strip(ids)) for number, domain, ids in named]
-        notes += _stripped([ids for _, _, ids in named], [ids for _, _, ids in kept])
+        rows = [[ids for _, _, ids in each] for each in (named, kept)]
+        notes += _stripped(*rows, padding.ids)
         named = kept
     for number, domain, ids in named:
         _check_range(ids, vocabulary, number)
@@ -129,9 +130,9 @@ def tokenize(
     return TokenizedCorpus(chunks, len(seen), short + repeated, max_length, notes)
 
 
-def _stripped(before: list[np.ndarray], after: list[np.ndarray]) -> list[str]:
+def _stripped(before: list[np.ndarray], after: list[np.ndarray], ids: frozenset[int]) -> list[str]:
     gone = [len(a) - len(b) for a, b in zip(before, after)]
-    filled = next((int(ids[-1]) for ids, n in zip(before, gone) if n), None)
+    filled = ", ".join(str(each) for each in sorted(ids))
     return [
         f"{sum(gone):,} padding tokens (id {filled}) at the ends of {_documents(sum(n > 0 for n in gone))} "
         "stripped: they fill a batch up and are no text."

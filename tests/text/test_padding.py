@@ -48,7 +48,7 @@ def test_of_a_mark_that_fills_one_stays():
     ("given", "padding"),
     [
         (lambda: rows(4, 7), PAD),
-        (lambda: [np.append(row, 2) for row in rows(4, 4)], EOS),
+        (lambda: [np.append(row, 2) for row in (rows(4)[0], rows(5)[0][:4])], EOS),
         (lambda: [np.append(rows(4)[0], 2), rows(5)[0]], EOS),
         (lambda: [np.array([5, 0, 0, 7, 8])], PAD),
         (lambda: [np.array([5, 6, 0]), np.array([7, 8, 9, 5])], PAD),

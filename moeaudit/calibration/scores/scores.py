@@ -22,6 +22,7 @@ from .stratum import Stratum
 from .worst import Worst
 
 ALL = "all"
+MOST_DRAWS = 1_000_000
 COLUMNS = (
     "stratum",
     "whole",
@@ -109,7 +110,8 @@ def calibration_scores(
         if isinstance(predictions, pd.DataFrame)
         else predictions
     )
-    _check(by, bins, draws, level)
+    one_of(by, ("group", None), "by=")
+    check_settings(bins, draws, level)
     check_seed(seed)
     resamples = Resamples(p.n_documents, draws, seed)
     unit = resamples.unit_of[p.documents]
@@ -136,11 +138,15 @@ def calibration_scores(
     return _finish(rows)
 
 
-def _check(by: str | None, bins: int, draws: int, level: float) -> None:
-    one_of(by, ("group", None), "by=")
+def check_settings(bins: int, draws: int, level: float) -> None:
+    """Raise InputError for numbers that no score can be computed with."""
     check_bins(bins)
     if draws < 20:
         raise InputError(f"draws is {draws}; fewer than 20 give no limits. 1,000 is the custom.")
+    if draws > MOST_DRAWS:
+        raise InputError(
+            f"draws is {draws:,}; beyond {MOST_DRAWS:,} no digit of a limit changes. 1,000 is the custom."
+        )
     if not 0 < level < 1:
         raise InputError(f"level is {level}; it must lie strictly between 0 and 1.")
 

@@ -30,7 +30,7 @@ def calibrate(
     bins: Annotated[int, typer.Option(help="Bins of the binned scores.")] = 15,
     draws: Annotated[int, typer.Option(help="Resamples for limits and p-values.")] = 1000,
     level: Annotated[float, typer.Option(help="Of the limits.")] = 0.95,
-    seed: Annotated[int, typer.Option(help="Of the resamples.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the resamples.", min=0)] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     out: Annotated[
         Path | None,
@@ -43,7 +43,9 @@ def calibrate(
     """Score the calibration of the predictions in FILE, whatever model they come from."""
     from moeaudit.calibration import calibration_scores, reliability
     from moeaudit.calibration.predictions.files import read_with_remarks
+    from moeaudit.calibration.scores.scores import check_settings
 
+    from ..checks import writable
     from ..console import console
     from ..progress import ConsoleProgress, counted
     from .folder import check_folder, write_calibration
@@ -51,6 +53,8 @@ def calibrate(
 
     if out is not None:
         check_folder(out)
+        writable(out, "--out", folder=True)
+    check_settings(bins, draws, level)
     named = {
         "confidence": confidence,
         "correct": correct,

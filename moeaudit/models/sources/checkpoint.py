@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,12 +51,17 @@ def from_place(
     if text.count("/") != 1 or text.startswith((".", "/", "~")):
         raise ModelError(
             f"'{text}' is not a bundled model ({', '.join(bundled_models()) or 'none installed'}), not a "
-            "folder, and not a hub id of the form 'owner/name'. Check the spelling or the path."
+            f"folder, and not a hub id of the form 'owner/name'. {_meant(text)}"
         )
     hf, notes = _read(text, text, dtype, asked, revision)
     commit = commit_of(text, revision) or revision
     facts = {"source": f"hub:{text}", "revision": commit, **_hub_sha256(text, commit)}
     return text, hf, _tokenizer(text, revision), facts, notes
+
+
+def _meant(text: str) -> str:
+    near = get_close_matches(text, bundled_models(), n=1)
+    return f"Did you mean {near[0]}?" if near else "Check the spelling or the path."
 
 
 def _check_folder(path: Path) -> None:
