@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any
 
 from moeaudit.errors import InputError, RunError
-from moeaudit.runs.calibration.audit import CalibrationTables, measure_calibration
 from moeaudit.runs.folder import check_report_path, claim, require_folder
 from moeaudit.runs.operators import operator_of
 from moeaudit.runs.progress import LogProgress, Progress
 from moeaudit.runs.run import StoredRun
-from moeaudit.runs.session import (
-    TOKENS,
-    Session,
-    complete,
-    declared_of,
-    outcomes_of,
-    question,
-    require_counts,
-)
-from moeaudit.runs.spec import ALPHA
+from moeaudit.runs.spec import ALPHA, TOKENS
 from moeaudit.store.files import locked, require_place
 
 if TYPE_CHECKING:
@@ -30,8 +21,6 @@ if TYPE_CHECKING:
 
     from moeaudit.causal.operators import Operator
     from moeaudit.runs.plans import Plan
-
-P = ParamSpec("P")
 
 
 class Run(StoredRun):
@@ -50,26 +39,33 @@ class Run(StoredRun):
         return plotly_figures(self)
 
 
-class CalibrationAudit(CalibrationTables):
-    __doc__ = CalibrationTables.__doc__
+@cache
+def _of_calibration() -> dict[str, Any]:
+    """`CalibrationAudit` and `calibration_audit`, made when they are asked for: they need torch."""
+    from moeaudit.runs.calibration.audit import CalibrationTables, measure_calibration
 
-    def report(self, path: str | Path) -> Path:
-        """Write one self-contained HTML page."""
-        from moeaudit.report.pages.calibration_audit import write_calibration_audit
+    class CalibrationAudit(CalibrationTables):
+        __doc__ = CalibrationTables.__doc__
+        __module__, __qualname__ = __name__, "CalibrationAudit"
 
-        return write_calibration_audit(self, Path(path))
+        def report(self, path: str | Path) -> Path:
+            """Write one self-contained HTML page."""
+            from moeaudit.report.pages.calibration_audit import write_calibration_audit
 
+            return write_calibration_audit(self, Path(path))
 
-def _with_a_page(measure: Callable[P, CalibrationTables]) -> Callable[P, CalibrationAudit]:
-    @functools.wraps(measure)
-    def call(*args: P.args, **kwargs: P.kwargs) -> CalibrationAudit:
-        found = measure(*args, **kwargs)
+    @functools.wraps(measure_calibration)
+    def calibration_audit(*args: Any, **kwargs: Any) -> CalibrationAudit:
+        found = measure_calibration(*args, **kwargs)
         return CalibrationAudit(found.tables, found.record, found.conditions)
 
-    return call
+    return {"CalibrationAudit": CalibrationAudit, "calibration_audit": calibration_audit}
 
 
-calibration_audit = _with_a_page(measure_calibration)
+def __getattr__(name: str) -> Any:
+    if name not in ("CalibrationAudit", "calibration_audit"):
+        raise AttributeError(f"module 'moeaudit.front' has no attribute {name!r}")
+    return _of_calibration()[name]
 
 
 def audit(
@@ -156,6 +152,14 @@ def audit(
     """
     from moeaudit.models import load
     from moeaudit.runs.plans import Plan
+    from moeaudit.runs.session import (
+        Session,
+        complete,
+        declared_of,
+        outcomes_of,
+        question,
+        require_counts,
+    )
 
     progress = progress or LogProgress()
     metrics = None if metrics is None else list(metrics)
@@ -249,6 +253,7 @@ def plan(
     """
     from moeaudit.models import load
     from moeaudit.runs.plans import Plan
+    from moeaudit.runs.session import declared_of, outcomes_of, question, require_counts
 
     wrong = sorted(set(options) - set(OPTIONS))
     if wrong:

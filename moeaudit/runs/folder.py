@@ -92,9 +92,10 @@ def _told(different: list[tuple[str, Any, Any]]) -> str:
     names = {name for name, _, _ in different}
     said, hashes = [], []
     for name, old, new in different:
-        if name in _HASHES and _hashed(old) and _hashed(new):
+        if name in _HASHES and (_hashed(old) or _hashed(new)):
             if _COUNTED.get(name) not in names:
-                hashes.append(f"{_HASHES[name]} differ ({old[:12]} there, {new[:12]} here)")
+                was, now = (str(value)[:12] or "none" for value in (old, new))
+                hashes.append(f"{_HASHES[name]} differ ({was} there, {now} here)")
         else:
             said.append(f"{name} is {old!r} there and {new!r} here")
     return "; ".join([*said, *hashes])

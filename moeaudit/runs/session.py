@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from moeaudit.frames import Frame
     from moeaudit.models import Model
 
-TOKENS = 128
-
 
 def complete(folder: Path, record: dict[str, Any]) -> bool:
     """Whether a run says that it is finished and its files are all there."""

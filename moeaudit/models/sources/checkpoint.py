@@ -13,7 +13,7 @@ from moeaudit.errors import ModelError
 
 from ..bundled import TOKENIZER, bundled_folder, bundled_models
 from ..placement import moved, require_dtype
-from .files import commit_of, weight_files
+from .files import HUB, commit_of, reachable, weight_files
 from .fitting import require_complete, said_in, unused
 from .formats import dequantised, stored_as
 from .streamed import brought, placed
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from ..placement.asked import Asked
 
+_POINTER = b"version https://git-lfs.github.com/spec/"
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -78,6 +79,13 @@ def _check_folder(path: Path) -> None:
             f"The folder '{path}' has no config.json, so it is not a checkpoint in hub layout "
             "(config.json, *.safetensors, tokenizer.json). Give the folder that `save_pretrained` wrote."
         )
+    for file in (path / "config.json", *sorted(path.glob("*.safetensors"))):
+        with file.open("rb") as stream:
+            if stream.read(len(_POINTER)) == _POINTER:
+                raise ModelError(
+                    f"'{file}' is a pointer of Git LFS, not the file itself: the repository was cloned without it. "
+                    "Run `git lfs pull` in the folder, or download the checkpoint again."
+                )
     if not any(path.glob("*.safetensors")):
         pickled = sorted(p.name for pattern in _PICKLED for p in path.glob(pattern))
         packed = sorted(p.name for p in path.glob("*.gguf"))
@@ -109,7 +117,10 @@ def _read(
 
     from ..precision import not_memory
 
-    at = {} if revision is None else {"revision": revision}
+    at: dict[str, Any] = {} if revision is None else {"revision": revision}
+    offline = not isinstance(source, Path) and not reachable()
+    if offline:  # the hub's own client would try again and again, for half a minute
+        at["local_files_only"] = True
     config: Any = None
     said: list[str] = []
     try:
@@ -121,7 +132,7 @@ def _read(
                 if type(config) in AutoModelForCausalLM._model_mapping  # noqa: SLF001
                 else AutoModelForImageTextToText
             )
-            files = weight_files(source, revision)
+            files = weight_files(source, revision, cached=offline)
             bones = placed(auto, config, files, dtype, name, asked)
             if bones is not None:
                 return brought(bones, asked.on), unused(name, bones.hf, bones.left)
@@ -148,7 +159,26 @@ def _read(
                 f"'{name}' could not be loaded: its tensors do not fit {config.model_type} as config.json "
                 f"describes it: {report}. Get a complete checkpoint, or put config.json right."
             ) from error
-        if (method := stored_as(config, asked)) is not None:
+        if offline:
+            raise ModelError(
+                f"'{name}' could not be loaded: {HUB} cannot be reached from here, and the cache does not hold it "
+                "whole. Check the connection, or give the folder of a checkpoint that was downloaded."
+            ) from error
+        if isinstance(error, ValueError) and "custom code" in str(error):
+            raise ModelError(
+                f"'{name}' could not be loaded: it brings Python code of its own, and code from a checkpoint is never "
+                "run. Use a checkpoint whose architecture is part of transformers, or load it yourself, knowingly, "
+                "and give the model object."
+            ) from error
+        if isinstance(error, ValueError) and "does not recognize this architecture" in str(error):
+            import transformers
+
+            kind = str(error).partition("model type `")[2].partition("`")[0]
+            raise ModelError(
+                f"'{name}' could not be loaded: transformers {transformers.__version__}, which is installed, has no "
+                f"model type '{kind}'. Check model_type in config.json."
+            ) from error
+        if config is not None and (method := stored_as(config, asked)) is not None:
             raise ModelError(
                 f"'{name}' could not be loaded: {lines[0]} It is quantised ({method}), which this machine or this "
                 "installation does not run. Install what is named, use a device that runs it, or take the "
@@ -192,7 +222,9 @@ def _tokenizer(source: str | Path, revision: str | None = None) -> PreTrainedTok
         return None  # token tensors can still be audited; text is refused where it is given
     try:
         with _quiet():
-            options = {} if revision is None else {"revision": revision}
+            options: dict[str, Any] = {} if revision is None else {"revision": revision}
+            if not isinstance(source, Path) and not reachable():
+                options["local_files_only"] = True
             return AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
     except Exception as error:
         raise ModelError(

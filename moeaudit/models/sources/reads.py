@@ -65,9 +65,13 @@ def lora_hint(hf: PreTrainedModel) -> str:
 
 
 def stale_hint(hf: PreTrainedModel) -> str:
-    """Which module says another number of experts than its weights hold; empty if none does."""
+    """What is the matter with the numbers of experts that a model says, if anything; else empty."""
+    config = hf.config.get_text_config()
+    active = getattr(config, "num_experts_per_tok", None)
     for path, module in hf.named_modules():
         said = getattr(module, "num_experts", None)
+        if isinstance(said, int) and isinstance(active, int) and active > said:
+            return f" num_experts_per_tok = {active} is more than the {said} experts that '{path}' has."
         held = max(
             (p.shape[0] for p in module._parameters.values() if p is not None and p.dim() == 3),
             default=said,

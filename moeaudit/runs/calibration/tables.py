@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,8 @@ from moeaudit.calibration.scores.stratum import Stratum
 from moeaudit.frames import Frame
 from moeaudit.stats.least import DOCUMENTS_FOR_LIMITS
 
-from .reading import Reading
+if TYPE_CHECKING:
+    from .reading import Reading
 
 IN, SHIFTED = "in domain", "shifted"
 BETWEEN = "shifted minus in domain"
