@@ -11,8 +11,7 @@ import typer
 from moeaudit.errors import InputError
 from moeaudit.runs.operators import WORDS
 
-from .checks import readable
-from .options import parse_layers
+from .options import parse_layers, readable
 
 if TYPE_CHECKING:
     from typer import Context
@@ -103,13 +102,13 @@ def asked_of(context: Context, before: Mapping[str, Any]) -> dict[str, Any]:
         if not given and name in before:
             value = before[name]
         out[name] = str(value) if isinstance(value, Path) else value
-    readable(context.params["text"], "--text")
-    if context.params["shift"] not in (None, "bundled"):
-        readable(context.params["shift"], "--shift")
     if context.params["no_shift"] and context.params["shift"] is not None:
         raise InputError(
             "--shift names text of other domains and --no-shift leaves it out. Give one."
         )
+    readable(context.params["text"], "--text")
+    if context.params["shift"] not in (None, "bundled"):
+        readable(context.params["shift"], "--shift")
     if context.params["no_shift"]:
         out["shift"] = None
     elif context.params["shift"] is not None:

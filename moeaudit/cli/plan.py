@@ -30,8 +30,7 @@ from .asked import (
     asked_of,
     options_of,
 )
-from .checks import writable
-from .options import Device, DeviceMap, Dtype, Experts, MaxMemory, Offload, placement
+from .options import Device, DeviceMap, Dtype, Experts, MaxMemory, Offload, placement, writable
 
 
 def plan(

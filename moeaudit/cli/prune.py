@@ -10,8 +10,19 @@ import typer
 from moeaudit.errors import InputError
 
 from .asked import Seed
-from .checks import at_least, readable, writable
-from .options import Device, DeviceMap, Dtype, Experts, MaxMemory, Offload, load_model, placement
+from .options import (
+    Device,
+    DeviceMap,
+    Dtype,
+    Experts,
+    MaxMemory,
+    Offload,
+    at_least,
+    load_model,
+    placement,
+    readable,
+    writable,
+)
 
 if TYPE_CHECKING:
     from moeaudit.pruning import PruneCurve

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from .asked import Seed
-from .checks import at_least, readable, writable
 from .options import (
     Device,
     DeviceMap,
@@ -16,9 +15,12 @@ from .options import (
     Experts,
     MaxMemory,
     Offload,
+    at_least,
     load_model,
     parse_layers,
     placement,
+    readable,
+    writable,
 )
 
 

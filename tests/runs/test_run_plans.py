@@ -155,7 +155,7 @@ def test_tests_that_were_made_otherwise_are_found(planned, tmp_path):
 def test_a_plan_needs_options_that_exist(tiny_model, tmp_path):
     with pytest.raises(InputError, match="no option colour"):
         settle(tiny_model, tmp_path / "p.json", colour="red")
-    with pytest.raises(InputError, match="Unknown metric blue"):
+    with pytest.raises(InputError, match="Unknown metric 'blue'"):
         settle(tiny_model, tmp_path / "p.json", metrics=["blue"])
     assert not list(tmp_path.iterdir())
 

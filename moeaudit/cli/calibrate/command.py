@@ -45,8 +45,8 @@ def calibrate(
     from moeaudit.calibration.predictions.files import read_with_remarks
     from moeaudit.calibration.scores.scores import check_settings
 
-    from ..checks import writable
     from ..console import console
+    from ..options import writable
     from ..progress import ConsoleProgress, counted
     from .folder import check_folder, write_calibration
     from .tables import as_json, print_tables
