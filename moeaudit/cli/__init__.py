@@ -53,9 +53,8 @@ def _main(
         raise typer.Exit
 
 
-_Wrong = typer.BadParameter.__mro__[
-    1
-]  # what typer raises for a wrong command line, click's own or its copy
+# What typer raises for a wrong command line: click's own error, or that of its copy of click.
+_Wrong: Any = typer.BadParameter.__mro__[1]
 
 
 def main() -> None:

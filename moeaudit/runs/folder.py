@@ -23,7 +23,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     if not folder.is_dir() or not path.is_file():
         raise RunError(
             f"{folder} is not a run folder: it has no {RECORD}. Give the folder that "
-            "`moeaudit audit` wrote with --out."
+            "an audit wrote."
         )
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -46,21 +46,21 @@ def claim(folder: Path, spec: AuditSpec) -> dict[str, Any] | None:
     Raises RunError, touching nothing, if the folder holds anything else or another question.
     """
     if folder.exists() and not folder.is_dir():
-        raise RunError(f"{folder} is a file; --out needs a folder. Choose another name.")
+        raise RunError(f"{folder} is a file, and a run is a folder. Choose another name.")
     if not folder.exists() or not (names := _content(folder)):
         return None
     if RECORD not in names:
         some = ", ".join(names[:3])
         raise RunError(
             f"{folder} is not empty and holds no moeaudit run (it has {some}). Nothing was "
-            "written. Choose an empty or a new folder with --out."
+            "written. Choose an empty or a new folder."
         )
     record = read_record(folder)
     different = AuditSpec.from_dict(record["spec"]).differences(spec)
     if different:
         raise RunError(
             f"{folder} holds the answer to another question: {_told(different)}. Nothing was written. Ask the "
-            "same question to resume it, or choose another folder with --out."
+            "same question to resume it, or choose another folder."
         )
     return record
 

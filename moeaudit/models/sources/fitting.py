@@ -76,8 +76,8 @@ def unused(name: str, hf: PreTrainedModel, left: Iterable[str]) -> list[str]:
         raise ModelError(
             f"'{name}': {len(beyond)} tensors of the checkpoint belong to decoder layers {count} to {last} (the "
             f"first is '{beyond[0]}'), and config.json says that there are {count}. A model cut short was not "
-            "trained and its audit means nothing. Put num_hidden_layers right; to audit the cut model "
-            "knowingly, load it with transformers and give the object to load()."
+            "trained and its audit means nothing. Put num_hidden_layers right; a model "
+            "that was cut knowingly is audited from Python, as a model object."
         )
     if inside:
         scales = any(_SCALE.search(each) for each in inside)
