@@ -42,7 +42,9 @@ def print_tables(
     for remark in remarks:
         say(screen, remark)
     say(screen, no_documents(predictions))
-    screen.print(_scores(scores[scores["whole"]], level))
+    whole = scores[scores["whole"]]
+    if not whole["value"].isna().all():  # else the headline has said why, once for all scores
+        screen.print(_scores(whole, level))
     screen.print(_bins(bins[bins["whole"]], level))
     groups = scores[~scores["whole"]]
     if len(groups):
