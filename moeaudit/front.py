@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any
 
 from moeaudit.errors import InputError, RunError
-from moeaudit.runs.calibration.audit import CalibrationTables, measure_calibration
-from moeaudit.runs.parts.executor import spread_of
 from moeaudit.runs.progress import LogProgress, Progress
 from moeaudit.runs.run import StoredRun
-from moeaudit.runs.session import TOKENS, Session, complete
-from moeaudit.runs.spec import ALPHA
-from moeaudit.runs.working.asked import settled
-from moeaudit.runs.working.folder import check_report_path, claim
-from moeaudit.store.files import locked
+from moeaudit.runs.spec import ALPHA, TOKENS
+from moeaudit.runs.working.folder import check_report_path, claim, require_folder
+from moeaudit.store.files import locked, require_place
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from moeaudit.causal.operators import Operator
     from moeaudit.runs.plans import Plan
-
-P = ParamSpec("P")
 
 
 class Run(StoredRun):
@@ -43,26 +38,33 @@ class Run(StoredRun):
         return plotly_figures(self)
 
 
-class CalibrationAudit(CalibrationTables):
-    __doc__ = CalibrationTables.__doc__
+@cache
+def _of_calibration() -> dict[str, Any]:
+    """`CalibrationAudit` and `calibration_audit`, made when they are asked for: they need torch."""
+    from moeaudit.runs.calibration.audit import CalibrationTables, measure_calibration
 
-    def report(self, path: str | Path) -> Path:
-        """Write one self-contained HTML page."""
-        from moeaudit.report.pages.calibration_audit import write_calibration_audit
+    class CalibrationAudit(CalibrationTables):
+        __doc__ = CalibrationTables.__doc__
+        __module__, __qualname__ = __name__, "CalibrationAudit"
 
-        return write_calibration_audit(self, Path(path))
+        def report(self, path: str | Path) -> Path:
+            """Write one self-contained HTML page."""
+            from moeaudit.report.pages.calibration_audit import write_calibration_audit
 
+            return write_calibration_audit(self, Path(path))
 
-def _with_a_page(measure: Callable[P, CalibrationTables]) -> Callable[P, CalibrationAudit]:
-    @functools.wraps(measure)
-    def call(*args: P.args, **kwargs: P.kwargs) -> CalibrationAudit:
-        found = measure(*args, **kwargs)
+    @functools.wraps(measure_calibration)
+    def calibration_audit(*args: Any, **kwargs: Any) -> CalibrationAudit:
+        found = measure_calibration(*args, **kwargs)
         return CalibrationAudit(found.tables, found.record, found.conditions)
 
-    return call
+    return {"CalibrationAudit": CalibrationAudit, "calibration_audit": calibration_audit}
 
 
-calibration_audit = _with_a_page(measure_calibration)
+def __getattr__(name: str) -> Any:
+    if name not in ("CalibrationAudit", "calibration_audit"):
+        raise AttributeError(f"module 'moeaudit.front' has no attribute {name!r}")
+    return _of_calibration()[name]
 
 
 def audit(
@@ -158,12 +160,16 @@ def audit(
     ------
     ModelError, ContractError, InputError, RunError: before anything is written.
     """
+    from moeaudit.runs.parts.executor import spread_of
     from moeaudit.runs.plans import Plan
+    from moeaudit.runs.session import Session, complete
+    from moeaudit.runs.working.asked import settled
 
     progress = progress or LogProgress()
     planned = None if plan is None else Plan.read(plan)
     if report is not None:
         check_report_path(Path(report))
+    require_folder(Path(out))
     loading = {
         "device": device,
         "dtype": dtype,
@@ -288,12 +294,14 @@ def plan(
     Raises InputError, ModelError, RunError: before anything is written.
     """
     from moeaudit.runs.plans import Plan
+    from moeaudit.runs.working.asked import settled
 
     before = None if amend is None else Plan.read(amend)
     if Path(path).exists():
         raise RunError(
             f"{path} exists, and a frozen plan is not written over. Choose another name."
         )
+    require_place(Path(path), folder=False)
     loading = {
         "device": device,
         "dtype": dtype,

@@ -434,7 +434,7 @@ def test_a_plan_from_freezing_to_checking(small, tmp_path, monkeypatch, capfd):
         (["plan", "x", "--pilot", "nowhere"], "takes no MODEL"),
         (["plan", "x", "--why", "so", "--freeze", "p.json"], "the reason of an amendment"),
         (["plan", "x", "--sesoi", "50%", "--freeze", "p.json"], "a % must say of what"),
-        (["plan", "x", "--metrics", "blue", "--freeze", "p.json"], "Unknown metric blue"),
+        (["plan", "x", "--metrics", "blue", "--freeze", "p.json"], "Unknown metric 'blue'"),
         (["audit", "x", "--plan", "nowhere.json"], "cannot be read as a plan"),
         (["audit", "x", "--sesoi", "0.01nats", "--outcome", "flip"], "flip is not in nats"),
         (["check", "nowhere", "nowhere.json"], "is not a run folder"),

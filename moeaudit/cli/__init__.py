@@ -6,7 +6,9 @@ Nothing heavy is imported here, so that `moeaudit --help` answers at once.
 
 from __future__ import annotations
 
+import os
 import sys
+from typing import Any, NoReturn
 
 import typer
 
@@ -53,17 +55,38 @@ def _main(
         raise typer.Exit
 
 
+# What typer raises for a wrong command line: click's own error, or that of its copy of click.
+_Wrong: Any = typer.BadParameter.__mro__[1]
+
+
 def main() -> None:
     """Entry point. A problem with the input is one paragraph on stderr and exit status 2."""
     try:
-        app(prog_name="moeaudit")
+        code = app(prog_name="moeaudit", standalone_mode=False)
     except MoeAuditError as error:
-        typer.echo(f"moeaudit: {error}", err=True)
-        sys.exit(2)
+        _stop(str(error))
+    except _Wrong as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            typer.echo(error.format_message(), err=True)
+            sys.exit(2)
+        command = error.ctx.command_path if error.ctx is not None else "moeaudit"
+        _stop(f"{error.format_message().rstrip('.')}. `{command} --help` lists what there is.")
+    except typer.Abort:
+        sys.exit(1)
+    except BrokenPipeError:  # the reader of our output has gone: nothing is left to say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:
-        typer.echo(
-            f"moeaudit: the system refused a file operation ({error}). What was finished is kept: see to the file or "
-            "the disk, and run the same command again.",
-            err=True,
+        if error.filename is not None:
+            _stop(f"{error.filename} cannot be used: {error.strerror}.")
+        _stop(
+            f"the system refused a file operation ({error}). What was finished is kept: see to the file or the "
+            "disk, and run the same command again."
         )
-        sys.exit(2)
+    else:
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _stop(message: str) -> NoReturn:
+    typer.echo(f"moeaudit: {' '.join(message.split())}", err=True)
+    sys.exit(2)

@@ -21,6 +21,7 @@ from .options import (
     Offload,
     parse_layers,
     placement,
+    readable,
 )
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ Tokens = Annotated[
 MaxLength = Annotated[
     int | None, typer.Option(help="Tokens the model reads at once; longer documents are cut.")
 ]
-Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
+Seed = Annotated[int, typer.Option(help="Seed of every random choice.", min=0)]
 Sesoi = Annotated[
     str | None,
     typer.Option(
@@ -166,6 +167,9 @@ def asked_of(context: Context, before: Mapping[str, Any]) -> dict[str, Any]:
         raise InputError(
             "--shift names text of other domains and --no-shift leaves it out. Give one."
         )
+    readable(context.params["text"], "--text")
+    if context.params["shift"] not in (None, "bundled"):
+        readable(context.params["shift"], "--shift")
     if context.params["no_shift"]:
         out["shift"] = None
     elif context.params["shift"] is not None:

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the parsing of those that are more than a number or a path."""
+"""Options that several commands share, their parsing, and what of them is refused before a model is loaded."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from moeaudit.errors import InputError
+from moeaudit.store.files import require_place
 
 if TYPE_CHECKING:
     from moeaudit.models import Model
@@ -88,3 +89,30 @@ def default_out(model: str, operator: str = "zero") -> Path:
     if operator != "zero":
         name += "--" + "".join(c if c.isalnum() or c in "-." else "-" for c in operator)
     return Path("runs") / name
+
+
+def readable(path: Path | str | None, option: str) -> None:
+    """Raise InputError unless there is a file or a folder at `path`; None asks for nothing."""
+    if path is None:
+        return
+    try:
+        there = Path(path).exists()
+    except (OSError, ValueError):
+        there = False
+    if not there:
+        raise InputError(
+            f"{option} {str(path)!r}: there is no such file or folder. Give a folder of text files, a text file "
+            "or a .jsonl file."
+        )
+
+
+def writable(path: Path | None, option: str, *, folder: bool) -> None:
+    """Raise RunError unless a folder, or a file, can be written at `path`; None asks for nothing."""
+    if path is not None:
+        require_place(path, option, folder=folder)
+
+
+def at_least(value: int | None, least: int, option: str, why: str = "") -> None:
+    """Raise InputError for a number below `least`."""
+    if value is not None and value < least:
+        raise InputError(f"{option} is {value}; {least} or more is needed{why}.")

@@ -10,6 +10,7 @@ import typer
 from moeaudit.errors import InputError
 
 from .asked import Context, asked_of, asking, loading_of, options_of
+from .options import placement, writable
 
 
 @asking
@@ -61,6 +62,7 @@ def plan(
         _needed(context, pilot, power)
         return
     if freeze is not None:
+        writable(freeze, "--freeze", folder=False)
         if given := _given(context, "machine", "power"):
             raise InputError(
                 f"A frozen plan takes no {' and no '.join(given)}: those belong to the estimate. Leave --freeze "
@@ -95,11 +97,13 @@ def _cost(
     machine: str | None,
 ) -> None:
     from moeaudit.runs.costs import cost
+    from moeaudit.runs.session import declared_of, outcomes_of
 
     from .terminal.console import console, say
 
     asked = asked_of(context, {})
     given = options_of(asked)
+    declared_of(given["sesoi"], given["alpha"], given["metrics"], outcomes_of(given["outcome"])[0])
     names = ("operator", "layers", "documents", "tokens", "max_length", "metrics")
     found = cost(
         model,

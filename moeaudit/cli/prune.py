@@ -9,7 +9,20 @@ import typer
 
 from moeaudit.errors import InputError
 
-from .options import Device, DeviceMap, Dtype, Experts, MaxMemory, Offload, load_model, placement
+from .asked import Seed
+from .options import (
+    Device,
+    DeviceMap,
+    Dtype,
+    Experts,
+    MaxMemory,
+    Offload,
+    at_least,
+    load_model,
+    placement,
+    readable,
+    writable,
+)
 
 if TYPE_CHECKING:
     from moeaudit.pruning import PruneCurve
@@ -36,7 +49,7 @@ def prune(
         int, typer.Option(help="Tokens read of each document, from its beginning; 0 for all.")
     ] = 128,
     draws: Annotated[int, typer.Option(help="Random models beside each criterion.")] = 20,
-    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
+    seed: Seed = 0,
     out: Annotated[
         Path | None, typer.Option(help="Write the tables and the figure to this folder.")
     ] = None,
@@ -54,7 +67,7 @@ def prune(
     """Drop experts of MODEL by each criterion and at random, and measure loss and KL on documents
     that the criteria were not computed on."""
     from moeaudit.pruning import export_pruned, prune_curve
-    from moeaudit.text.choice import gather
+    from moeaudit.text.choice import check_amount, gather
 
     from .terminal.console import console, say
 
@@ -65,6 +78,11 @@ def prune(
             "--export writes one model, so it needs one criterion and one share: for example "
             "--criteria reap --keep 0.5 --export FOLDER."
         )
+    readable(text, "--text")
+    writable(out, "--out", folder=True)
+    writable(export, "--export", folder=True)
+    check_amount(documents, tokens)
+    at_least(draws, 0, "--draws")
     loaded = load_model(model, device, dtype, experts, **placement(device_map, max_memory, offload))
     found = gather(
         loaded, text, documents=documents, tokens=tokens, max_length=loaded.max_length, seed=seed

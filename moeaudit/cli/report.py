@@ -17,5 +17,8 @@ def report(
 ) -> None:
     """Write the HTML report of a finished run from its tables; nothing is computed again."""
     from moeaudit.front import Run
+    from moeaudit.runs.working.folder import check_report_path
 
+    if out is not None:
+        check_report_path(out)
     typer.echo(f"Report: {Run.load(run).report(out)}")

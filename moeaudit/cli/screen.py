@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .asked import Seed
 from .options import (
     Device,
     DeviceMap,
@@ -14,9 +15,12 @@ from .options import (
     Experts,
     MaxMemory,
     Offload,
+    at_least,
     load_model,
     parse_layers,
     placement,
+    readable,
+    writable,
 )
 
 
@@ -39,7 +43,7 @@ def screen(
         int, typer.Option(help="Tokens read of each document, from its beginning; 0 for all.")
     ] = 128,
     exact: Annotated[int, typer.Option(help="Random tokens whose removals are also exact.")] = 300,
-    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
+    seed: Seed = 0,
     device: Device = None,
     dtype: Dtype = None,
     experts: Experts = None,
@@ -50,10 +54,14 @@ def screen(
     """Estimate every single-token removal of MODEL from one backward pass a document, and measure
     the estimate's agreement with exact removals on a random sample."""
     from moeaudit.causal import screen as estimate
-    from moeaudit.text.choice import gather
+    from moeaudit.text.choice import check_amount, gather
 
     from .terminal.console import console, say
 
+    readable(text, "--text")
+    writable(out, "--out", folder=False)
+    check_amount(documents, tokens)
+    at_least(exact, 1, "--exact", ": the estimate is judged by exact removals")
     chosen = parse_layers(layers)
     loaded = load_model(model, device, dtype, experts, **placement(device_map, max_memory, offload))
     found = gather(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _FIRST_NUMBER = re.compile(r"^(?P<stack>.*?)\.(?P<index>\d+)(?:\.|$)")
+CONTRACT_SINCE = (5, 6)  # the release of transformers in which experts are called so
 _EXPERT_COUNTS = ("num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts")
 
 
@@ -33,6 +34,16 @@ def split_path(path: str) -> tuple[str, int] | None:
     """`"model.layers.3.mlp.experts"` -> `("model.layers", 3)`."""
     match = _FIRST_NUMBER.match(path)
     return (match["stack"], int(match["index"])) if match else None
+
+
+def newer() -> str:
+    """The hint to a newer transformers, where the one installed is old enough to need it."""
+    import transformers
+
+    release = tuple(int(part) for part in transformers.__version__.split(".")[:2])
+    if release >= CONTRACT_SINCE:
+        return ""
+    return "; a version of this architecture in transformers >= 5.6 may keep the contract"
 
 
 def find_anatomy(model: PreTrainedModel, probe: Probe | None = None) -> Anatomy:
@@ -85,6 +96,7 @@ def find_anatomy(model: PreTrainedModel, probe: Probe | None = None) -> Anatomy:
         layers[place[1]] = _layer(architecture, place, call, outermost, probe, modules)
 
     notes = _coverage(model, architecture, stack[0], layers, suspects, probe)
+    notes += _stale(probe.calls, layers)
     ordered = tuple(layers[index] for index in sorted(layers))
     return Anatomy(architecture, stack[0], tuple(decoder), ordered, tuple(notes))
 
@@ -110,19 +122,19 @@ def _layer(
     modules: dict[str, nn.Module],
 ) -> MoELayer:
     path = f"{place[0]}.{place[1]}"
-    count = getattr(call.module, "num_experts", None)
-    if not isinstance(count, int):
-        # LongCat-Flash's identity experts have no second matrix, so the longest stack counts.
-        stacked = [p.shape[0] for p in call.module.parameters() if p.dim() == 3]
-        if not stacked:
-            raise ContractError(
-                f"{architecture}, layer {place[1]}: {type(call.module).__name__} at '{call.path}' does not say "
-                "how many experts it holds. An attribute `num_experts` (a whole number), or weights of "
-                "shape (experts, ..., ...), was expected; without it experts that no token "
-                "chose would be left out. Set `num_experts` on the module."
-            )
-        count = max(stacked)
+    said, held = _counts(call)
+    count = said if held is None else held
+    if count is None:
+        raise ContractError(
+            f"{architecture}, layer {place[1]}: {type(call.module).__name__} at '{call.path}' does not say "
+            "how many experts it holds. An attribute `num_experts` (a whole number), or weights of "
+            "shape (experts, ..., ...), was expected; without it experts that no token "
+            "chose would be left out. Set `num_experts` on the module."
+        )
     router_path = _router(path, call, probe, count)
+    if said is not None and said != count and router_path is None:
+        # Experts without weights of their own (identities) count too, if the router scores them.
+        count, router_path = said, _router(path, call, probe, said)
     total = call.weight.float().sum(-1)
     block_path = outermost.rpartition(".")[0]
     return MoELayer(
@@ -139,6 +151,32 @@ def _layer(
         block=modules[block_path],
         architecture=architecture,
     )
+
+
+def _counts(call: ExpertsCall) -> tuple[int | None, int | None]:
+    """How many experts a module says it holds, and how many its weights hold; None where it does not tell.
+
+    LongCat-Flash's identity experts have no second matrix, so the longest stack counts.
+    """
+    said = getattr(call.module, "num_experts", None)
+    stacked = [p.shape[0] for p in call.module.parameters() if p.dim() == 3]
+    return said if isinstance(said, int) else None, max(stacked, default=None)
+
+
+def _stale(calls: list[ExpertsCall], layers: dict[int, MoELayer]) -> list[str]:
+    """A note on layers whose `num_experts` is not the number of experts that they hold."""
+    off = []
+    for call in calls:
+        place, said = split_path(call.path), _counts(call)[0]
+        if place is not None and said is not None and said != layers[place[1]].num_experts:
+            off.append((place[1], said, layers[place[1]].num_experts))
+    if not off:
+        return []
+    layer, said, held = off[0]
+    return [
+        f"layer {layer} says num_experts = {said}, but its weights and its router hold {held} experts, which is "
+        f"what counts" + (f"; likewise in {len(off) - 1} more layers" if len(off) > 1 else "")
+    ]
 
 
 def _router(layer_path: str, call: ExpertsCall, probe: Probe, count: int) -> str | None:
@@ -222,8 +260,7 @@ def _refuse_without_calls(
             f"{architecture}, {where}: {type(module).__name__} at '{path}' is not called as "
             "experts(hidden, top_k_index, top_k_weights) with shapes (tokens, d), (tokens, k), "
             "(tokens, k). Models that route in another way (a list of expert modules, dense "
-            "dispatch, expert choice) cannot be audited; a version of this architecture in "
-            "transformers >= 5.6 may keep the contract."
+            f"dispatch, expert choice) cannot be audited{newer()}."
         )
     config = model.config.get_text_config()
     declared = [name for name in _EXPERT_COUNTS if (getattr(config, name, 0) or 0) > 1]

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moeaudit.errors import ModelError
+from moeaudit.errors import ContractError, ModelError
 
 from .model import Model
 from .placement import input_device, require_device, require_dtype, weights_elsewhere
@@ -62,6 +62,7 @@ def load(
     from .forward import evaluating
     from .precision import not_memory
     from .probe import run_probe
+    from .sources.reads import lora_hint, require_logits, require_reader, stale_hint
     from .sources.weights import memory_sha256, require_finite
     from .sources.wrapped import unwrap
 
@@ -83,12 +84,14 @@ def load(
         dtype = None if dtype is None else require_dtype(dtype)
         device = None if device is None else require_device(device)
         placing = asked(device, device_map, max_memory, offload, quantization_config)
-        name, hf, found_tokenizer, provenance = from_place(source, dtype, revision, placing)
+        name, hf, found_tokenizer, provenance, left = from_place(source, dtype, revision, placing)
     else:
         _only_for_places(source, **of_place)
         hf, found_tokenizer, wrapping = unwrap(source)
         name = getattr(hf.config, "_name_or_path", "") or type(hf).__name__
         provenance = {"source": "object", "revision": None} | wrapping | memory_sha256(hf)
+        left = []
+    require_reader(hf, name)
     notes = _choose_experts(hf, name, experts_implementation, for_good=place)
     try:
         with evaluating(hf):
@@ -98,10 +101,17 @@ def load(
         raise ModelError(
             f"{name} ({type(hf).__name__}) did not read a short text: {type(error).__name__}: {error} A "
             "causal language model that is called as model(input_ids=...) and returns logits was expected."
+            f"{stale_hint(hf)}"
         ) from error
+    require_logits(hf, probe.logits, probe.n_tokens, name)
     require_finite(hf, probe.logits, name)
-    anatomy = find_anatomy(hf, probe)
-    anatomy = replace(anatomy, notes=(*anatomy.notes, *notes, *_offloaded(hf), *_quantised(hf)))
+    try:
+        anatomy = find_anatomy(hf, probe)
+    except ContractError as error:
+        raise type(error)(f"{error}{lora_hint(hf)}") from None
+    anatomy = replace(
+        anatomy, notes=(*anatomy.notes, *left, *notes, *_offloaded(hf), *_quantised(hf))
+    )
     remember(hf, anatomy)
     model = Model(name, hf, tokenizer or found_tokenizer, anatomy, provenance)
     model.provenance |= {
@@ -109,6 +119,7 @@ def load(
         "dtype": str(model.dtype).removeprefix("torch."),
         "experts_implementation": model.experts_implementation,
         "parameters": hf.num_parameters(),
+        **_quantisation(hf),
     }
     return model
 
@@ -136,6 +147,16 @@ def _quantised(hf: PreTrainedModel) -> list[str]:
         kind = str(hf.dtype).removeprefix("torch.")
         return [f"stored quantised ({method}) and dequantised to {kind}: memory is that of {kind}"]
     return [f"quantised ({method}): {share:.0%} of its bytes are, the rest is as it was"]
+
+
+def _quantisation(hf: PreTrainedModel) -> dict[str, str]:
+    """How the weights were stored, where the hash is of other numbers than those that compute."""
+    quantizer = getattr(hf, "hf_quantizer", None)
+    if quantizer is None:
+        return {}
+    method = str(getattr(quantizer.quantization_config.quant_method, "value", "an unknown method"))
+    kind = str(hf.dtype).removeprefix("torch.")
+    return {"quantisation": method if packed_share(hf) else f"{method}, dequantised to {kind}"}
 
 
 def _only_for_places(source: Any, **options: Any) -> None:

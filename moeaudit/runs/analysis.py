@@ -139,5 +139,5 @@ def freeze_in(record: dict[str, Any], declared: Spec) -> None:
         raise RunError(
             f"This run froze its analysis on {before['frozen']}, before its effects were computed, and the "
             f"analysis asked for now differs in: {fields}. A declared analysis is not changed after the "
-            "fact; give another --out for a new run."
+            "fact; choose another folder for a new run."
         )

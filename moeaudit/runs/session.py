@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moeaudit.causal.folder import EffectsFolder
 from moeaudit.causal.operators.routing import why_not_per_expert
 from moeaudit.causal.walk.several.sample import sample_for
-from moeaudit.errors import InputError
+from moeaudit.errors import InputError, one_of
+from moeaudit.seeds import check_seed
 from moeaudit.store.files import write_table
 from moeaudit.store.question import OUTCOMES, Question
 from moeaudit.store.shards import Shards
-from moeaudit.text.choice import Material, gather
+from moeaudit.text.choice import Material, check_amount, gather
 from moeaudit.text.shift import with_shift
 
 from . import stages
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from moeaudit.causal.operators import Operator
     from moeaudit.frames import Frame
     from moeaudit.models import Model
-
-TOKENS = 128
 
 
 def complete(folder: Path, record: dict[str, Any]) -> bool:
@@ -73,11 +72,7 @@ def question(
     """Settle what is asked: the documents, the frozen spec, the operator. Nothing is written."""
     tested, further = outcomes_of(outcome)
     bound, named = declared_of(sesoi, alpha, metrics, tested)
-    if verify_rows < 1 or not verify_engines:
-        raise InputError(
-            f"An audit checks itself: verify_rows = {verify_rows} and {len(verify_engines)} "
-            "engine(s) leave nothing to check with. Give at least one row and one engine."
-        )
+    require_counts(documents, tokens, max_length, seed, verify_rows, verify_engines)
     chosen = model.anatomy.select(layers)
     length = model.max_length if max_length is None else max_length
     material = gather(model, docs, documents=documents, tokens=tokens, max_length=length, seed=seed)
@@ -157,6 +152,28 @@ def _operator(model: Model, given: Operator | str | None, material: Material) ->
     return made
 
 
+def require_counts(
+    documents: int | None,
+    tokens: int,
+    max_length: int | None,
+    seed: int,
+    verify_rows: int,
+    verify_engines: Sequence[str],
+) -> None:
+    """Raise InputError for numbers that no model could be audited with, before one is loaded."""
+    check_seed(seed)
+    check_amount(documents, tokens)
+    if max_length is not None and max_length < 3:
+        raise InputError(
+            f"max_length = {max_length}: a model reads at least 3 tokens at once here."
+        )
+    if verify_rows < 1 or not verify_engines:
+        raise InputError(
+            f"An audit checks itself: verify_rows = {verify_rows} and {len(verify_engines)} "
+            "engine(s) leave nothing to check with. Give at least one row and one engine."
+        )
+
+
 def outcomes_of(asked: str | Iterable[str] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(outcomes that are tested, outcomes that are measured besides the three of every table).
 
@@ -167,8 +184,7 @@ def outcomes_of(asked: str | Iterable[str] | None) -> tuple[tuple[str, ...], tup
     names = TESTED if asked is None else (asked,) if isinstance(asked, str) else tuple(asked)
     known = ("delta_nll", "abs_delta_nll", "kl", "flip", *NAMED)
     for name in names:
-        if name not in known:
-            raise InputError(f"Unknown outcome {name!r}. Choose among {', '.join(known)}.")
+        one_of(name, known, "outcome")
     if not names or len(set(names)) < len(names):
         raise InputError(f"outcome = {list(names)}: one or several, each once, were expected.")
     return names, tuple(name for name in names if name in NAMED)
@@ -196,8 +212,8 @@ def declared_of(
     names = () if metrics is None else tuple(metrics)
     if metrics is not None and (not names or len(set(names)) < len(names)):
         raise InputError(f"metrics = {list(names)}: one or several, each once, were expected.")
-    if wrong := [name for name in names if name not in METRICS]:
-        raise InputError(f"Unknown metric {', '.join(wrong)}. Choose among {', '.join(METRICS)}.")
+    for name in names:
+        one_of(name, METRICS, "metric")
     return str(recipe.bound), tuple(name for name in METRICS if name in names)
 
 

@@ -24,6 +24,7 @@ TESTED = ("delta_nll", "kl")  # harm and disturbance
 # What pruning would notice: where a metric chose which of two active experts a token loses, choosing
 # right instead of wrong would save a percent of perplexity. Outcomes without nats have a bound in d_z.
 SESOI, WITHOUT_NATS, ALPHA = "0.01nats", "0.1", 0.05
+TOKENS = 128  # read of each document
 # Fields that came later: at these values they are left out of the hash, so older runs keep theirs.
 LATER = {
     "sesoi": WITHOUT_NATS,

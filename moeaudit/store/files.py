@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -74,6 +75,36 @@ def _unreadable(path: Path, error: OSError) -> str:
         f"{path} cannot be read ({error.strerror or error}). Make it readable, or delete it and run the same command "
         "again, which recomputes what is missing."
     )
+
+
+def require_place(path: Path, what: str = "", *, folder: bool) -> None:
+    """Raise RunError unless a folder (or a file) can be written at `path`. It is tried, and nothing stays.
+
+    `what` names the option or argument that gave the path.
+    """
+    said = f"{what} {path}".strip()
+    try:
+        if folder and path.is_file():
+            raise RunError(
+                f"{said} is a file; a folder is needed, which is made if it is not there."
+            )
+        if not folder and path.is_dir():
+            raise RunError(
+                f"{said} is a folder; a file's name is needed, such as one inside of it."
+            )
+        place = path if folder else path.parent
+        while not place.exists():
+            place = place.parent
+        if not place.is_dir():
+            raise RunError(
+                f"{said} cannot be written: {place} is a file and no folder. Choose another place."
+            )
+        with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=place) as trial:
+            for part in path.relative_to(place).parts if path != place else ():
+                (Path(trial) / part).mkdir(exist_ok=True)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise RunError(f"{said} cannot be written: {why}. Choose another place.") from None
 
 
 def write_text(path: Path, text: str) -> None:

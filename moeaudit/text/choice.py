@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from moeaudit.errors import InputError
+from moeaudit.seeds import check_seed
 from moeaudit.stats.least import DOCUMENTS_FOR_HARM
 
 from . import Corpus, TokenizedCorpus
@@ -70,15 +71,8 @@ def gather(
 
     Raises InputError for text that cannot be used, and for fewer than 4 documents in either set.
     """
-    if documents is not None and documents < LEAST:
-        raise InputError(
-            f"documents = {documents} is too few: documents are the sampling unit of every "
-            f"interval, and at least {LEAST} are needed. Ask for {LEAST} or more."
-        )
-    if tokens < 0 or tokens == 1:
-        raise InputError(
-            f"tokens = {tokens} of each document cannot be audited; give 2 or more, or 0 for all."
-        )
+    check_amount(documents, tokens)
+    check_seed(seed)
     wanted = documents or DOCUMENTS
     if docs is None:
         from . import corpus
@@ -96,6 +90,19 @@ def gather(
         effect, metric = _two_sets(whole, wanted, seed)
         left_out = [*whole.notes, *left_out]
     return _tokenised(model, source, metric, effect, tokens, max_length, left_out)
+
+
+def check_amount(documents: int | None, tokens: int) -> None:
+    """Raise InputError for too few documents, or tokens of each."""
+    if documents is not None and documents < LEAST:
+        raise InputError(
+            f"documents = {documents} is too few: documents are the sampling unit of every "
+            f"interval, and at least {LEAST} are needed. Ask for {LEAST} or more."
+        )
+    if tokens < 0 or tokens == 1:
+        raise InputError(
+            f"tokens = {tokens} of each document cannot be audited; give 2 or more, or 0 for all."
+        )
 
 
 def balanced(corpus: Corpus, wanted: int, seed: int) -> list[int]:

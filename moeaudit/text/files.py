@@ -113,6 +113,11 @@ def _decode(raw: bytes, where: str, offset: int) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         place = offset + error.start
+        if b"\0" in raw[:8192]:
+            raise InputError(
+                f"{where}: this is no text (null bytes; not UTF-8 at byte {place}). Text in UTF-16 is to be saved "
+                "as UTF-8; other files are to be left out."
+            ) from error
         raise InputError(
             f"{where}: not UTF-8 at byte {place} (0x{raw[error.start]:02x}: {error.reason}). "
             f"Convert the file first, for example `iconv -f WINDOWS-1252 -t UTF-8`."

@@ -10,6 +10,7 @@ from jaxtyping import Int
 from moeaudit.errors import InputError
 
 from .document import Corpus
+from .padding import Padding
 from .tokens import TokenizedCorpus, tokenize
 
 _SHORTEST = 3  # a piece must be longer than the two tokens that a last piece may borrow
@@ -20,7 +21,8 @@ def tokens_for(model: Any, docs: Any, max_length: int | None = None) -> Tokenize
 
     A `TokenizedCorpus` is passed through once its chunks are checked. Raises InputError for a
     `max_length` that does not fit, token ids outside the vocabulary, chunks that are too short or
-    too long, and for texts with nothing to predict.
+    too long, for texts with nothing to predict, and for padding in chunks that were cut already (in rows and
+    texts it is stripped, and noted).
     """
     limit = model.max_length if max_length is None else max_length
     if not isinstance(limit, int) or not _SHORTEST <= limit <= model.max_length:
@@ -29,14 +31,23 @@ def tokens_for(model: Any, docs: Any, max_length: int | None = None) -> Tokenize
             "one piece. Longer documents are cut into pieces of max_length by themselves."
         )
     if not isinstance(docs, TokenizedCorpus):
-        return tokenize(docs, model.tokenizer, limit, vocabulary=model.vocab_size)
+        return tokenize(
+            docs, model.tokenizer, limit, vocabulary=model.vocab_size, padding=Padding.of(model)
+        )
     if not docs.chunks:
         raise InputError("The tokenised corpus holds no chunk, so there is nothing to read.")
+    padding = Padding.of(model)
     for chunk in docs.chunks:
         if not 2 <= len(chunk.ids) <= limit:
             raise InputError(
                 f"Document {chunk.document} has a chunk of {len(chunk.ids)} tokens; 2 to {limit} were "
                 f"expected, what {model.name} reads in one piece. Tokenise it with max_length={limit}."
+            )
+        filled = max(padding.ends(chunk.ids))
+        if filled > 1:
+            raise InputError(
+                f"Document {chunk.document} begins or ends with {filled} padding tokens, which are no text. "
+                "Pass the rows themselves, so that they are stripped, or tokenise without padding."
             )
         low, high = int(chunk.ids.min()), int(chunk.ids.max())
         if low < 0 or high >= model.vocab_size:

@@ -13,6 +13,7 @@ from jaxtyping import Int64
 from moeaudit.errors import InputError
 
 from .document import Corpus, Document
+from .padding import Padding
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,12 +65,14 @@ def tokenize(
     max_length: int = 512,
     min_tokens: int = 2,
     vocabulary: int | None = None,
+    padding: Padding | None = None,
 ) -> TokenizedCorpus:
     """Token chunks of at most `max_length` tokens.
 
     `source`: a `Corpus`, a list of strings or `Document`s, or a list of 1-D integer tensors,
     arrays or lists (token ids; no tokenizer is needed then). `vocabulary`: ids must lie below it;
-    pass the rows of the model's embedding. Special tokens are the tokenizer's affair: they are
+    pass the rows of the model's embedding. `padding`: ids that fill rows of a batch up; runs of them at
+    the ends of rows are stripped, counted and noted. Special tokens are the tokenizer's affair: they are
     added once a document, not once a chunk.
 
     A document longer than `max_length` is cut; a last piece shorter than `min_tokens` takes what
@@ -90,7 +93,13 @@ def tokenize(
     chunks: list[Chunk] = []
     short = repeated = cut = pieces = 0
     seen: set[bytes] = set()
-    for number, domain, ids in _sequences(source, tokenizer):
+    named = list(_sequences(source, tokenizer))
+    if padding is not None and padding.padded([ids for _, _, ids in named]):
+        kept = [(number, domain, padding.strip(ids)) for number, domain, ids in named]
+        rows = [[ids for _, _, ids in each] for each in (named, kept)]
+        notes += _stripped(*rows, padding.ids)
+        named = kept
+    for number, domain, ids in named:
         _check_range(ids, vocabulary, number)
         if len(ids) < min_tokens:
             short += 1
@@ -119,6 +128,15 @@ def tokenize(
             f"{min_tokens} tokens it takes to predict one from another."
         )
     return TokenizedCorpus(chunks, len(seen), short + repeated, max_length, notes)
+
+
+def _stripped(before: list[np.ndarray], after: list[np.ndarray], ids: frozenset[int]) -> list[str]:
+    gone = [len(a) - len(b) for a, b in zip(before, after)]
+    filled = ", ".join(str(each) for each in sorted(ids))
+    return [
+        f"{sum(gone):,} padding tokens (id {filled}) at the ends of {_documents(sum(n > 0 for n in gone))} "
+        "stripped: they fill a batch up and are no text."
+    ]
 
 
 def _documents(number: int) -> str:

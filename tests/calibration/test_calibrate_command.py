@@ -83,7 +83,7 @@ BAD = {
     "percentages": ("confidence,correct\n55,1\n", (), "divided by 100"),
     "missing value": ("confidence,correct\n,1\n.5,0\n", (), "not in [0, 1]"),
     "words": ("confidence,correct\n.5,perhaps\n", (), "neither true nor false"),
-    "ragged": ("confidence,correct\n.5,1\n.5,1,2,3\n", (), "cannot be read as CSV"),
+    "ragged": ("confidence,correct\n.5,1\n.5,1,2,3\n", (), "line 3 has 4 fields"),
     "damaged": ("PAR1 and no more", (), "cannot be read as Parquet"),
 }
 
@@ -117,6 +117,7 @@ def test_too_little_is_a_table_of_reasons(tmp_path, monkeypatch, capsys):
     assert call(monkeypatch, file, *FAST, "--out", tmp_path / "out") == 0
     said = capsys.readouterr().out
     assert "an effective sample size of 6.0" in said and "no document column" in said
+    assert said.count("an effective sample size of 6.0") == 1  # once for all scores
     assert "not estimable" in (tmp_path / "out" / "calibration.html").read_text()
 
 
@@ -140,3 +141,12 @@ def test_one_document_is_said_to_allow_no_resampling(frame, tmp_path, monkeypatc
     frame.assign(document="only").to_csv(file, index=False)
     assert call(monkeypatch, file, *FAST) == 0
     assert "600 predictions of 1 document: nothing can be resampled." in capsys.readouterr().out
+
+
+def test_many_groups_show_how_far_it_is(frame, tmp_path, monkeypatch, capsys):
+    file = tmp_path / "p.csv"
+    frame.assign(group=np.arange(len(frame)) % 57).to_csv(file, index=False)
+    assert call(monkeypatch, file, *FAST) == 0
+    said = capsys.readouterr()
+    assert "scores: 58 groups in" in said.err and "reliability: 57 groups in" in said.err
+    assert "scores:" not in said.out

@@ -76,7 +76,9 @@ def test_the_table_says_which_null_a_cell_had_and_why_limits_hold():
 def test_a_replication_with_rare_errors_is_drawn_too():
     p, group = sure(1, documents=60, factor=6.0)
     q, other = sure(2, documents=60)
-    q = Predictions.of(q.confidence, q.correct, document=q.document + 1000)
+    q = Predictions.of(
+        q.confidence, q.correct, document=np.char.add("other ", q.document.astype(str))
+    )
     table = routing_calibration(
         p,
         {"e": group},
@@ -88,7 +90,9 @@ def test_a_replication_with_rare_errors_is_drawn_too():
     found = table[table["verdict"] == "over-confident"]
     assert len(found) and (found["survives"] == False).all()  # noqa: E712
     q, other = sure(3, documents=60, factor=6.0)
-    q = Predictions.of(q.confidence, q.correct, document=q.document + 1000)
+    q = Predictions.of(
+        q.confidence, q.correct, document=np.char.add("other ", q.document.astype(str))
+    )
     table = routing_calibration(
         p, {"e": group}, replication=q, replication_groups={"e": other}, n_flips=500, draws=20
     )

@@ -189,7 +189,7 @@ def test_the_tests_in_other_domains_are_held_against_the_plan_too(tiny_model, tm
 def test_a_plan_needs_options_that_exist(tiny_model, tmp_path):
     with pytest.raises(InputError, match="no option colour"):
         settle(tiny_model, tmp_path / "p.json", colour="red")
-    with pytest.raises(InputError, match="Unknown metric blue"):
+    with pytest.raises(InputError, match="Unknown metric 'blue'"):
         settle(tiny_model, tmp_path / "p.json", metrics=["blue"])
     assert not list(tmp_path.iterdir())
 

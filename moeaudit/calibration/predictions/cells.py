@@ -14,6 +14,7 @@ from .predictions import Predictions
 # Fine cells that stand in for single predictions when thousands of data sets are resampled: about
 # as many by mass and by width, so that neither a crowd nor a sparse stretch is coarse.
 FINE_MASS, FINE_WIDTH = 512, 256
+MOST_BINS = 10_000
 
 
 def mass_rank(
@@ -46,6 +47,10 @@ def check_bins(bins: int) -> int:
     """A number of bins that makes sense."""
     if bins < 1:
         raise InputError(f"bins is {bins}; at least 1 is needed. 15 is the custom.")
+    if bins > MOST_BINS:
+        raise InputError(
+            f"bins is {bins:,}; more than {MOST_BINS:,} leave next to nothing in each. 15 is the custom."
+        )
     return bins
 
 

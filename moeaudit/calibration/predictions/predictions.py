@@ -13,7 +13,18 @@ from jaxtyping import Bool, Float, Int
 from moeaudit.errors import InputError
 from moeaudit.stats.least import EFFECTIVE_SIZE
 
-from .columns import check_classes, check_weights, inside, lengths, numbers, truth
+from .columns import (
+    check_classes,
+    check_weights,
+    classes,
+    inside,
+    lengths,
+    named_classes,
+    numbers,
+    one_column_of_numbers,
+    truth,
+)
+from .labels import check_texts, ordered, texts
 
 
 @dataclass(frozen=True)
@@ -27,9 +38,9 @@ class Predictions:
     correct
         Whether that answer was right.
     group
-        The stratum of each prediction (a domain, an expert, a routing configuration).
+        The stratum of each prediction (a domain, an expert, a routing configuration), as text.
     document
-        The independent unit each prediction belongs to; without it every prediction is its own.
+        The independent unit each prediction belongs to, as text; without it every prediction is its own.
     weight
         Importance weights, not negative; only their proportions matter.
     probabilities, label
@@ -52,6 +63,8 @@ class Predictions:
     declared: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("group", "document"):
+            object.__setattr__(self, name, check_texts(getattr(self, name), name))
         _check(self)
 
     def __len__(self) -> int:
@@ -68,23 +81,25 @@ class Predictions:
         probabilities: Any = None,
         label: Any = None,
     ) -> Predictions:
-        """From anything that becomes an array: lists, Series, 0/1 for false/true, labels as text."""
+        """From anything that becomes an array: lists, Series, tensors, 0/1 or words for false/true.
+
+        Groups and documents are names: whatever they are, they are kept as text.
+        """
         declared: tuple[Any, ...] = ()
-        if isinstance(group, pd.Series):
-            if isinstance(group.dtype, pd.CategoricalDtype):
-                declared = tuple(group.cat.categories)
-            group = group.to_numpy(dtype=object)
+        if isinstance(group, pd.Series) and isinstance(group.dtype, pd.CategoricalDtype):
+            declared = tuple(texts(group.cat.categories, "group").tolist())
+        p = None if probabilities is None else numbers(probabilities, "probabilities")
+        if (p is None) != (label is None):
+            raise InputError("Probabilities and labels go together; give both or neither.")
         columns = {
             "correct": truth(correct),
-            "group": None if group is None else np.asarray(group),
-            "document": None if document is None else np.asarray(document),
-            "weight": None if weight is None else numbers(weight, "weight"),
-            "probabilities": None
-            if probabilities is None
-            else numbers(probabilities, "probabilities"),
-            "label": None if label is None else np.asarray(label).astype(np.int64),
+            "group": None if group is None else texts(group, "group"),
+            "document": None if document is None else texts(document, "document"),
+            "weight": None if weight is None else one_column_of_numbers(weight, "weight"),
+            "probabilities": p,
+            "label": None if p is None else classes(label, p.shape[-1]),
         }
-        values = numbers(confidence, "confidence")
+        values = one_column_of_numbers(confidence, "confidence")
         lengths(len(values), columns)
         return cls(values, **columns, declared=declared)
 
@@ -128,14 +143,19 @@ class Predictions:
         document: Any = None,
         weight: Any = None,
     ) -> Predictions:
-        """From whole distributions: the confidence is the largest, the answer its class."""
-        p, y = numbers(probabilities, "probabilities"), np.asarray(label)
+        """From whole distributions: the confidence is the largest, the answer its class.
+
+        `label` is the place of the true class among the columns, as a number or as its text; letters
+        are looked up among the names of the columns if `probabilities` is a DataFrame.
+        """
+        p, label = numbers(probabilities, "probabilities"), named_classes(probabilities, label)
         if p.ndim != 2 or p.shape[1] < 2:
             raise InputError(
                 f"Probabilities have the shape {p.shape}; a table of n predictions by at least 2 "
                 "classes is needed. For a single probability of being right use Predictions.of."
             )
-        top = p.argmax(axis=1)
+        y, top = classes(label, p.shape[1]), p.argmax(axis=1)
+        lengths(len(p), {"label": y})
         return cls.of(p[np.arange(len(p)), top], top == y, group, document, weight, p, y)
 
     def take(self, rows: np.ndarray) -> Predictions:
@@ -188,12 +208,8 @@ class Predictions:
         return kish if kish < self.n_documents / 2 else float(self.n_documents)
 
     def groups(self) -> list[Any]:
-        """The strata: the declared ones in their order, then any others in sorted order."""
-        found = [] if self.group is None else list(dict.fromkeys(self.group.tolist()))
-        try:
-            found.sort()
-        except TypeError:
-            found.sort(key=str)
+        """The strata: the declared ones in their order, then any others, numbers by size."""
+        found = [] if self.group is None else ordered(list(dict.fromkeys(self.group.tolist())))
         return [*self.declared, *(g for g in found if g not in set(self.declared))]
 
     def lack(self, documents: int = 2) -> str | None:
@@ -231,18 +247,10 @@ def _check(p: Predictions) -> None:
     names = ("correct", "group", "document", "weight", "probabilities", "label")
     lengths(n, {name: getattr(p, name) for name in names})
     inside(p.confidence, "confidence")
-    for name in ("group", "document"):
-        value = getattr(p, name)
-        absent = np.zeros(0, bool) if value is None else np.asarray(pd.isna(value))
-        if absent.any():
-            raise InputError(
-                f"{int(absent.sum()):,} prediction(s) have no {name}, the first in row "
-                f"{int(np.flatnonzero(absent)[0]):,}. Give every prediction one, or leave the "
-                "column out."
-            )
     if p.weight is not None:
         check_weights(p.weight)
     if (p.probabilities is None) != (p.label is None):
         raise InputError("Probabilities and labels go together; give both or neither.")
     if p.probabilities is not None and p.label is not None:
-        check_classes(p.probabilities, p.label)
+        check_classes(p.probabilities)
+        classes(p.label, p.probabilities.shape[1])

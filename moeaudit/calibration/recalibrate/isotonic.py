@@ -64,6 +64,7 @@ class IsotonicFit:
         return pd.DataFrame(
             {
                 "group": self.groups,
+                "whole": [False] * len(self.groups),
                 "n": self.n,
                 "knots": [len(m.x) for m in self.maps],
                 "reason": pd.Series(self.reason, dtype=object),

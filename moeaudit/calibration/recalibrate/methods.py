@@ -166,7 +166,7 @@ def _tempered(found: TemperatureFit, done: Predictions, theirs: Any) -> Applied:
 
 
 def _one_fit(n: int) -> pd.DataFrame:
-    return pd.DataFrame({"group": ["all"], "n": [n]})
+    return pd.DataFrame({"group": ["all"], "whole": [True], "n": [n]})
 
 
 def _with(p: Predictions, confidence: np.ndarray) -> Predictions:

@@ -44,12 +44,12 @@ class Recalibration:
         parts = []
         plain = _wanted(calibration_scores(self.predictions[NONE, ""], **settings), scores)
         before = plain.rename(columns={c: f"without{s}" for c, s in _SUFFIX.items()})
-        keys = ["stratum", "score"]
+        keys = ["stratum", "whole", "score"]
         for (method, by), predictions in self.predictions.items():
             table = _wanted(calibration_scores(predictions, **settings), scores)
             both = table.merge(before[[*keys, *(f"without{s}" for s in _SUFFIX.values())]], on=keys)
-            both.insert(2, "method", method)
-            both.insert(3, "by", by)
+            both.insert(3, "method", method)
+            both.insert(4, "by", by)
             parts.append(both)
         return pd.concat(parts, ignore_index=True)
 
@@ -102,7 +102,7 @@ def recalibrate(
             changed = int((done.predictions.correct != report.predictions.correct).sum())
             count = {"n_fallback": done.n_fallback, "n_unseen": done.n_unseen}
             counts.append({"method": method, "by": name, **count, "n_changed": changed})
-    columns = ["method", "by", "group", "n", "temperature", "reason"]
+    columns = ["method", "by", "group", "whole", "n", "temperature", "reason"]
     table = pd.DataFrame(columns=columns)
     if fits:
         table = pd.concat(fits, ignore_index=True).reindex(columns=columns)

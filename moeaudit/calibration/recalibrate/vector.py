@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from scipy.optimize import minimize
 
 from moeaudit.errors import InputError
 
 from .temperature.fit import log_softmax
-from .temperature.temperature import check_logits
+from .temperature.temperature import checked_labels
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class VectorScaling:
 
 def fit_vector(
     logits: Float[np.ndarray, "rows classes"],
-    label: Int[np.ndarray, " rows"],
+    label: Any,
     *,
     weight: Float[np.ndarray, " rows"] | None = None,
     ridge: float | int = 0.0,
@@ -50,7 +51,7 @@ def fit_vector(
     Raises InputError for fewer rows than twice the number of classes (a vocabulary): use a
     temperature there. Also for labels that leave out a class when there is no ridge.
     """
-    check_logits(logits, label)
+    label = checked_labels(logits, label)
     rows, classes = logits.shape
     if rows < 2 * classes:
         raise InputError(

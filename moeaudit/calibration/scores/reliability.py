@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,10 @@ from .rare import events_of
 from .resample import Resamples, combine, widening
 from .stratum import Stratum
 
+ALL = "all"
 COLUMNS = (
     "stratum",
+    "whole",
     "bin",
     "start",
     "end",
@@ -46,15 +49,16 @@ def reliability(
     draws: int = 1000,
     seed: int = 0,
     level: float = 0.95,
+    progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
-    """One row per (stratum, bin that holds predictions).
+    """One row per (stratum, bin that holds predictions); `whole` as in `calibration_scores`.
 
     `gap` is confidence - accuracy; `gap_low`, `gap_high` are its limits by document bootstrap, each
     bin for itself. `band_low`, `band_high` enclose, for all bins of the stratum at once with probability
     `level`, the accuracies that calibrated confidences with independent outcomes would show (the
     consistency band of Brocker & Smith 2007, made simultaneous): a point outside is miscalibrated.
     `start` and `end` are the smallest and largest confidence in the bin. Bins of effective size
-    under 10 have no limits, and the reason says so.
+    under 10 have no limits, and the reason says so. `progress` is called with (groups begun, groups in all).
     """
     p = (
         Predictions.from_frame(predictions)
@@ -63,13 +67,16 @@ def reliability(
     )
     resamples = Resamples(p.n_documents, draws, seed)
     unit = resamples.unit_of[p.documents]
-    rows = _bins("all", p, unit, resamples, bins, binning, level, 0)
+    rows = _bins(ALL, True, p, unit, resamples, bins, binning, level, 0)
     if by == "group" and p.group is not None:
-        for i, name in enumerate(p.groups(), start=1):
+        groups = p.groups()
+        for i, name in enumerate(groups, start=1):
+            if progress is not None:
+                progress(i, len(groups))
             of_group = p.group == name
             if p.weights[of_group].any():
                 part = p.take(of_group), unit[of_group]
-                rows += _bins(str(name), *part, resamples, bins, binning, level, i)
+                rows += _bins(str(name), False, *part, resamples, bins, binning, level, i)
     table = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
     limits = ("gap_low", "gap_high", "band_low", "band_high")
     return nullable(table, text=("reason",), numbers=limits)
@@ -77,6 +84,7 @@ def reliability(
 
 def _bins(
     name: str,
+    whole: bool,
     p: Predictions,
     unit: Int[np.ndarray, " n"],
     resamples: Resamples,
@@ -97,7 +105,8 @@ def _bins(
     rows = []
     for b in range(size):
         inside = place == b
-        row: dict[str, Any] = {"stratum": name, "bin": int(seen[b]), "share": mass[b] / mass.sum()}
+        row: dict[str, Any] = {"stratum": name, "whole": whole, "bin": int(seen[b])}
+        row["share"] = mass[b] / mass.sum()
         row |= {"start": c[inside].min(), "end": c[inside].max()}
         row |= {"confidence": confidence[b], "accuracy": accuracy[b]}
         row["gap"] = confidence[b] - accuracy[b]

@@ -11,6 +11,7 @@ from scipy import sparse
 from scipy.stats import norm, t
 
 from moeaudit.errors import InputError
+from moeaudit.seeds import check_seed
 
 # More documents than this are pooled at random into as many units of equal number of documents.
 # The variance between such units estimates the same variance (the random-group method, Wolter
@@ -28,6 +29,7 @@ class Resamples:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         if self.draws < 1:
             raise InputError(f"draws is {self.draws}; at least 1 is needed, 1,000 is the custom.")
 

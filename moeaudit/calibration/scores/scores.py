@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 
 from moeaudit.errors import InputError, one_of
+from moeaudit.seeds import check_seed
 from moeaudit.stats.nullable import nullable
 
 from ..predictions.cells import check_bins
@@ -20,8 +22,10 @@ from .stratum import Stratum
 from .worst import Worst
 
 ALL = "all"
+MOST_DRAWS = 1_000_000
 COLUMNS = (
     "stratum",
+    "whole",
     "score",
     "value",
     "low",
@@ -71,6 +75,7 @@ def calibration_scores(
     draws: int = 1000,
     seed: int = 0,
     level: float = 0.95,
+    progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """Every calibration score of all predictions and of every group.
 
@@ -79,15 +84,18 @@ def calibration_scores(
     predictions
         Predictions, or a table with the columns of `Predictions.from_frame`.
     by
-        "group" for strata beside "all" (where predictions have groups), or None.
+        "group" for strata beside the whole (where predictions have groups), or None.
     bins
         Number of bins of the binned scores.
     draws
         Number of document resamples, of outcome resamples and of sign flips.
     level
         Of limits and of `null_high`.
+    progress
+        Called with (strata done, strata in all) after each.
 
-    Returns one row per (stratum, score). `low` and `high`: limits for the truth by document
+    Returns one row per (stratum, score). `whole` is true in the rows of all predictions together, whose
+    stratum is "all"; a group may be called that too. `low` and `high`: limits for the truth by document
     bootstrap (`intervals`). `null_mean`, `null_high`, `p`: what the score would be if outcomes were
     drawn independently from the confidences (upper quantile at `level`; two-sided for gap, Brier and
     NLL). `p_documents`: the same question with dependence inside documents allowed for, by turning whole
@@ -102,14 +110,20 @@ def calibration_scores(
         if isinstance(predictions, pd.DataFrame)
         else predictions
     )
-    _check(by, bins, draws, level)
+    one_of(by, ("group", None), "by=")
+    check_settings(bins, draws, level)
+    check_seed(seed)
     resamples = Resamples(p.n_documents, draws, seed)
     unit = resamples.unit_of[p.documents]
     whole = Stratum(ALL, p, unit, resamples, bins, level, 0)
-    rows = _rows(whole)
+    rows = _rows(whole, True)
+    groups = p.groups() if by == "group" and p.group is not None else []
+    tell = progress or (lambda _done, _of: None)
+    tell(1, 1 + len(groups))
     if by == "group" and p.group is not None:
         worst = Worst(kuiper_sigma(p))
-        for i, name in enumerate(p.groups(), start=1):
+        for i, name in enumerate(groups, start=1):
+            tell(i, 1 + len(groups))
             of_group = p.group == name
             if not of_group.any():
                 rows += _refused(
@@ -119,38 +133,44 @@ def calibration_scores(
             part = Stratum(name, p.take(of_group), unit[of_group], resamples, bins, level, i, whole)
             rows += _rows(part)
             worst.add(part)
-        rows.append(_counted(ALL, p, worst.row(level)))
+        rows.append(_counted(ALL, p, worst.row(level), True))
+        tell(1 + len(groups), 1 + len(groups))
     return _finish(rows)
 
 
-def _check(by: str | None, bins: int, draws: int, level: float) -> None:
-    one_of(by, ("group", None), "by=")
+def check_settings(bins: int, draws: int, level: float) -> None:
+    """Raise InputError for numbers that no score can be computed with."""
     check_bins(bins)
     if draws < 20:
         raise InputError(f"draws is {draws}; fewer than 20 give no limits. 1,000 is the custom.")
+    if draws > MOST_DRAWS:
+        raise InputError(
+            f"draws is {draws:,}; beyond {MOST_DRAWS:,} no digit of a limit changes. 1,000 is the custom."
+        )
     if not 0 < level < 1:
         raise InputError(f"level is {level}; it must lie strictly between 0 and 1.")
 
 
-def _rows(part: Stratum) -> list[dict[str, Any]]:
+def _rows(part: Stratum, whole: bool = False) -> list[dict[str, Any]]:
     why = part.p.lack(documents=1)
     if why is None:
         rows = [*part.rows(), *part_rows(part), *class_rows(part)]
     else:
         rows = _refused(part.name, why, part.p.probabilities is not None)
-    return [_counted(part.name, part.p, row) for row in rows]
+    return [_counted(part.name, part.p, row, whole) for row in rows]
 
 
 def _refused(name: Any, why: str, classes: bool) -> list[dict[str, Any]]:
     left_out = {"multicalibration"} | (set() if classes else set(MEANING_OF_CLASSES))
     scores = [score for score in MEANING if score not in left_out]
     empty = {"stratum": name, "reason": f"not estimable: {why}", "n": 0, "documents": 0}
+    empty["whole"] = False
     return [{**empty, "score": score, "n_effective": 0.0} for score in scores]
 
 
-def _counted(name: Any, p: Predictions, row: dict[str, Any]) -> dict[str, Any]:
+def _counted(name: Any, p: Predictions, row: dict[str, Any], whole: bool) -> dict[str, Any]:
     counts = {"n": len(p), "documents": p.n_documents, "n_effective": p.n_effective}
-    return {**row, "stratum": name, **counts}
+    return {**row, "stratum": name, "whole": whole, **counts}
 
 
 WHOLE = ("n", "documents")

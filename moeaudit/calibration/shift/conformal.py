@@ -18,6 +18,7 @@ a new document with 1 - alpha whatever the dependence inside documents.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,7 @@ from jaxtyping import Bool, Float, Int
 from moeaudit.errors import InputError, one_of
 from moeaudit.stats.least import EFFECTIVE_SIZE
 
+from ..predictions.columns import classes
 from ..predictions.predictions import effective
 from ..scores.intervals import mean_limits
 from ..scores.resample import Resamples, widening
@@ -56,14 +58,14 @@ class ConformalSets:
 
     def coverage(
         self,
-        label: Int[np.ndarray, " rows"] | None,
+        label: Any,
         *,
         domain: np.ndarray | None = None,
         document: np.ndarray | None = None,
         draws: int = 1000,
         seed: int = 0,
     ) -> pd.DataFrame:
-        """One row per domain and one for all: coverage with its interval, and mean set size.
+        """One row per domain and one for all (`whole`): coverage with its interval, and mean set size.
 
         Intervals are percentile ones over documents (rows if None), widened for few of them. Without labels coverage is
         not estimable; sizes still are.
@@ -74,14 +76,17 @@ class ConformalSets:
         for name, column in (("domain", domains), ("document", documents), ("label", label)):
             if column is not None and len(column) != rows:
                 raise InputError(f"There are {len(column)} values of {name} for {rows} sets.")
+        if label is not None:
+            label = classes(label, self.sets.shape[1])
         covered = None if label is None else self.sets[np.arange(rows), label].astype(float)
         names = [] if domain is None else [str(d) for d in np.unique(domains)]
         table = []
-        for name in [*names, "all"]:
-            inside = np.ones(rows, bool) if name == "all" else domains == name
+        for name in [*names, None]:
+            inside = np.ones(rows, bool) if name is None else domains == name
             table.append(
                 {
-                    "domain": name,
+                    "domain": "all" if name is None else name,
+                    "whole": name is None,
                     "n": int(inside.sum()),
                     "alpha": self.alpha,
                     "score": self.score,
@@ -100,7 +105,7 @@ def conformal_sets(
     probabilities: Float[np.ndarray, "rows classes"],
     *,
     fit_probabilities: Float[np.ndarray, "fit classes"],
-    fit_label: Int[np.ndarray, " fit"],
+    fit_label: Any,
     alpha: float = 0.1,
     score: str = "lac",
     fit_weight: Float[np.ndarray, " fit"] | None = None,
@@ -134,8 +139,7 @@ def conformal_sets(
             f"There are {len(fit_probabilities)} labelled distributions and {len(fit_label)} "
             "labels; conformal sets need labelled rows, one label each."
         )
-    if fit_label.min() < 0 or fit_label.max() >= fit_probabilities.shape[1]:
-        raise InputError(f"Labels must be class numbers 0 to {fit_probabilities.shape[1] - 1}.")
+    fit_label = classes(fit_label, fit_probabilities.shape[1])
     if fit_document is not None and (fit_weight is not None or len(fit_document) != len(fit_label)):
         raise InputError(
             f"fit_document needs one document for each of the {len(fit_label)} labelled rows "

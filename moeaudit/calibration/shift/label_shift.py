@@ -10,14 +10,16 @@ Kundaje & Shrikumar 2020, arXiv 1901.06852).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from moeaudit.errors import InputError
 from moeaudit.stats.least import EFFECTIVE_SIZE
 
+from ..predictions.columns import classes
 from ..predictions.predictions import Predictions
 
 LARGEST_CONDITION = 1e4
@@ -95,7 +97,7 @@ class LabelShift:
 
 def bbse(
     source_probabilities: Float[np.ndarray, "source classes"],
-    source_label: Int[np.ndarray, " source"],
+    source_label: Any,
     target_probabilities: Float[np.ndarray, "target classes"],
     *,
     soft: bool = False,
@@ -116,7 +118,7 @@ def bbse(
         raise InputError(f"Source has {p.shape[1]} classes and target {q.shape[1]}.")
     k = p.shape[1]
     p, q = (p, q) if soft else (np.eye(k)[p.argmax(axis=1)], np.eye(k)[q.argmax(axis=1)])
-    confusion = p.T @ np.eye(k)[source_label] / len(p)  # (prediction, label)
+    confusion = p.T @ np.eye(k)[classes(source_label, k)] / len(p)  # (prediction, label)
     condition = float(np.linalg.cond(confusion))
     if not condition <= largest_condition:
         raise InputError(
@@ -140,7 +142,7 @@ def bbse(
 
 
 def em_label_shift(
-    source_label: Int[np.ndarray, " source"],
+    source_label: Any,
     target_probabilities: Float[np.ndarray, "target classes"],
     *,
     tolerance: float = 1e-10,
@@ -189,8 +191,9 @@ def _probabilities(values: np.ndarray, side: str) -> np.ndarray:
 
 def _source_marginal(p: np.ndarray, label: np.ndarray) -> np.ndarray:
     k = p.shape[1]
-    if len(label) == 0 or label.min() < 0 or label.max() >= k:
+    if len(label) == 0:
         raise InputError(f"Source labels must be there and be class numbers 0 to {k - 1}.")
+    label = classes(label, k)
     counts = np.bincount(label, minlength=k)
     if (counts == 0).any():
         empty = ", ".join(map(str, np.flatnonzero(counts == 0)[:5]))

@@ -122,7 +122,10 @@ def _router_logits(
     layer: MoELayer, hidden: Float[torch.Tensor, "tokens d_model"]
 ) -> Float[torch.Tensor, "tokens experts"]:
     shape = (len(hidden), layer.num_experts)
-    output = None if layer.router is None else layer.router(hidden[None])
+    try:
+        output = None if layer.router is None else layer.router(hidden[None])
+    except TypeError:  # some routers are handed their bias by the block that calls them
+        raise CannotExpress(_unknown(layer)) from None
     for part in output if isinstance(output, tuple) else (output,):
         if isinstance(part, torch.Tensor) and part.numel() == shape[0] * shape[1]:
             return part.reshape(shape)

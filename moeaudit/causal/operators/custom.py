@@ -22,7 +22,8 @@ class Custom(BaseOperator):
 
     $y' = \sum_s w'_s E_{i'_s}(x)$ with $(i', w') = \mathrm{fn}(i, w, x)$. `routing` holds `index` and `weight`
     ("positions top_k", ranks in order), `hidden` ("positions d_model", what the experts were given),
-    `positions` (places in the document) and `layer`. `fn` returns `(index, weight)`, both
+    `positions` (places in the document) and `layer`, which is the layer itself and no number: it has `index`
+    (its number), `num_experts` and `top_k`. `fn` returns `(index, weight)`, both
     "positions rows slots", or "positions slots" for one row; any number of slots will do, and weight
     0 leaves a slot empty. It is called with some positions of a document at a time and must answer
     for each by itself.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,8 +12,8 @@ def calibrate(
     file: Annotated[
         Path,
         typer.Argument(
-            help="CSV or Parquet, one row a prediction: confidence in [0, 1], correct (true/false or "
-            "1/0), and if there are any group, document, weight."
+            help="CSV, JSON Lines or Parquet, one row a prediction: confidence in [0, 1], correct "
+            "(true/false, T/F, yes/no, pass/fail or 1/0), and if there are any group, document, weight."
         ),
     ],
     confidence: Annotated[str | None, typer.Option(help="What the column is called.")] = None,
@@ -30,7 +30,7 @@ def calibrate(
     bins: Annotated[int, typer.Option(help="Bins of the binned scores.")] = 15,
     draws: Annotated[int, typer.Option(help="Resamples for limits and p-values.")] = 1000,
     level: Annotated[float, typer.Option(help="Of the limits.")] = 0.95,
-    seed: Annotated[int, typer.Option(help="Of the resamples.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the resamples.", min=0)] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     out: Annotated[
         Path | None,
@@ -42,13 +42,19 @@ def calibrate(
 ) -> None:
     """Score the calibration of the predictions in FILE, whatever model they come from."""
     from moeaudit.calibration import calibration_scores, reliability
-    from moeaudit.calibration.predictions.files import read_predictions
+    from moeaudit.calibration.predictions.files import read_with_remarks
+    from moeaudit.calibration.scores.scores import check_settings
 
+    from ..options import writable
+    from ..terminal.console import console
+    from ..terminal.progress import ConsoleProgress, counted
     from .folder import check_folder, write_calibration
     from .tables import as_json, print_tables
 
     if out is not None:
         check_folder(out)
+        writable(out, "--out", folder=True)
+    check_settings(bins, draws, level)
     named = {
         "confidence": confidence,
         "correct": correct,
@@ -57,16 +63,18 @@ def calibrate(
         "weight": weight,
     }
     columns = {role: name for role, name in named.items() if name is not None}
-    predictions = read_predictions(file, columns)
+    predictions, remarks = read_with_remarks(file, columns)
     settings = {"bins": bins, "draws": draws, "seed": seed, "level": level}
-    scores = calibration_scores(predictions, bins=bins, draws=draws, seed=seed, level=level)
-    table = reliability(predictions, bins=bins, draws=draws, seed=seed, level=level)
+    asked: dict[str, Any] = settings
+    with ConsoleProgress(console(stderr=True)) as progress:
+        scores = calibration_scores(predictions, **asked, progress=counted(progress, "scores"))
+        table = reliability(predictions, **asked, progress=counted(progress, "reliability"))
     page = None
     if out is not None:
-        page = write_calibration(out, file, predictions, scores, table, settings, columns)
+        page = write_calibration(out, file, predictions, scores, table, settings, columns, remarks)
     if json:
         typer.echo(as_json(scores, table, settings))
     else:
-        print_tables(predictions, scores, table, level)
+        print_tables(predictions, scores, table, level, remarks)
         if page is not None:
             typer.echo(f"Report: {page}")

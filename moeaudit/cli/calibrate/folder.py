@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,8 +42,11 @@ def write_calibration(
     bins: Frame,
     settings: Mapping[str, Any],
     columns: Mapping[str, str],
+    read: Sequence[str] = (),
 ) -> Path:
     """Write scores and reliability as Parquet and CSV, the record and the page; the page's path.
+
+    `read` says what must be known of how the file was read.
 
     Everything is made in a folder beside the wanted one, which takes its place at the end.
     """
@@ -63,7 +66,7 @@ def write_calibration(
         "title": source.name,
         "level": settings["level"],
         "draws": settings["draws"],
-        "remarks": remarks(predictions),
+        "remarks": [*read, *remarks(predictions)],
         "provenance": provenance,
     }
     page = render_calibration(scores, bins, MEANING, record)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,7 +25,13 @@ def as_json(scores: Frame, bins: Frame, settings: dict[str, Any]) -> str:
     return json.dumps({"settings": settings, **tables}, indent=2, allow_nan=False)
 
 
-def print_tables(predictions: Predictions, scores: Frame, bins: Frame, level: float) -> None:
+def print_tables(
+    predictions: Predictions,
+    scores: Frame,
+    bins: Frame,
+    level: float,
+    remarks: Sequence[str] = (),
+) -> None:
     """Every score of all predictions, the reliability table, and one line a stratum."""
     from moeaudit.report.pages.calibration import headline
 
@@ -32,10 +39,14 @@ def print_tables(predictions: Predictions, scores: Frame, bins: Frame, level: fl
 
     screen = console()
     say(screen, headline(scores) + ".", "bold")
+    for remark in remarks:
+        say(screen, remark)
     say(screen, no_documents(predictions))
-    screen.print(_scores(scores[scores["stratum"] == "all"], level))
-    screen.print(_bins(bins[bins["stratum"] == "all"], level))
-    groups = scores[scores["stratum"] != "all"]
+    whole = scores[scores["whole"]]
+    if not whole["value"].isna().all():  # else the headline has said why, once for all scores
+        screen.print(_scores(whole, level))
+    screen.print(_bins(bins[bins["whole"]], level))
+    groups = scores[~scores["whole"]]
     if len(groups):
         screen.print(_strata(groups, level))
         for line in left_out(groups):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from rich.console import Console
 from rich.live import Live
@@ -84,6 +85,22 @@ class ConsoleProgress:
             text += f" ({_rate(fresh / seconds)} {self.unit}/s)"
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
         self.name = ""
+
+
+def counted(progress: ConsoleProgress, name: str) -> Callable[[int, int], None]:
+    """A stage told as (done, in all), for work in groups; a handful is not worth a line."""
+    done = 0
+
+    def tell(now: int, of: int) -> None:
+        nonlocal done
+        if of < 10:
+            return
+        if done == 0:
+            progress.stage(name, of, "groups")
+        progress.advance(now - done)
+        done = now
+
+    return tell
 
 
 def _rate(rate: float) -> str:

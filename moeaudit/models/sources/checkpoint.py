@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,8 @@ from moeaudit.errors import ModelError
 
 from ..bundled import TOKENIZER, bundled_folder, bundled_models
 from ..placement import moved, require_dtype
-from .files import commit_of, weight_files
+from .files import HUB, commit_of, reachable, weight_files
+from .fitting import require_complete, said_in, unused
 from .formats import dequantised, stored_as
 from .streamed import brought, placed
 
@@ -22,22 +25,25 @@ if TYPE_CHECKING:
 
     from ..placement.asked import Asked
 
+_POINTER = b"version https://git-lfs.github.com/spec/"
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
 def from_place(
     source: str | Path, dtype: Any, revision: str | None, asked: Asked
-) -> tuple[str, PreTrainedModel, PreTrainedTokenizerBase | None, dict[str, Any]]:
+) -> tuple[str, PreTrainedModel, PreTrainedTokenizerBase | None, dict[str, Any], list[str]]:
+    """Name, model, tokenizer, provenance, and notes on what of the checkpoint is not used."""
     text = str(source)
     if text in bundled_models():
         folder = bundled_folder(text)
-        hf = _read(folder, text, dtype or require_dtype("float32"), asked, None)
-        return text, hf, _tokenizer(TOKENIZER), _provenance(folder, f"bundled:{text}", None)
+        hf, notes = _read(folder, text, dtype or require_dtype("float32"), asked, None)
+        return text, hf, _tokenizer(TOKENIZER), _provenance(folder, f"bundled:{text}", None), notes
     path = Path(source).expanduser()
     if path.is_dir():
         _check_folder(path)
-        hf = _read(path, text, dtype, asked, None)
-        return path.resolve().name, hf, _tokenizer(path), _provenance(path, "folder", None)
+        hf, notes = _read(path, text, dtype, asked, None)
+        facts = _provenance(path, "folder", None)
+        return path.resolve().name, hf, _tokenizer(path), facts, notes
     if path.exists():
         raise ModelError(
             f"'{text}' is a file; a folder in hub layout (config.json beside *.safetensors) was expected. "
@@ -46,20 +52,40 @@ def from_place(
     if text.count("/") != 1 or text.startswith((".", "/", "~")):
         raise ModelError(
             f"'{text}' is not a bundled model ({', '.join(bundled_models()) or 'none installed'}), not a "
-            "folder, and not a hub id of the form 'owner/name'. Check the spelling or the path."
+            f"folder, and not a hub id of the form 'owner/name'. {_meant(text)}"
         )
-    hf = _read(text, text, dtype, asked, revision)
+    hf, notes = _read(text, text, dtype, asked, revision)
     commit = commit_of(text, revision) or revision
     facts = {"source": f"hub:{text}", "revision": commit, **_hub_sha256(text, commit)}
-    return text, hf, _tokenizer(text, revision), facts
+    return text, hf, _tokenizer(text, revision), facts, notes
+
+
+def _meant(text: str) -> str:
+    near = get_close_matches(text, bundled_models(), n=1)
+    return f"Did you mean {near[0]}?" if near else "Check the spelling or the path."
 
 
 def _check_folder(path: Path) -> None:
+    adapter = path / "adapter_config.json"
+    if adapter.is_file():
+        base = _base_of(adapter)
+        raise ModelError(
+            f"The folder '{path}' holds LoRA adapters (adapter_config.json) for {base}, not a whole model. Merge them: "
+            "peft's PeftModel.from_pretrained(base, folder).merge_and_unload().save_pretrained(new_folder), "
+            "and give the new folder."
+        )
     if not (path / "config.json").is_file():
         raise ModelError(
             f"The folder '{path}' has no config.json, so it is not a checkpoint in hub layout "
             "(config.json, *.safetensors, tokenizer.json). Give the folder that `save_pretrained` wrote."
         )
+    for file in (path / "config.json", *sorted(path.glob("*.safetensors"))):
+        with file.open("rb") as stream:
+            if stream.read(len(_POINTER)) == _POINTER:
+                raise ModelError(
+                    f"'{file}' is a pointer of Git LFS, not the file itself: the repository was cloned without it. "
+                    "Run `git lfs pull` in the folder, or download the checkpoint again."
+                )
     if not any(path.glob("*.safetensors")):
         pickled = sorted(p.name for pattern in _PICKLED for p in path.glob(pattern))
         packed = sorted(p.name for p in path.glob("*.gguf"))
@@ -76,33 +102,47 @@ def _check_folder(path: Path) -> None:
         raise ModelError(f"The folder '{path}' {what}.")
 
 
+def _base_of(adapter: Path) -> str:
+    try:
+        base = json.loads(adapter.read_text("utf-8")).get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError):
+        base = None
+    return f"'{base}'" if base else "another model"
+
+
 def _read(
     source: str | Path, name: str, dtype: Any, asked: Asked, revision: str | None
-) -> PreTrainedModel:
+) -> tuple[PreTrainedModel, list[str]]:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
     from ..precision import not_memory
 
-    at = {} if revision is None else {"revision": revision}
+    at: dict[str, Any] = {} if revision is None else {"revision": revision}
+    offline = not isinstance(source, Path) and not reachable()
+    if offline:  # the hub's own client would try again and again, for half a minute
+        at["local_files_only"] = True
     config: Any = None
+    said: list[str] = []
     try:
-        with _quiet():
+        with _quiet(said):
             config = AutoConfig.from_pretrained(source, trust_remote_code=False, **at)
+            _require_decoder(name, config)
             auto = (
                 AutoModelForCausalLM
                 if type(config) in AutoModelForCausalLM._model_mapping  # noqa: SLF001
                 else AutoModelForImageTextToText
             )
-            files = weight_files(source, revision)
+            files = weight_files(source, revision, cached=offline)
             bones = placed(auto, config, files, dtype, name, asked)
             if bones is not None:
-                return brought(bones, asked.on)
+                return brought(bones, asked.on), unused(name, bones.hf, bones.left)
             loaded: Any = auto.from_pretrained(
                 source,
                 dtype="auto" if dtype is None else dtype,
                 use_safetensors=True,
                 trust_remote_code=False,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are named and refused below
                 **at,
                 **asked.handed_on,
                 **dequantised(config, asked),
@@ -113,7 +153,32 @@ def _read(
     except Exception as error:
         not_memory(error, f"loading '{name}'")
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        if (method := stored_as(config, asked)) is not None:
+        report = said_in("\n".join(said))
+        if report and "report" in lines[0]:
+            raise ModelError(
+                f"'{name}' could not be loaded: its tensors do not fit {config.model_type} as config.json "
+                f"describes it: {report}. Get a complete checkpoint, or put config.json right."
+            ) from error
+        if offline:
+            raise ModelError(
+                f"'{name}' could not be loaded: {HUB} cannot be reached from here, and the cache does not hold it "
+                "whole. Check the connection, or give the folder of a checkpoint that was downloaded."
+            ) from error
+        if isinstance(error, ValueError) and "custom code" in str(error):
+            raise ModelError(
+                f"'{name}' could not be loaded: it brings Python code of its own, and code from a checkpoint is never "
+                "run. Use a checkpoint whose architecture is part of transformers, or load it yourself, knowingly, "
+                "and give the model object."
+            ) from error
+        if isinstance(error, ValueError) and "does not recognize this architecture" in str(error):
+            import transformers
+
+            kind = str(error).partition("model type `")[2].partition("`")[0]
+            raise ModelError(
+                f"'{name}' could not be loaded: transformers {transformers.__version__}, which is installed, has no "
+                f"model type '{kind}'. Check model_type in config.json."
+            ) from error
+        if config is not None and (method := stored_as(config, asked)) is not None:
             raise ModelError(
                 f"'{name}' could not be loaded: {lines[0]} It is quantised ({method}), which this machine or this "
                 "installation does not run. Install what is named, use a device that runs it, or take the "
@@ -123,22 +188,17 @@ def _read(
             f"'{name}' could not be loaded: {lines[0]} A checkpoint of a transformers causal language "
             "model with safetensors weights was expected, or a hub id that this machine can reach."
         ) from error
-    _require_complete(name, info)
-    return hf if asked.device is None else moved(hf, name, asked.device)
+    require_complete(name, info)
+    notes = unused(name, hf, info.get("unexpected_keys", []))
+    return hf if asked.device is None else moved(hf, name, asked.device), notes
 
 
-def _require_complete(name: str, info: dict[str, Any]) -> None:
-    missing = sorted(info.get("missing_keys", []))
-    wrong = sorted(str(key) for key in info.get("mismatched_keys", []))
-    if missing or wrong:
-        which = (
-            f"{len(missing)} missing (first: '{missing[0]}')"
-            if missing
-            else f"wrong shape: {wrong[0]}"
-        )
+def _require_decoder(name: str, config: Any) -> None:
+    if getattr(config, "is_encoder_decoder", False):
         raise ModelError(
-            f"'{name}': the checkpoint does not fill the model: {which}. transformers would start those "
-            "weights at random, and an audit of random weights means nothing. Get a complete checkpoint."
+            f"'{name}' is an encoder-decoder ({config.model_type}): its experts read two texts, and what a "
+            "removal at a token of one does to the other is not defined here. A decoder-only language "
+            "model is expected."
         )
 
 
@@ -162,7 +222,9 @@ def _tokenizer(source: str | Path, revision: str | None = None) -> PreTrainedTok
         return None  # token tensors can still be audited; text is refused where it is given
     try:
         with _quiet():
-            options = {} if revision is None else {"revision": revision}
+            options: dict[str, Any] = {} if revision is None else {"revision": revision}
+            if not isinstance(source, Path) and not reachable():
+                options["local_files_only"] = True
             return AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
     except Exception as error:
         raise ModelError(
@@ -171,17 +233,30 @@ def _tokenizer(source: str | Path, revision: str | None = None) -> PreTrainedTok
         ) from error
 
 
+class _Kept(logging.Handler):
+    def __init__(self, said: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self.said = said
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
+
+
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' loading report and progress bar out of the user's console."""
+def _quiet(said: list[str] | None = None) -> Iterator[None]:
+    """Keep transformers' loading report and progress bar out of the user's console, and in `said`."""
     from transformers.utils import logging as hf_logging
 
     level, bar = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
-    hf_logging.set_verbosity(logging.ERROR)
+    root = hf_logging.get_logger("transformers")
+    handlers, propagate = root.handlers[:], root.propagate
+    root.handlers, root.propagate = [_Kept([] if said is None else said)], False
+    hf_logging.set_verbosity(logging.WARNING)
     hf_logging.disable_progress_bar()
     try:
         yield
     finally:
         hf_logging.set_verbosity(level)
+        root.handlers, root.propagate = handlers, propagate
         if bar:
             hf_logging.enable_progress_bar()

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+from functools import cache
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from moeaudit.errors import ModelError
 
+HUB = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+_PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
@@ -29,6 +35,18 @@ def weight_files(source: str | Path, revision: str | None, *, cached: bool = Fal
     else:
         files = [_cached(source, file, revision, local=cached) for file in _shards(index)]
     return [file for file in files if file is not None]
+
+
+@cache
+def reachable() -> bool:
+    """Whether the hub's name can be looked up; through a proxy it need not be, and nothing is known then."""
+    if any(os.environ.get(name) for name in _PROXIES):
+        return True
+    try:
+        socket.getaddrinfo(urlsplit(HUB).hostname or "", 443)
+    except OSError:
+        return False
+    return True
 
 
 def commit_of(repo: str, revision: str | None) -> str | None:

@@ -18,6 +18,7 @@ from ..placement.files import Area, room_for, stored_tensors
 from ..placement.fits import Need, free
 from ..placement.stream import Layer, Slot, Stream
 from ..precision import is_half
+from .fitting import left_over
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +38,7 @@ class Skeleton:
     around: list[Recipe]
     layers: list[list[Recipe]]
     layers_path: str
+    left: list[str]  # names in the files that no parameter is made of
 
     @property
     def need(self) -> Need:
@@ -74,7 +76,9 @@ def skeleton(
     for recipe in made:
         places = {_layer_of(target, path) for target in recipe.shapes if target in streamed}
         (layers[places.pop()] if len(places) == 1 else around).append(recipe)
-    return Skeleton(name, hf, around, layers, path)
+    used = {id(one) for recipe in made for one in recipe.tensors}
+    names = [key for key, one in stored.items() if id(one) in used]
+    return Skeleton(name, hf, around, layers, path, left_over(hf, stored, names))
 
 
 def placed(

@@ -45,6 +45,11 @@ def unwrap(
 
 def _what_instead(source: Any) -> str:
     name = type(source).__name__
+    if hasattr(source, "merge_and_unload"):
+        return (
+            ", which holds LoRA adapters beside the weights. Merge them first and give what comes out: "
+            "load(model.merge_and_unload())."
+        )
     if name.startswith("Hooked"):
         return (
             ", TransformerLens's older class, whose weights are rearranged and which has no transformers "

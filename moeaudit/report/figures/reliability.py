@@ -22,13 +22,14 @@ ROW = 24
 
 def reliability_figure(bins: Frame, scores: Frame, level: float = 0.95) -> Figure:
     """Small multiples, one panel a stratum: all first, then those with the largest gaps."""
-    order = _panels(scores, list(dict.fromkeys(bins["stratum"])))
+    order = _panels(scores, list(dict.fromkeys(zip(bins["whole"], bins["stratum"]))))
     shown = order[:MOST_PANELS]
     body: list[str] = []
-    for i, name in enumerate(shown):
+    for i, (whole, name) in enumerate(shown):
         x = LEFT + (i % PER_ROW) * (SIDE + GAP)
         y = TOP + (i // PER_ROW) * (SIDE + 84)
-        _panel(body, name, rows_of(bins[bins["stratum"] == name]), x, y)
+        rows = rows_of(bins[(bins["whole"] == whole) & (bins["stratum"] == name)])
+        _panel(body, _name(rows[0]), rows, x, y)
     height = TOP + math.ceil(len(shown) / PER_ROW) * (SIDE + 84)
     left = f" The other {len(order) - len(shown)} strata are in the table." * (order != shown)
     caption = Markup(
@@ -58,14 +59,14 @@ def gaps_figure(scores: Frame, level: float = 0.95) -> Figure:
         body.append(svg.text(place(tick), bottom + 16, words, "tick", "middle"))
     for i, row in enumerate(gaps):
         y = TOP + (i + 0.5) * ROW
-        body.append(svg.text(230, y + 4, _short(str(row["stratum"]), 34), "tick", "end"))
+        body.append(svg.text(230, y + 4, _short(_name(row), 34), "tick", "end"))
         if missing(row["value"]):
             body.append(svg.text(240, y + 4, str(row["reason"]), "tiny"))
             continue
         css = _css(row["value"], row["low"], row["high"])
         if not missing(row["low"]):
             body.append(svg.line(place(row["low"]), y, place(row["high"]), y, f"bar {css}"))
-        words = f"{row['stratum']}: {_estimate(row)}"
+        words = f"{_name(row)}: {_estimate(row)}"
         body.append(svg.mark(place(row["value"]), y, "circle", css, words, 4))
     body.append(svg.text(240, bottom + 34, "under-confident", "muted"))
     body.append(svg.text(WIDTH - 30, bottom + 34, "over-confident", "muted", "end"))
@@ -76,7 +77,7 @@ def gaps_figure(scores: Frame, level: float = 0.95) -> Figure:
     ).format(percent(level, 0))
     drawing = svg.document(WIDTH, bottom + 44, "Signed gap by stratum", body, 640)
     columns = [
-        Column("stratum", lambda r: r["stratum"], text=True),
+        Column("stratum", _name, text=True),
         Column("confidence \N{MINUS SIGN} accuracy", _estimate),
         Column("predictions", lambda r: count(r["n"])),
         Column("documents", lambda r: count(r["documents"])),
@@ -86,11 +87,17 @@ def gaps_figure(scores: Frame, level: float = 0.95) -> Figure:
     return Figure("gaps", "Which way is it wrong?", caption, drawing, table(gaps, columns, words))
 
 
-def _panels(scores: Frame, names: list[str]) -> list[str]:
-    """`all`, then by size of gap."""
-    gaps = scores[scores["score"] == "gap"].set_index("stratum")["value"]
-    size = {name: abs(float(gaps[name])) if not missing(gaps[name]) else 0.0 for name in names}
-    return sorted(names, key=lambda name: (name != "all", -size[name], name))
+def _panels(scores: Frame, names: list[tuple[bool, str]]) -> list[tuple[bool, str]]:
+    """The whole, then strata by size of gap; a panel is (whole, stratum)."""
+    gaps = rows_of(scores[scores["score"] == "gap"])
+    value = {(r["whole"], r["stratum"]): r["value"] for r in gaps}
+    size = {name: 0.0 if missing(value[name]) else abs(float(value[name])) for name in names}
+    return sorted(names, key=lambda name: (not name[0], -size[name], name[1]))
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    """What a stratum is called for the reader; a group may be called `all`."""
+    return "all predictions" if row["whole"] else str(row["stratum"])
 
 
 def _panel(
@@ -138,7 +145,7 @@ def _css(gap: svg.Number, low: Any, high: Any) -> str:
 
 def _bin_table(bins: Frame, level: float) -> Markup:
     columns = [
-        Column("stratum", lambda r: r["stratum"], text=True),
+        Column("stratum", _name, text=True),
         Column("confidence from", lambda r: fixed(r["start"], 3)),
         Column("to", lambda r: fixed(r["end"], 3)),
         Column("mean", lambda r: fixed(r["confidence"], 3)),

@@ -125,7 +125,7 @@ def sentences(scores: Frame) -> list[str]:
 
 
 def _groups(scores: Frame) -> list[str]:
-    gaps = rows_of(scores[(scores["score"] == "gap") & (scores["stratum"] != "all")])
+    gaps = rows_of(scores[(scores["score"] == "gap") & ~scores["whole"]])
     if not gaps:
         return []
     over = sum(not missing(r["low"]) and r["low"] > 0 for r in gaps)
@@ -166,16 +166,16 @@ def _tables(scores: Frame, meaning: Mapping[str, str], level: float) -> Markup:
         Column("remark", lambda r: r["reason"] or "", text=True, css=lambda _: "wrap"),
     ]
     out = Markup("")
-    for name in dict.fromkeys(scores["stratum"]):
-        rows = rows_of(scores[scores["stratum"] == name])
-        words = "All predictions" if name == "all" else f"Stratum {name}"
+    for whole, name in dict.fromkeys(zip(scores["whole"], scores["stratum"])):
+        rows = rows_of(scores[(scores["whole"] == whole) & (scores["stratum"] == name)])
+        words = "All predictions" if whole else f"Stratum {name}"
         body = table(rows, columns, f"{words}: {count(rows[0]['n'])} predictions")
-        out += body if name == "all" else folded(words, body)
+        out += body if whole else folded(words, body)
     return out
 
 
 def _whole(scores: Frame) -> dict[str, dict[str, Any]]:
-    return {r["score"]: r for r in rows_of(scores[scores["stratum"] == "all"])}
+    return {r["score"]: r for r in rows_of(scores[scores["whole"]])}
 
 
 def _limits(row: Mapping[str, Any]) -> str:

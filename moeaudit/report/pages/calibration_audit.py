@@ -104,7 +104,7 @@ def _renamed(figure: Figure, key: str, title: str) -> Figure:
 def effects_figure(differences: Frame, score: str, words: str, level: float) -> Figure:
     """Edited minus clean for every condition, in domain and shifted, with limits."""
     d: Any = differences
-    d = d[(d["stratum"] == "all") & (d["method"] == "none") & (d["score"] == score)]
+    d = d[d["whole"] & (d["method"] == "none") & (d["score"] == score)]
     rows = [r for r in rows_of(d) if r["side"] in SIDES]
     names = list(dict.fromkeys(r["condition"] for r in rows))
     ends = [r[k] for r in rows for k in ("difference", "low", "high") if r[k] == r[k]]
@@ -134,7 +134,7 @@ def effects_figure(differences: Frame, score: str, words: str, level: float) -> 
     ).format(percent(level, 0))
     drawing = svg.document(WIDTH, bottom + 44, f"Effect of each edit on {words}", body, 640)
     every: Any = differences
-    every = every[(every["stratum"] == "all") & (every["score"] == score)]
+    every = every[every["whole"] & (every["score"] == score)]
     columns = [
         Column("edit", lambda r: r["condition"], text=True),
         Column("side", lambda r: r["side"], text=True),

@@ -74,7 +74,7 @@ class CalibrationTables:
             & (t["score"] == score)
             & (t["side"] == side)
             & (t["method"] == method)
-            & (t["stratum"] == "all")
+            & t["whole"]
         ]
         if len(hit) != 1:
             raise InputError(
@@ -91,7 +91,7 @@ class CalibrationTables:
                 (s["condition"] == CLEAN)
                 & (s["side"] == side)
                 & (s["method"] == "none")
-                & (s["stratum"] == "all")
+                & s["whole"]
                 & (s["score"] == "gap")
             ].iloc[0]
             out.append(f"Clean, {side}: confidence - accuracy {_limits(row, 'value')}.")
@@ -119,7 +119,7 @@ class CalibrationTables:
         lines = "".join(f"<li>{html.escape(line)}</li>" for line in self.sentences())
         notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.record["notes"])
         d: Any = self.tables["differences"]
-        shown = d[d["stratum"] == "all"].drop(columns=["stratum"])
+        shown = d[d["whole"]].drop(columns=["stratum", "whole"])
         table = shown.to_html(index=False, escape=True, float_format=lambda v: f"{v:.4f}")
         return f"<p>{html.escape(self.record['model'])}</p><ul>{lines}</ul>{table}<ul>{notes}</ul>"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,8 @@ from moeaudit.calibration.scores.stratum import Stratum
 from moeaudit.frames import Frame
 from moeaudit.stats.least import DOCUMENTS_FOR_LIMITS
 
-from .reading import Reading
+if TYPE_CHECKING:
+    from .reading import Reading
 
 IN, SHIFTED = "in domain", "shifted"
 BETWEEN = "shifted minus in domain"
@@ -98,9 +99,9 @@ def differences_table(conditions: list[Condition], draws: int, seed: int, level:
     """Each edited model minus the clean one on the same tokens, with intervals by documents.
 
     One row per (condition, side, stratum, method, score): clean, edited, difference, low, high, n,
-    documents, reason. The side "shifted minus in domain" is the difference of the two sides'
-    differences: whether the edit costs more where the model was not trained; its `clean` and
-    `edited` are the clean and the edited model's own differences between the sides.
+    documents, reason; `whole` where the stratum is all domains. The side "shifted minus in domain" is
+    the difference of the two sides' differences: whether the edit costs more where the model was not
+    trained; its `clean` and `edited` are the clean and the edited model's own differences between the sides.
     """
     clean, rows = conditions[0], []
     for condition in conditions[1:]:
@@ -109,26 +110,30 @@ def differences_table(conditions: list[Condition], draws: int, seed: int, level:
             for k, side in enumerate(condition.sides):
                 pair = (clean.predictions(side, method), condition.predictions(side, method))
                 resamples = Resamples(pair[0][0].n_documents, draws, seed + k)
-                strata = ["all", *pair[0][0].groups()]
-                for stratum in strata:
+                for stratum in (None, *pair[0][0].groups()):
                     found = _paired(pair, stratum, resamples, level)
-                    keys = {"condition": condition.name, "side": side, "stratum": str(stratum)}
+                    keys = {"condition": condition.name, "side": side, **_stratum(stratum)}
                     rows += [{**keys, "method": method, **row} for row in found.values()]
-                    if stratum == "all":
+                    if stratum is None:
                         whole[side] = found
             if len(whole) == 2:
-                keys = {"condition": condition.name, "side": BETWEEN, "stratum": "all"}
+                keys = {"condition": condition.name, "side": BETWEEN, **_stratum(None)}
                 between = _between(whole[IN], whole[SHIFTED], level)
                 rows += [{**keys, "method": method, **row} for row in between]
-    columns = ["condition", "side", "stratum", "method", "score", "clean", "edited", "difference"]
-    columns += ["low", "high", "n", "documents", "reason"]
+    columns = ["condition", "side", "stratum", "whole", "method", "score", "clean", "edited"]
+    columns += ["difference", "low", "high", "n", "documents", "reason"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _paired(pair: Any, stratum: Any, resamples: Resamples, level: float) -> dict[str, Any]:
+def _stratum(name: str | None) -> dict[str, Any]:
+    """What a stratum is called in the tables; None is all of them, whatever a domain may be called."""
+    return {"stratum": "all" if name is None else name, "whole": name is None}
+
+
+def _paired(pair: Any, stratum: str | None, resamples: Resamples, level: float) -> dict[str, Any]:
     """Differences of one stratum by score, with their replicates under "replicates"."""
     (p, loss), (q, other) = pair
-    inside = np.ones(len(p), bool) if stratum == "all" else p.group == stratum
+    inside = np.ones(len(p), bool) if stratum is None else p.group == stratum
     unit = resamples.unit_of[p.documents][inside]
     p, q = p.take(inside), q.take(inside)
     values = {

@@ -12,7 +12,7 @@ from torch import nn
 from moeaudit.errors import ModelError
 from moeaudit.models import MoELayer
 from moeaudit.models.anatomy import Anatomy
-from moeaudit.models.find import looks_like_experts, split_path
+from moeaudit.models.find import looks_like_experts, newer, split_path
 
 from .config import Found
 
@@ -197,7 +197,7 @@ def _layer(
         if not stacked:
             raise ModelError(
                 f"'{name}', layer {index}: {type(holder).__name__} holds no weights of shape (experts, ..., ...), and "
-                "only fused experts can be audited. A version of this architecture in transformers >= 5.6 may do."
+                f"only fused experts can be audited{newer()}."
             )
         count = int(getattr(holder, "num_experts", None) or max(shape[0] for shape in stacked))
         routed = sum(one * two for _, one, two in stacked)

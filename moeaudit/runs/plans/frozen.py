@@ -153,7 +153,7 @@ class Plan:
         if (record.get("plan") or {}).get("sha256") != self.sha256:
             raise RunError(
                 f"The run in {folder} was not begun under this plan ({self.sha256[:12]}). A plan comes "
-                "before the run: choose another folder with --out. `moeaudit check RUN FILE` says what of "
+                "before the run: choose another folder. `moeaudit check RUN FILE` says what of "
                 "that run equals the plan."
             )
 

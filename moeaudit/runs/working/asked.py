@@ -8,8 +8,8 @@ from moeaudit.causal.walk.several.sample import share_of
 from moeaudit.errors import InputError
 
 from ..operators import operator_of
-from ..session import TOKENS, declared_of, outcomes_of, question
-from ..spec import ALPHA, AuditSpec
+from ..session import declared_of, outcomes_of, question, require_counts
+from ..spec import ALPHA, TOKENS, AuditSpec
 
 if TYPE_CHECKING:
     from moeaudit.causal.operators import Operator
@@ -56,6 +56,8 @@ def settled(
     if isinstance(given["operator"], str):
         operator_of(given["operator"])
     share_of(given["share"])
+    counts = ("documents", "tokens", "max_length", "seed", "verify_rows", "verify_engines")
+    require_counts(*(given[name] for name in counts))
     loaded = load(model, **loading)
     given["other"] = given.pop("shift")
     material, spec, made = question(loaded, docs, **given)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from moeaudit.errors import RunError
-from moeaudit.store.files import LOCK, TEMPORARY
+from moeaudit.store.files import LOCK, TEMPORARY, require_place
 
 from ..spec import AuditSpec
 
@@ -23,7 +23,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     if not folder.is_dir() or not path.is_file():
         raise RunError(
             f"{folder} is not a run folder: it has no {RECORD}. Give the folder that "
-            "`moeaudit audit` wrote with --out."
+            "an audit wrote."
         )
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -48,22 +48,21 @@ def claim(
     Raises RunError, touching nothing, if the folder holds anything else, another question or another part.
     """
     if folder.exists() and not folder.is_dir():
-        raise RunError(f"{folder} is a file; --out needs a folder. Choose another name.")
+        raise RunError(f"{folder} is a file, and a run is a folder. Choose another name.")
     if not folder.exists() or not (names := _content(folder)):
         return None
     if RECORD not in names:
         some = ", ".join(names[:3])
         raise RunError(
             f"{folder} is not empty and holds no moeaudit run (it has {some}). Nothing was "
-            "written. Choose an empty or a new folder with --out."
+            "written. Choose an empty or a new folder."
         )
     record = read_record(folder)
     different = AuditSpec.from_dict(record["spec"]).differences(spec)
     if different:
-        what = "; ".join(f"{key} is {old!r} there and {new!r} here" for key, old, new in different)
         raise RunError(
-            f"{folder} holds the answer to another question: {what}. Nothing was written. Ask the "
-            "same question to resume it, or choose another folder with --out."
+            f"{folder} holds the answer to another question: {_told(different)}. Nothing was written. Ask the "
+            "same question to resume it, or choose another folder."
         )
     there = record.get("part")
     if there != part:
@@ -78,18 +77,53 @@ def _named(part: dict[str, Any] | None) -> str:
     return "the whole" if part is None else f"part {part['index']} of {part['of']}"
 
 
+def require_folder(folder: Path) -> None:
+    """Refuse a place where no run can be written, before anything is computed."""
+    if not (folder / RECORD).is_file():
+        require_place(folder, folder=True)
+
+
 def _content(folder: Path) -> list[str]:
     """Names in the folder, less what a killed process may leave."""
     names = sorted(path.name for path in folder.iterdir())
     return [name for name in names if name != LOCK and not name.startswith(TEMPORARY)]
 
 
+# What changes with the documents, whoever changed them; said last, and only where nothing else says it.
+_HASHES = {"weights": "the model's weights", "text": "the text", "metric_text": "the metric documents",
+           "effect_text": "the effect documents", "shift_text": "the text of other domains"}  # fmt: skip
+_COUNTED = {
+    "metric_text": "metric_documents",
+    "effect_text": "effect_documents",
+    "shift_text": "shift_documents",
+}
+
+
+def _told(different: list[tuple[str, Any, Any]]) -> str:
+    """The differences, those that a person reads first; hashes in words, where no count says why they differ."""
+    names = {name for name, _, _ in different}
+    said, hashes = [], []
+    for name, old, new in different:
+        if name in _HASHES and (_hashed(old) or _hashed(new)):
+            if _COUNTED.get(name) not in names:
+                was, now = (str(value)[:12] or "none" for value in (old, new))
+                hashes.append(f"{_HASHES[name]} differ ({was} there, {now} here)")
+        else:
+            said.append(f"{name} is {old!r} there and {new!r} here")
+    return "; ".join([*said, *hashes])
+
+
+def _hashed(value: Any) -> bool:
+    return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
+
+
 def check_report_path(path: Path) -> None:
-    """Refuse a path that is a folder, or a file that no report may replace."""
+    """Refuse a path that is a folder, a file that no report may replace, or where nothing can be written."""
     if path.is_dir():
         raise RunError(
             f"{path} is a folder; the report needs a file name, such as {path}/audit.html."
         )
+    require_place(path, folder=False)
     if path.is_file():
         with path.open("rb") as handle:
             head = handle.read(4096)

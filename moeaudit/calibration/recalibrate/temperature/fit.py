@@ -143,10 +143,11 @@ class TemperatureFit:
         return log_softmax(logits.astype(np.float64) / temperature[:, None])
 
     def frame(self) -> pd.DataFrame:
-        """One row per group and one for all rows: group, n, temperature, losses (nats), reason."""
+        """One row per group and one for all rows (`whole`): group, whole, n, temperature, losses (nats), reason."""
         return pd.DataFrame(
             {
                 "group": ["all", *self.groups],
+                "whole": [True, *[False] * len(self.groups)],
                 "n": [self.n_rows, *self.n.tolist()],
                 "temperature": [self.overall, *self.temperature.tolist()],
                 "nll_before": np.roll(self.nll_before, 1),

@@ -13,12 +13,14 @@ logits for each step, and the logits of a large vocabulary never have to be in m
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from moeaudit.errors import InputError
 
+from ...predictions.columns import classes
 from .fit import (
     BOUNDS,
     MIN_SIZE,
@@ -36,7 +38,7 @@ _BLOCK = 2**21  # logits worked on at a time
 
 def fit_temperature(
     logits: Float[np.ndarray, "rows classes"],
-    label: Int[np.ndarray, " rows"],
+    label: Any,
     *,
     group: np.ndarray | None = None,
     weight: Float[np.ndarray, " rows"] | None = None,
@@ -60,7 +62,7 @@ def fit_temperature(
     Raises InputError for logits that are not finite, labels out of range, a single class, no rows.
     """
     codes, names = group_codes(group, len(label))
-    check_logits(logits, label)
+    label = checked_labels(logits, label)
     if weight is not None and len(weight) != len(label):
         raise InputError(f"There are {len(weight)} weights for {len(label)} rows; give one each.")
     counts = group_counts(len(label), codes, names, weight, min_size)
@@ -123,6 +125,14 @@ def group_codes(group: np.ndarray | None, rows: int) -> tuple[np.ndarray | None,
     return codes, [str(name) for name in names]
 
 
+def checked_labels(logits: np.ndarray, label: np.ndarray) -> Int[np.ndarray, " rows"]:
+    """`check_logits`, with labels as whole numbers where they are text, floats or (rows, 1)."""
+    if logits.ndim == 2 and logits.shape[1] and len(label):
+        label = classes(label, logits.shape[1])
+    check_logits(logits, label)
+    return label
+
+
 def check_logits(logits: np.ndarray, label: np.ndarray) -> None:
     """Refuse what no temperature can be fitted on."""
     if logits.ndim != 2 or len(logits) != len(label):
@@ -139,6 +149,11 @@ def check_logits(logits: np.ndarray, label: np.ndarray) -> None:
         )
     if not np.isfinite(logits).all():
         raise InputError("Some logits are NaN or infinite; a temperature needs finite logits.")
+    if label.ndim != 1 or label.dtype.kind not in "iu":
+        raise InputError(
+            f"Labels are {label.dtype} of shape {label.shape}; one whole number a row is needed, the place "
+            "of the true class among the columns of logits."
+        )
     if label.min() < 0 or label.max() >= logits.shape[1]:
         raise InputError(
             f"Labels must be class numbers 0 to {logits.shape[1] - 1}; found {label.min()} to "

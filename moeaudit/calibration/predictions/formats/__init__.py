@@ -1,0 +1,1 @@
+"""The kinds of file that predictions come in: one file of code for each."""

@@ -1,0 +1,81 @@
+"""What cannot be loaded says which file or word is the matter, in one paragraph, and guesses at slips."""
+
+from __future__ import annotations
+
+import json
+import socket
+
+import pytest
+from made import tiny_moe
+
+import moeaudit as ma
+from moeaudit.errors import ModelError
+from moeaudit.models.sources.files import reachable
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
+
+
+def config(folder, **values):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+CASES = {
+    "weights of LFS": (
+        lambda d: (d / "model.safetensors").write_text(POINTER),
+        "model.safetensors' is a pointer of Git LFS.*git lfs pull",
+    ),
+    "configuration of LFS": (
+        lambda d: (d / "config.json").write_text(POINTER),
+        "config.json' is a pointer of Git LFS",
+    ),
+    "another type": (
+        lambda d: config(d, model_type="olmoe9"),
+        r"transformers \d+\.\d+\.\d+, which is installed, has no model type 'olmoe9'",
+    ),
+    "code": (
+        lambda d: config(d, model_type="mine", auto_map={"AutoConfig": "c.C"}),
+        "code from a checkpoint is never run",
+    ),
+    "more active than there are": (
+        lambda d: config(d, num_experts_per_tok=99),
+        "num_experts_per_tok = 99 is more than the",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", list(CASES))
+def test_the_file_or_word_at_fault_is_named(case, tmp_path):
+    change, words = CASES[case]
+    tiny_moe.build("olmoe").save_pretrained(tmp_path / "m")
+    change(tmp_path / "m")
+    with pytest.raises(ModelError, match=words) as refused:
+        ma.load(tmp_path / "m")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_slip_of_the_pen_is_guessed_at():
+    with pytest.raises(ModelError, match="Did you mean tiny-olmoe"):
+        ma.load("tiny-olme")
+
+
+def test_an_unreachable_hub_is_one_line_at_once(monkeypatch, capsys):
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    for name in (
+        "HTTPS_PROXY",
+        "https_proxy",
+        "HTTP_PROXY",
+        "http_proxy",
+        "ALL_PROXY",
+        "all_proxy",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    reachable.cache_clear()
+    with pytest.raises(ModelError, match="cannot be reached from here.*cache") as refused:
+        ma.load("nobody/nothing-here")
+    reachable.cache_clear()
+    said = capsys.readouterr()
+    assert "\n" not in str(refused.value) and not said.err and not said.out
