@@ -11,8 +11,11 @@ from moeaudit.errors import ModelError
 
 from ..bundled import TOKENIZER, bundled_folder, bundled_models
 from ..placement import moved, require_dtype
+from ..placement.files import stored_tensors
+from ..placement.fits import bytes_by_dtype
+from ..placement.summary import READ_FROM, Files
 from .files import commit_of, weight_files
-from .formats import dequantised, stored_as
+from .formats import dequantised, not_run, require_known, stored_as
 from .streamed import brought, placed
 
 if TYPE_CHECKING:
@@ -22,6 +25,10 @@ if TYPE_CHECKING:
 
     from ..placement.asked import Asked
 
+_FROM_GGUF = (
+    "Use the model in safetensors: transformers reads some GGUF files (from_pretrained(folder, gguf_file=...)), and "
+    "a model object is taken by load()"
+)
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -39,6 +46,8 @@ def from_place(
         hf = _read(path, text, dtype, asked, None)
         return path.resolve().name, hf, _tokenizer(path), _provenance(path, "folder", None)
     if path.exists():
+        if path.suffix == ".gguf":
+            raise ModelError(f"'{text}' is a GGUF file, which is not read here. {_FROM_GGUF}.")
         raise ModelError(
             f"'{text}' is a file; a folder in hub layout (config.json beside *.safetensors) was expected. "
             "Give the folder that holds it."
@@ -67,9 +76,7 @@ def _check_folder(path: Path) -> None:
             f"holds its weights as a pickle ({pickled[0]}), which can run code when read. Load it once in a "
             "place you trust and write it again with `model.save_pretrained(folder)`"
             if pickled
-            else f"holds its weights as GGUF ({packed[0]}), which is not read here. Use the model in safetensors: "
-            "transformers reads some GGUF files (from_pretrained(folder, gguf_file=...)), and a model object "
-            "is taken by load()"
+            else f"holds its weights as GGUF ({packed[0]}), which is not read here. {_FROM_GGUF}"
             if packed
             else "holds no weights. Files named *.safetensors were expected beside config.json"
         )
@@ -85,6 +92,7 @@ def _read(
 
     at = {} if revision is None else {"revision": revision}
     config: Any = None
+    method: str | None = None
     try:
         with _quiet():
             config = AutoConfig.from_pretrained(source, trust_remote_code=False, **at)
@@ -93,10 +101,15 @@ def _read(
                 if type(config) in AutoModelForCausalLM._model_mapping  # noqa: SLF001
                 else AutoModelForImageTextToText
             )
+            require_known(config, asked, name)
+            method = stored_as(config, asked)
             files = weight_files(source, revision)
             bones = placed(auto, config, files, dtype, name, asked)
+            facts = Files(method, bytes_by_dtype(stored_tensors(files)))
             if bones is not None:
-                return brought(bones, asked.on)
+                hf = brought(bones, asked.on)
+                READ_FROM.keep(hf, facts)
+                return hf
             loaded: Any = auto.from_pretrained(
                 source,
                 dtype="auto" if dtype is None else dtype,
@@ -113,18 +126,16 @@ def _read(
     except Exception as error:
         not_memory(error, f"loading '{name}'")
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        if (method := stored_as(config, asked)) is not None:
-            raise ModelError(
-                f"'{name}' could not be loaded: {lines[0]} It is quantised ({method}), which this machine or this "
-                "installation does not run. Install what is named, use a device that runs it, or take the "
-                "same model in bfloat16."
-            ) from error
+        if method is not None:
+            raise not_run(name, method, lines[0]) from error
         raise ModelError(
             f"'{name}' could not be loaded: {lines[0]} A checkpoint of a transformers causal language "
             "model with safetensors weights was expected, or a hub id that this machine can reach."
         ) from error
     _require_complete(name, info)
-    return hf if asked.device is None else moved(hf, name, asked.device)
+    hf = hf if asked.device is None else moved(hf, name, asked.device)
+    READ_FROM.keep(hf, facts)
+    return hf
 
 
 def _require_complete(name: str, info: dict[str, Any]) -> None:
