@@ -64,8 +64,16 @@ DECLARED = {
         "compressed_tensors",
         "memory is that of bfloat16",
     ),
-    "gptq": ({"bits": 4, "group_size": 128}, "optimum", "No quantiser of GPTQ files"),
-    "awq": ({"bits": 4, "group_size": 128}, "gptqmodel", "No quantiser of AWQ files"),
+    "gptq": (
+        {"bits": 4, "group_size": 128},
+        "optimum",
+        "quantiser of GPTQ files names no stacked experts",
+    ),
+    "awq": (
+        {"bits": 4, "group_size": 128},
+        "gptqmodel",
+        "quantiser of AWQ files names no stacked experts",
+    ),
 }
 
 

@@ -37,6 +37,8 @@ class WalkPlan:
     keep_routing: bool = False
     # Whether layers can be called one by one for several documents in turn (`several/together.py`).
     driven: bool = False
+    # Lengths of texts in which a row ended elsewhere and no layer was at fault (`checks/departure`).
+    cleared: list[int] = field(default_factory=list)
     # The largest blocks held at once; None for what suits the model's device.
     budget: Budget = None  # type: ignore[assignment]  # set below
 

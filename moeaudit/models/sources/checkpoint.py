@@ -126,6 +126,12 @@ def _read(
     except Exception as error:
         not_memory(error, f"loading '{name}'")
         lines = str(error).strip().splitlines() or [type(error).__name__]
+        if "offload_folder" in str(error):
+            raise ModelError(
+                f"'{name}' does not fit into what device_map and max_memory allow, and transformers would write the "
+                "rest to disk a second time. Leave device_map out and give offload='stream' (with device=): layers are "
+                "then read from the files as they are."
+            ) from error
         if method is not None:
             raise not_run(name, method, lines[0]) from error
         raise ModelError(

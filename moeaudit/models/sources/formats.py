@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 _INSTEAD = {
     "bitsandbytes": "bitsandbytes leaves stacked experts as they are, so little is saved: take the same model in "
     "bfloat16, which is streamed where it does not fit.",
-    "gptq": "No quantiser of GPTQ files fills stacked experts. Dequantise the checkpoint with the tool that wrote "
-    "it, or take the same model in bfloat16, which is streamed where it does not fit.",
+    "gptq": "transformers' quantiser of GPTQ files names no stacked experts. Dequantise the checkpoint with the tool "
+    "that wrote it, or take the same model in bfloat16, which is streamed where it does not fit.",
     "compressed-tensors": "It is decompressed while it is loaded, so memory is that of bfloat16: install "
     "compressed-tensors, or take the same model in bfloat16.",
 }

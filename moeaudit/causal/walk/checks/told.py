@@ -10,7 +10,7 @@ from typing import Any
 
 from moeaudit.models import Model
 
-EVERY = 5.0  # seconds between lines
+EVERY = 10.0  # seconds between lines
 # A logger of its own, which the command line shows; a small model's check ends before it says anything.
 _LOG = logging.getLogger("moeaudit.checking")
 
