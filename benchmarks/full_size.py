@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import shutil
 import threading
@@ -275,6 +276,8 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     args = parser.parse_args()
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("moeaudit").setLevel(logging.INFO)  # how far the checks have come
     print(
         f"{os.cpu_count()} CPUs, {torch.get_num_threads()} threads, torch {torch.__version__}",
         flush=True,

@@ -78,7 +78,9 @@ def measured(
         for name, column in zip(
             ("above, layer", "absent, layer", "above, these", "absent, these"), columns
         ):
-            said.setdefault(f"{name}: audits", []).append(float((adjust(column, "holm") <= 0.05).any()))
+            said.setdefault(f"{name}: audits", []).append(
+                float((adjust(column, "holm") <= 0.05).any())
+            )
             said.setdefault(f"{name}: cells", []).append((column <= 0.05).mean())
     return {name: float(np.mean(x)) for name, x in said.items()}
 

@@ -11,10 +11,11 @@ import pandas as pd
 import torch
 
 from moeaudit.errors import InputError, ModelError
-from moeaudit.models.precision import rounding
+from moeaudit.models.precision import is_half, rounding
 
 from .effects import walked_frame
 from .facts import Facts, joined
+from .walk.checks.departure import MOST, departure
 from .walk.engine import walk, walk_many
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
     from .walk.plan import Walked, WalkPlan
     from .walk.several.sample import Sample
+
+
+_CLEARED = 3  # texts
 
 
 class Block(NamedTuple):
@@ -127,7 +131,42 @@ def _block(plan: WalkPlan, chunk: Chunk, found: Walked) -> Block:
     _require_finite(plan, frame)
     limit = rounding(plan.model).verified
     beyond = limit if found.drift > limit else None
+    if beyond is not None and found.drifts is not None:
+        _require_followed(plan, chunk, found, found.drifts, limit)
     return Block(frame, found.engine, found.slower, found.drift, beyond)
+
+
+def _require_followed(
+    plan: WalkPlan, chunk: Chunk, found: Walked, drifts: torch.Tensor, limit: float
+) -> None:
+    """Rows may end elsewhere by rounding, not because a layer does something else with them.
+
+    In half precision experts tie in many a text; a few as long as this one are enough.
+    """
+    as_long = sum(tokens >= len(chunk.ids) for tokens in plan.cleared)
+    if is_half(plan.model.dtype) and as_long >= _CLEARED:
+        return
+    order = drifts.argsort(descending=True)
+    far = found.positions[order[drifts[order] > limit].to(found.positions.device)].tolist()
+    ids = torch.as_tensor(chunk.ids, dtype=torch.long, device=plan.model.device)[None]
+    left = departure(plan, ids, list(dict.fromkeys(far))[:MOST])
+    if left is None:
+        plan.cleared.append(len(chunk.ids))
+        return
+    position, i = left
+    layers = plan.model.anatomy.decoder_layers
+    where = (
+        "what follows the last decoder layer"
+        if i is None
+        else f"decoder layer {i} ({type(layers[i]).__name__})"
+    )
+    raise ModelError(
+        f"{plan.model.name}: at position {position + chunk.start} of document {chunk.document}, {where} does something "
+        "else with the token's hidden state alone than it does in the text. Rows that carry no edit end up to "
+        f"{found.drift:.2g} nats from the clean forward, where rounding explains {limit:.2g}, so their effects would "
+        "be wrong. Usually a hook of your own acts at one position or depends on how many tokens pass: remove it, "
+        "or change the weights instead. The run stops here; nothing was kept of this document."
+    )
 
 
 def _require_finite(plan: WalkPlan, frame: pd.DataFrame) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from moeaudit.models import Model
 
 from .options import Device, DeviceMap, Dtype, Experts, MaxMemory, Offload, load_model, placement
 
@@ -52,6 +55,7 @@ def inspect(
         say(screen, f"Note: {note}")
     for line in held(loaded):
         say(screen, line)
+    say(screen, _census(loaded))
     say(screen, f"Device, precision: {loaded.device}, {loaded.provenance['dtype']}")
     say(screen, f"Experts implementation: {loaded.experts_implementation}")
     say(screen, f"Engine of the census: {replay_for(loaded)}")
@@ -61,3 +65,20 @@ def inspect(
     say(screen, f"Reads up to {loaded.max_length:,} tokens at once.")
     for key in ("source", "revision", "weights_sha256"):
         say(screen, f"{key.replace('_', ' ')}: {loaded.provenance.get(key)}")
+
+
+def _census(model: Model) -> str:
+    """Whether a census fits, and what to do where it does not."""
+    from moeaudit.causal.walk.budget import least_bytes, most_bytes
+    from moeaudit.models.placement.fits import free, said
+
+    there, most, least = free(model.device), most_bytes(model), least_bytes(model)
+    takes = f"a walk takes up to {said(most)} besides the weights, of {said(there)} that are free"
+    if most <= there:
+        return f"Census: fits; {takes}"
+    if least <= there:
+        return f"Census: fits with memory='{said(there // 2).replace(' ', '')}' or less; in usual blocks {takes}"
+    return (
+        f"Census: does not fit; one row needs {said(least)} besides the weights, and {said(there)} are free. "
+        "Free memory, or load the model streamed (--offload stream)"
+    )

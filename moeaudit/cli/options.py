@@ -60,6 +60,9 @@ def load_model(
     """The model a command was given, as its options ask for it. Raises ModelError, ContractError."""
     from moeaudit.models import load
 
+    from .terminal.console import tell_of_checks
+
+    tell_of_checks()
     return load(name, device=device, dtype=dtype, experts_implementation=experts, **placed)
 
 

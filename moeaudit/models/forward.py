@@ -121,13 +121,15 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode inside, and this thread's turn with the model.
 
     No dropout and no router jitter; modules that were training are training again after, and the
-    experts function that `load` was asked for is set for as long. The turn
+    experts function that `load` was asked for is set for as long, and nothing is collected that the model's
+    configuration asks for besides logits. The turn
     is the model's own lock and re-entrant; whoever needs the turn of all walks as well takes that
     one inside, never the other way round. Running out of memory inside is raised as OutOfMemory.
     """
     with _MAKING:
         turn = _TURNS.setdefault(model, threading.RLock)
-    with turn, memory_named(f"running {type(model).__name__}"), _lent_experts(model):
+    named = memory_named(f"running {type(model).__name__}")
+    with turn, named, _lent_experts(model), _logits_alone(model):
         training = [module for module in model.modules() if module.training]
         for module in training:
             module.training = False
@@ -144,6 +146,35 @@ def lend_experts(model: nn.Module, implementation: str | None) -> None:
         LENT_EXPERTS.forget(model)
     else:
         LENT_EXPERTS.keep(model, implementation)
+
+
+# What a configuration may ask for besides logits. Collecting it costs time, and a loss of router logits cannot
+# be computed where layers stand aside.
+_ASKED = {
+    "output_router_logits": False,
+    "output_hidden_states": False,
+    "_output_attentions": False,
+    "return_dict": True,
+}
+
+
+@contextmanager
+def _logits_alone(model: nn.Module) -> Iterator[None]:
+    """Inside, a forward returns logits by name and nothing that the configuration asks for besides."""
+    configs = {id(c): c for m in model.modules() if (c := getattr(m, "config", None)) is not None}
+    before = [
+        (config, name, vars(config)[name])
+        for config in configs.values()
+        for name in _ASKED
+        if name in getattr(config, "__dict__", {})
+    ]
+    try:
+        for config, name, _ in before:
+            config.__dict__[name] = _ASKED[name]
+        yield
+    finally:
+        for config, name, value in before:
+            config.__dict__[name] = value
 
 
 @contextmanager

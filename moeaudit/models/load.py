@@ -12,7 +12,7 @@ from .model import Model
 from .placement import input_device, require_device, require_dtype, weights_elsewhere
 from .placement.asked import asked
 from .placement.stream import stream_of
-from .placement.summary import packed_share
+from .placement.summary import packed_share, quantised_by
 from .sources.checkpoint import from_place
 
 if TYPE_CHECKING:
@@ -121,6 +121,9 @@ def load(
         "parameters": hf.num_parameters(),
         **_quantisation(hf),
     }
+    if (method := quantised_by(hf)) is not None:
+        share = packed_share(hf)
+        model.provenance["quantised"] = method if share else f"{method}, dequantised"
     return model
 
 
@@ -138,10 +141,9 @@ def _offloaded(hf: PreTrainedModel) -> list[str]:
 
 
 def _quantised(hf: PreTrainedModel) -> list[str]:
-    quantizer = getattr(hf, "hf_quantizer", None)
-    if quantizer is None:
+    method = quantised_by(hf)
+    if method is None:
         return []
-    method = getattr(quantizer.quantization_config.quant_method, "value", "an unknown method")
     share = packed_share(hf)
     if not share:
         kind = str(hf.dtype).removeprefix("torch.")

@@ -34,7 +34,7 @@ from .words import where as domains
 from .words import words
 from .words.answer import answer
 from .words.evidence import read
-from .words.numbers import significant
+from .words.numbers import count, percent, significant
 from .words.operator import OperatorWords, words_of
 from .words.subject import SubjectCells
 from .words.summary import (
@@ -205,7 +205,13 @@ def _drift(run: StoredRun) -> str:
     drift = run.record.get("drift")
     if drift is None:
         return ""
-    return f"Rows without an edit end within {significant(drift, 2)} nats of the intact model."
+    rows = above = 0
+    for frame in run.shards.frames(["delta_nll"]):
+        rows, above = rows + len(frame), above + int((frame["delta_nll"].abs() > drift).sum())
+    return (
+        f"Rows without an edit end within {significant(drift, 2)} nats of the intact model, which is rounding: "
+        f"{count(above)} of {count(rows)} effects ({percent(above / max(rows, 1), 0)}) are larger than that."
+    )
 
 
 _FIGURE_KEYS = {

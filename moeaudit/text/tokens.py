@@ -96,8 +96,8 @@ def tokenize(
     named = list(_sequences(source, tokenizer))
     if padding is not None and padding.padded([ids for _, _, ids in named]):
         kept = [(number, domain, padding.strip(ids)) for number, domain, ids in named]
-        rows = [[ids for _, _, ids in each] for each in (named, kept)]
-        notes += _stripped(*rows, padding.ids)
+        before, after = ([ids for _, _, ids in each] for each in (named, kept))
+        notes += _stripped(before, after, padding.ids)
         named = kept
     for number, domain, ids in named:
         _check_range(ids, vocabulary, number)

@@ -100,7 +100,9 @@ def test_half_precision_that_only_rounds_is_not_told_to_mix_tokens(monkeypatch):
     real = choice._compared
     # In float32 the rows hold; in bfloat16 the comparison is made to be off.
     monkeypatch.setattr(
-        choice, "_compared", lambda m, *a: real(m, *a) if m.dtype == torch.float32 else (9.0, 1.0)
+        choice,
+        "_compared",
+        lambda m, *a: real(m, *a) if m.dtype == torch.float32 else (9.0, 1.0, 0.0),
     )
     effects = ma.ablate(half, [tiny_moe.ids(9)])
     assert "rounding of bfloat16" in effects.engine and "mixes tokens" not in effects.engine

@@ -142,3 +142,39 @@ def test_what_is_not_audited_is_said():
     model = ma.load(built)
     assert any("not audited" in note for note in model.notes)
     assert "tower_experts" in repr(model) and model.notes == model.anatomy.notes
+
+
+def parts(layers, rest="cpu", deep="cpu"):
+    around = ("model.embed_tokens", "model.rotary_emb", "model.norm", "lm_head")
+    placed = {f"model.layers.{i}": deep if i else rest for i in range(layers)}
+    return dict.fromkeys(around, rest) | placed
+
+
+def test_a_device_map_is_walked_or_refused_with_what_streams(tmp_path):
+    tiny_moe.build("deepseek_v2").save_pretrained(tmp_path)
+    same(ma.load(tmp_path, device_map=parts(3)), ma.load(tmp_path))
+    with pytest.raises(ModelError, match=r"second time.*give offload='stream'"):
+        ma.load(tmp_path, device_map=parts(3, deep="disk"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="one card split in two needs a card")
+def test_a_card_split_in_two_is_walked(tmp_path):
+    tiny_moe.build("olmoe").save_pretrained(tmp_path)
+    split, whole = (
+        ma.load(tmp_path, device_map=parts(3, 0, "cpu")),
+        ma.load(tmp_path, device="cuda"),
+    )
+    assert any(p.is_meta for p in split.hf.parameters())
+    same(split, whole)
+
+
+@pytest.mark.parametrize("name", ["olmoe", "deepseek_v2"])
+def test_a_model_half_of_which_stands_elsewhere(name):
+    """What accelerate makes of a map over two devices: half stays, half is brought from another place."""
+    accelerate = pytest.importorskip("accelerate")
+    built = tiny_moe.build(name)
+    for layer in built.model.layers[1:]:
+        accelerate.cpu_offload(layer, execution_device=torch.device("cpu"))
+    away = [any(p.is_meta for p in layer.parameters()) for layer in built.model.layers]
+    assert away == [False, True, True]
+    same(ma.load(built), ma.load(tiny_moe.build(name)))

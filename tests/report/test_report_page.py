@@ -226,3 +226,13 @@ def test_a_report_replaces_a_report_and_nothing_else(run, tmp_path):
 
 def test_the_report_of_one_run_is_the_same_twice(run):
     assert render(run) == render(run)
+
+
+def test_effects_above_rounding_are_counted(run, monkeypatch):
+    from moeaudit.report.page import _drift
+
+    effects = run.shards.read(["delta_nll"])["delta_nll"].abs()
+    monkeypatch.setitem(run.record, "drift", float(effects.median()))
+    above = int((effects > effects.median()).sum())
+    assert f"{above:,} of {len(effects):,} effects" in _drift(run) and 0 < above < len(effects)
+    assert "%) are larger than that" in _drift(run)

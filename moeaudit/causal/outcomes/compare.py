@@ -143,10 +143,10 @@ def drift(
     carried: Float[torch.Tensor, "positions vocab"],
     target: Int[torch.Tensor, " positions"],
     careful: bool = True,
-) -> Float[torch.Tensor, ""]:
-    """Largest difference in NLL between the clean forward and rows carried without an edit, nats."""
+) -> Float[torch.Tensor, " positions"]:
+    """Difference in NLL between the clean forward and rows carried without an edit, nats."""
     effect = compare(clean, carried[:, None].clone(), target, careful=careful)
-    return effect.delta_nll.abs().max()
+    return effect.delta_nll[:, 0].abs()
 
 
 def compare(

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 class Birth:
     """New rows of one layer, and what each of them is about."""
 
-    layer: int
-    hidden: torch.Tensor  # (positions, rows, ...), the layer's output for each row
     routing: Routing
     edits: Edits
 

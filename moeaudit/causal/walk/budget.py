@@ -62,9 +62,7 @@ class Budget:
         a row takes in a layer is counted from the layer's widths. Raises InputError for what is no size and for one in
         which not one row fits, naming the least.
         """
-        total, row, vocab = bytes_of(memory), row_bytes(model), model.vocab_size
-        # Scores and their softmax; logits as the model gives them, in float32, and their exponential.
-        least = 8 * max(row, 16 * vocab)
+        total, row, least = bytes_of(memory), row_bytes(model), least_bytes(model)
         if total < least:
             raise InputError(
                 f"memory = {memory!r} is too little for one row of {model.name}, which needs {least / 2**20:,.0f} MiB "
@@ -107,6 +105,21 @@ class Budget:
     def whole_copies(self, tokens: int, vocab: int) -> int:
         """Copies of a document in one batch, each edited at every position."""
         return max(1, min(self.whole_tokens // tokens, self.copied_logits // (tokens * vocab)))
+
+
+def least_bytes(model: Model) -> int:
+    """The least that a walk takes besides the weights: one row, its scores and its logits."""
+    # Logits as the model gives them, in float32, and their exponential.
+    return 8 * max(row_bytes(model), 16 * model.vocab_size)
+
+
+def most_bytes(model: Model) -> int:
+    """What a walk takes at most besides the weights in the blocks that suit the model's device."""
+    budget = Budget.of(model.device)
+    # A layer's rows on their way, and as many births; scores and their softmax; logits thrice.
+    layer = 2 * budget.layer_rows * row_bytes(model)
+    one_by_one = 8 * budget.scores + 16 * (budget.logits + budget.compared)
+    return max(least_bytes(model), budget.residuals + layer + one_by_one)
 
 
 _UNITS = {"": 1, "B": 1, "MB": 10**6, "GB": 10**9, "MIB": 2**20, "GIB": 2**30}

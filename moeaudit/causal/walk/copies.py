@@ -84,7 +84,7 @@ def _positions(
             copies.append({**base, routing.layer.index: mine})
         logits = run(plan.model, ids, copies)
         places = ahead[which[part]]  # (copies, steps)
-        moved = max(moved, float(drift(clean[:-1], logits[0, :-1], targets)))
+        moved = max(moved, float(drift(clean[:-1], logits[0, :-1], targets).max()))
         # An edit of nothing is the copy without an edit itself.
         copy = torch.arange(1, len(logits), device=device).masked_fill(empty[part], 0)
         edited = logits[copy[:, None], places][:, None]

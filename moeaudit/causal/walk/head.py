@@ -122,8 +122,8 @@ def row_outcomes(
     ids: Int[torch.Tensor, "1 tokens"],
     positions: Int[torch.Tensor, " positions"],
     tuple_tail: tuple[Any, ...] | None,
-) -> tuple[Outcomes, float]:
-    """Effects of each row against row 0 of its position, and the largest drift of row 0 (nats).
+) -> tuple[Outcomes, Float[torch.Tensor, " positions"]]:
+    """Effects of each row against row 0 of its position, and the drift of row 0 at each (nats).
 
     The logits of all rows never stand together: some positions at a time, some rows of one
     position where not even one fits, some tokens of one row where not even one does. Whether a
@@ -133,10 +133,11 @@ def row_outcomes(
     given = (plan, clean, rows, empty if asked[1] else None, ids, positions, tuple_tail)
     found, moved = _measured(*given, careful=asked[0])
     if not asked[0]:
-        sums = torch.stack([found.delta_nll.sum(), found.kl.sum(), *_spilled(found), moved])
+        drifted = moved.sum()
+        sums = torch.stack([found.delta_nll.sum(), found.kl.sum(), *_spilled(found), drifted])
         if not bool(torch.isfinite(sums).all()):
             found, moved = _measured(*given, careful=True)
-    return found, float(moved)
+    return found, moved
 
 
 def _spilled(found: Outcomes) -> list[torch.Tensor]:
@@ -171,7 +172,7 @@ def _measured(
             moved.append(drift(clean[at], alone[:, 0], ids[0, at + 1], careful))
             edited = _emptied(alone, edited, None if empty is None else empty[part])
             parts.append(measure_steps(alone, edited, ids[0], at, *plan.measured, careful))
-        return Outcomes.joined(parts, 0), torch.stack(moved).max()
+        return Outcomes.joined(parts, 0), torch.cat(moved)
     for p in range(len(positions)):
         here = slice(p, p + 1)
         nothing = None if empty is None else empty[here]
@@ -179,7 +180,7 @@ def _measured(
         found, away = _position(*given, careful=careful)
         parts.append(found)
         moved.append(away)
-    return Outcomes.joined(parts, 0), torch.stack(moved).max()
+    return Outcomes.joined(parts, 0), torch.cat(moved)
 
 
 def _position(
@@ -193,7 +194,7 @@ def _position(
     *,
     careful: bool,
 ) -> tuple[Outcomes, torch.Tensor]:
-    """Outcomes at one position whose rows do not fit together, cut by rows, then by steps."""
+    """Outcomes at one position whose rows do not fit together, cut by rows, then by steps; its drift, (1,)."""
     extra, horizon, at_once = plan.measured
     most, steps = max(1, plan.budget.logits // clean.shape[-1]), rows.shape[2]
     width = max(1, min(rows.shape[1] - 1, most // min(steps, most)))  # rows at a time
@@ -215,7 +216,7 @@ def _position(
                 spill.add(s + k, alone[:, k], edited[:, :, k])
         assert own is not None
         parts.append(spill.onto(own) if horizon else own)
-    return Outcomes.joined(parts, 1), torch.stack(moved).max()
+    return Outcomes.joined(parts, 1), torch.stack(moved).amax(0)
 
 
 def _emptied(

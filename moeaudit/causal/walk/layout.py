@@ -20,7 +20,7 @@ from ..attention.reroute import RowsDoNotHold, row_attention
 Path = tuple[Any, ...]
 # One dict for each decoder layer: path of a tensor in (args, kwargs) -> its token dimensions.
 Layout = list[dict[Path, tuple[int, ...]]]
-_LENGTHS = (7, 11)
+LENGTHS = (7, 11)
 
 
 def map_tensors(fn: Callable[[Path, torch.Tensor], Any], tree: Any, path: Path = ()) -> Any:
@@ -43,14 +43,39 @@ def hidden_path(args: tuple, kwargs: dict) -> Path:
     raise RowsDoNotHold("a decoder layer is called without a hidden state as its first argument")
 
 
+def shapes_of(i: int, args: tuple, kwargs: dict, length: int) -> dict[Path, tuple[int, ...]]:
+    """Shapes of all tensors that decoder layer i is called with for a text of so many tokens."""
+    path = hidden_path(args, kwargs)
+    for name, value in kwargs.items():
+        if name.startswith("past_key_value") and value is not None:
+            raise RowsDoNotHold(f"decoder layer {i} insists on a cache ({name})")
+    shapes: dict[Path, tuple[int, ...]] = {}
+
+    def note(at: Path, tensor: torch.Tensor) -> torch.Tensor:
+        shapes[at] = tuple(tensor.shape)
+        return tensor
+
+    map_tensors(note, (args, kwargs))
+    if shapes[path][:2] != (1, length):
+        raise RowsDoNotHold(
+            f"the hidden state of decoder layer {i} has shape {shapes[path]}, not (1, tokens, ...)"
+        )
+    return shapes
+
+
 def layer_layout(model: Model) -> Layout:
-    """Measure the layout of every decoder layer; raises RowsDoNotHold where it is not clear."""
-    shapes: list[list[dict[Path, tuple[int, ...]]]] = [[], []]
-    for seen, length in zip(shapes, _LENGTHS):
-        seen.extend({} for _ in model.anatomy.decoder_layers)
-        _run(model, length, seen)
+    """Measure the layout of every decoder layer by two forward passes.
+
+    Raises RowsDoNotHold where it is not clear.
+    """
+    return moving(*(_seen(model, length) for length in LENGTHS))
+
+
+def moving(
+    shorter: list[dict[Path, tuple[int, ...]]], longer: list[dict[Path, tuple[int, ...]]]
+) -> Layout:
     layout: Layout = []
-    for short, long in zip(*shapes):
+    for short, long in zip(shorter, longer):
         if short.keys() != long.keys():
             raise RowsDoNotHold(
                 "a decoder layer is called differently for texts of different length"
@@ -62,7 +87,7 @@ def layer_layout(model: Model) -> Layout:
                     f"the argument {path[-1]!r} of a decoder layer changes its rank"
                 )
             moving = tuple(i for i, pair in enumerate(zip(shape, long[path])) if pair[0] != pair[1])
-            if any((shape[i], long[path][i]) != _LENGTHS for i in moving):
+            if any((shape[i], long[path][i]) != LENGTHS for i in moving):
                 raise RowsDoNotHold(
                     f"the argument {path[-1]!r} of a decoder layer is not one row a token"
                 )
@@ -72,25 +97,15 @@ def layer_layout(model: Model) -> Layout:
 
 
 @torch.no_grad()
-def _run(model: Model, length: int, seen: list[dict[Path, tuple[int, ...]]]) -> None:
+def _seen(model: Model, length: int) -> list[dict[Path, tuple[int, ...]]]:
+    """Shapes of each layer's arguments in one forward pass."""
+    seen: list[dict[Path, tuple[int, ...]]] = [{} for _ in model.anatomy.decoder_layers]
+
     def record(i: int):
         def hook(module: torch.nn.Module, args: tuple, kwargs: dict) -> None:  # noqa: ARG001
             if seen[i]:
                 raise RowsDoNotHold(f"decoder layer {i} is called twice in one forward pass")
-            path = hidden_path(args, kwargs)
-            for name, value in kwargs.items():
-                if name.startswith("past_key_value") and value is not None:
-                    raise RowsDoNotHold(f"decoder layer {i} insists on a cache ({name})")
-
-            def note(at: Path, tensor: torch.Tensor) -> torch.Tensor:
-                seen[i][at] = tuple(tensor.shape)
-                return tensor
-
-            map_tensors(note, (args, kwargs))
-            if seen[i][path][:2] != (1, length):
-                raise RowsDoNotHold(
-                    f"the hidden state of decoder layer {i} has shape {seen[i][path]}, not (1, tokens, ...)"
-                )
+            seen[i] = shapes_of(i, args, kwargs, length)
 
         return hook
 
@@ -99,3 +114,4 @@ def _run(model: Model, length: int, seen: list[dict[Path, tuple[int, ...]]]) -> 
             handle = layer.register_forward_pre_hook(record(i), with_kwargs=True)
             stack.callback(handle.remove)
         model.hf(input_ids=probe_ids(model.hf, length), use_cache=False)
+    return seen

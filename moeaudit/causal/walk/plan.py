@@ -40,6 +40,8 @@ class WalkPlan:
     sample: Sample | None = None
     # Whether layers can be called one by one for several documents in turn (`several/together.py`).
     driven: bool = False
+    # Lengths of texts in which a row ended elsewhere and no layer was at fault (`checks/departure`).
+    cleared: list[int] = field(default_factory=list)
     # The largest blocks held at once; None for what suits the model's device.
     budget: Budget = None  # type: ignore[assignment]  # set below
 
@@ -117,6 +119,8 @@ class Walked:
     about: dict[str, torch.Tensor] = field(default_factory=dict)
     # How far rows that were carried without an edit end from the clean forward, nats.
     drift: float = 0.0
+    # The same by position, where rows were carried.
+    drifts: Float[torch.Tensor, " positions"] | None = None
     # Which engine computed these rows, in words, and whether it is the slower of two.
     engine: str = ""
     slower: bool = False
@@ -127,9 +131,10 @@ def walked(
     positions: torch.Tensor,
     answers: list[tuple[Routing, Edits]],
     outcomes: Outcomes,
-    drift: float,
+    drift: float | Float[torch.Tensor, " positions"],
 ) -> Walked:
     """The rows of all layers side by side."""
+    drifts = drift if isinstance(drift, torch.Tensor) else None
     named = [edits.named(routing) for routing, edits in answers]
     about = joined([edits.about for _, edits in answers])
     if plan.keep_routing:
@@ -142,7 +147,8 @@ def walked(
         weight=torch.cat([weight for _, weight in named], 1),
         outcomes=outcomes,
         about=about,
-        drift=drift,
+        drift=float(drift if drifts is None else drifts.max()),
+        drifts=drifts,
     )
 
 

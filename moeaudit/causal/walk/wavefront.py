@@ -47,10 +47,13 @@ class Wavefront:
         ids: torch.Tensor,
         positions: torch.Tensor,
         *,
-        keep_births: bool = False,
+        keep_clean: bool = False,
     ) -> None:
         self.plan = plan
-        self.keep_births = keep_births
+        self.keep_clean = keep_clean
+        self.clean: torch.Tensor | None = (
+            None  # the clean logits, (tokens, vocab), where they are kept
+        )
         self.ids = ids  # (1, tokens)
         self.positions = positions  # (positions,)
         # Asked of the device once a walk, never for a block of rows.
@@ -69,7 +72,8 @@ class Wavefront:
         self.selected = {layer.index: layer for layer in plan.layers}
         self.tuple_tail: tuple[Any, ...] | None = None
         self.busy = False
-        self.drift = 0.0  # how far pass-through rows end from the clean forward, nats
+        # How far the pass-through row of each position ends from the clean forward, nats.
+        self.drift = torch.zeros(len(positions))
         self.passing: torch.Tensor | None = None  # places of the rows now in a layer, flat
 
     @torch.no_grad()
@@ -98,7 +102,14 @@ class Wavefront:
                     stack.enter_context(answering(moe, self.clean_answer(moe)))
             clean = model.hf(input_ids=self.ids, use_cache=False).logits[0]  # (tokens, vocab)
             self.busy = state.idle = True
+            self.clean = clean if self.keep_clean else None
             return then(clean) if then is not None else None
+
+    def largest_loss(self) -> float:
+        """The largest loss of the clean tokens, nats; for walks that keep the clean logits."""
+        assert self.clean is not None
+        logp = self.clean[:-1].float().log_softmax(-1)
+        return -float(logp.gather(-1, self.ids[0, 1:, None].to(logp.device)).min())
 
     def heard(self) -> list[MoELayer]:
         """The layers whose clean answers the walk needs."""
@@ -166,7 +177,7 @@ class Wavefront:
         self.held[:, new, 0] = hidden
         self.held[:, new, 1:] = after[:, None, 1:]  # the tokens after the edit are still clean here
         self.born = new.stop
-        self.births.append(Birth(i, hidden if self.keep_births else hidden[:0], routing, edits))
+        self.births.append(Birth(routing, edits))
 
     def hidden(self, args: tuple, kwargs: dict) -> torch.Tensor:
         where, name = hidden_path(args, kwargs)

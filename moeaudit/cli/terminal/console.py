@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,3 +22,18 @@ def console(*, stderr: bool = False) -> Console:
 def say(screen: Console, text: str, style: str = "") -> None:
     """A line as it is: no markup, no colours for numbers, no wrapping of ours."""
     screen.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+class _Says(logging.Handler):
+    """Lines on stderr as they are logged."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(console(stderr=True), record.getMessage())
+
+
+def tell_of_checks() -> None:
+    """From here on the console says how far a long check of a model has come."""
+    log = logging.getLogger("moeaudit.checking")
+    if not any(isinstance(handler, _Says) for handler in log.handlers):
+        log.addHandler(_Says())
+        log.setLevel(logging.INFO)

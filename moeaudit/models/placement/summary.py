@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..anatomy import Kept
 from .fits import free, said
 from .stream import stream_of
 
 if TYPE_CHECKING:
     from ..model import Model
 
+
+@dataclass(frozen=True)
+class Files:
+    """What a model was read from: the method its files are quantised by, and their bytes by kind."""
+
+    method: str | None
+    bytes: dict[str, int]
+
+
+# For models that `load` read; transformers forgets the method where it dequantises.
+READ_FROM: Kept[Files] = Kept()
 _PACKED = (torch.int8, torch.uint8, torch.int32, torch.float8_e4m3fn, torch.float8_e5m2)
 
 
@@ -29,14 +42,32 @@ def packed_share(hf: Any) -> float:
     return sum(size for kind, size in sizes.items() if kind in _PACKED) / sum(sizes.values())
 
 
+def quantised_by(hf: Any) -> str | None:
+    """The method of a model that stands quantised here, or did in its files; None for plain weights."""
+    quantizer = getattr(hf, "hf_quantizer", None)
+    if quantizer is None:
+        files = READ_FROM.of(hf)
+        return None if files is None else files.method
+    method = quantizer.quantization_config.quant_method
+    return str(getattr(method, "value", method))
+
+
 def held(model: Model) -> list[str]:
     """Lines for `moeaudit inspect`."""
     sizes = bytes_in_memory(model.hf)
     each = ", ".join(f"{str(k).removeprefix('torch.')} {said(n)}" for k, n in sizes.items())
     lines = [f"Weights: {said(sum(sizes.values()))} ({each})"]
-    share = packed_share(model.hf)
+    files = READ_FROM.of(model.hf)
+    if files is not None:
+        each = ", ".join(f"{kind} {said(n)}" for kind, n in files.bytes.items())
+        lines.append(f"In the files: {said(sum(files.bytes.values()))} ({each})")
+    share, method = packed_share(model.hf), quantised_by(model.hf)
+    by = f" by {method}" if method else ""
+    undone = f"; the files are{by}, dequantised here" if method else ""
     lines.append(
-        f"Quantised: {share:.0%} of the bytes" if share else "Quantised: nothing, as it stands here"
+        f"Quantised{by}: {share:.0%} of the bytes"
+        if share
+        else f"Quantised: nothing, as it stands here{undone}"
     )
     streamed = stream_of(model.hf)
     if streamed is None:

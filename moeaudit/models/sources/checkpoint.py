@@ -13,9 +13,12 @@ from moeaudit.errors import ModelError
 
 from ..bundled import TOKENIZER, bundled_folder, bundled_models
 from ..placement import moved, require_dtype
+from ..placement.files import stored_tensors
+from ..placement.fits import bytes_by_dtype
+from ..placement.summary import READ_FROM, Files
 from .files import HUB, commit_of, reachable, weight_files
 from .fitting import require_complete, said_in, unused
-from .formats import dequantised, stored_as
+from .formats import dequantised, not_run, require_known, stored_as
 from .streamed import brought, placed
 
 if TYPE_CHECKING:
@@ -26,6 +29,10 @@ if TYPE_CHECKING:
     from ..placement.asked import Asked
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
+_FROM_GGUF = (
+    "Use the model in safetensors: transformers reads some GGUF files (from_pretrained(folder, gguf_file=...)), and "
+    "a model object is taken by load()"
+)
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -45,6 +52,8 @@ def from_place(
         facts = _provenance(path, "folder", None)
         return path.resolve().name, hf, _tokenizer(path), facts, notes
     if path.exists():
+        if path.suffix == ".gguf":
+            raise ModelError(f"'{text}' is a GGUF file, which is not read here. {_FROM_GGUF}.")
         raise ModelError(
             f"'{text}' is a file; a folder in hub layout (config.json beside *.safetensors) was expected. "
             "Give the folder that holds it."
@@ -93,9 +102,7 @@ def _check_folder(path: Path) -> None:
             f"holds its weights as a pickle ({pickled[0]}), which can run code when read. Load it once in a "
             "place you trust and write it again with `model.save_pretrained(folder)`"
             if pickled
-            else f"holds its weights as GGUF ({packed[0]}), which is not read here. Use the model in safetensors: "
-            "transformers reads some GGUF files (from_pretrained(folder, gguf_file=...)), and a model object "
-            "is taken by load()"
+            else f"holds its weights as GGUF ({packed[0]}), which is not read here. {_FROM_GGUF}"
             if packed
             else "holds no weights. Files named *.safetensors were expected beside config.json"
         )
@@ -123,6 +130,7 @@ def _read(
         at["local_files_only"] = True
     config: Any = None
     said: list[str] = []
+    method: str | None = None
     try:
         with _quiet(said):
             config = AutoConfig.from_pretrained(source, trust_remote_code=False, **at)
@@ -132,10 +140,15 @@ def _read(
                 if type(config) in AutoModelForCausalLM._model_mapping  # noqa: SLF001
                 else AutoModelForImageTextToText
             )
+            require_known(config, asked, name)
+            method = stored_as(config, asked)
             files = weight_files(source, revision, cached=offline)
             bones = placed(auto, config, files, dtype, name, asked)
+            facts = Files(method, bytes_by_dtype(stored_tensors(files)))
             if bones is not None:
-                return brought(bones, asked.on), unused(name, bones.hf, bones.left)
+                hf = brought(bones, asked.on)
+                READ_FROM.keep(hf, facts)
+                return hf, unused(name, hf, bones.left)
             loaded: Any = auto.from_pretrained(
                 source,
                 dtype="auto" if dtype is None else dtype,
@@ -178,19 +191,23 @@ def _read(
                 f"'{name}' could not be loaded: transformers {transformers.__version__}, which is installed, has no "
                 f"model type '{kind}'. Check model_type in config.json."
             ) from error
-        if config is not None and (method := stored_as(config, asked)) is not None:
+        if "offload_folder" in str(error):
             raise ModelError(
-                f"'{name}' could not be loaded: {lines[0]} It is quantised ({method}), which this machine or this "
-                "installation does not run. Install what is named, use a device that runs it, or take the "
-                "same model in bfloat16."
+                f"'{name}' does not fit into what device_map and max_memory allow, and transformers would write the "
+                "rest to disk a second time. Leave device_map out and give offload='stream' (with device=): layers are "
+                "then read from the files as they are."
             ) from error
+        if method is not None:
+            raise not_run(name, method, lines[0]) from error
         raise ModelError(
             f"'{name}' could not be loaded: {lines[0]} A checkpoint of a transformers causal language "
             "model with safetensors weights was expected, or a hub id that this machine can reach."
         ) from error
     require_complete(name, info)
     notes = unused(name, hf, info.get("unexpected_keys", []))
-    return hf if asked.device is None else moved(hf, name, asked.device), notes
+    hf = hf if asked.device is None else moved(hf, name, asked.device)
+    READ_FROM.keep(hf, facts)
+    return hf, notes
 
 
 def _require_decoder(name: str, config: Any) -> None:

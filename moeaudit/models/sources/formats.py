@@ -1,11 +1,28 @@
-"""Quantised checkpoints: which format one is in, and which are dequantised because experts must be called."""
+"""Quantised checkpoints: which format one is in, which are dequantised, and what to do where one is not run."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from moeaudit.errors import ModelError
+
 if TYPE_CHECKING:
     from ..placement.asked import Asked
+
+# What helps where a method is not run, beside what transformers says is missing.
+_INSTEAD = {
+    "bitsandbytes": "bitsandbytes leaves stacked experts as they are, so little is saved: take the same model in "
+    "bfloat16, which is streamed where it does not fit.",
+    "gptq": "transformers' quantiser of GPTQ files names no stacked experts. Dequantise the checkpoint with the tool "
+    "that wrote it, or take the same model in bfloat16, which is streamed where it does not fit.",
+    "compressed-tensors": "It is decompressed while it is loaded, so memory is that of bfloat16: install "
+    "compressed-tensors, or take the same model in bfloat16.",
+}
+_INSTEAD["awq"] = _INSTEAD["gptq"].replace("GPTQ", "AWQ")
+_OTHERWISE = (
+    "Install what is named, use a device that runs it, or take the same model in bfloat16, which is streamed "
+    "where it does not fit."
+)
 
 
 def stored_as(config: Any, asked: Asked) -> str | None:
@@ -14,7 +31,29 @@ def stored_as(config: Any, asked: Asked) -> str | None:
     if given is None:
         return None
     method = given.get("quant_method") if isinstance(given, dict) else given.quant_method
-    return str(getattr(method, "value", method))
+    return str(getattr(method, "value", method) or "a method that it does not name")
+
+
+def require_known(config: Any, asked: Asked, name: str) -> None:
+    """Raise ModelError for a method that this transformers does not know: it would take packed numbers for weights."""
+    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
+
+    method = stored_as(config, asked)
+    known = sorted({*AUTO_QUANTIZATION_CONFIG_MAPPING, "bitsandbytes"})
+    if method is not None and asked.quantization_config is None and method not in known:
+        raise ModelError(
+            f"'{name}' says in its config.json that it is quantised by {method!r}, which this transformers does not "
+            f"know (it knows {', '.join(known)}). Take the same model in bfloat16; if its weights are plain, "
+            "take 'quantization_config' out of config.json."
+        )
+
+
+def not_run(name: str, method: str, first: str) -> ModelError:
+    """A quantised checkpoint that could not be loaded: `first` is what transformers says."""
+    return ModelError(
+        f"'{name}' could not be loaded: {first} It is quantised ({method}), which this machine or this installation "
+        f"does not run. {_INSTEAD.get(method, _OTHERWISE)}"
+    )
 
 
 def dequantised(config: Any, asked: Asked) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from moeaudit.causal import replay_for
 from moeaudit.causal.attention.registry import RowsDoNotHold
 from moeaudit.causal.operators.weights import Zero
 from moeaudit.causal.walk import choice, wavefront
+from moeaudit.causal.walk.checks.cells import sampled
 from moeaudit.causal.walk.engine import plan_for, walk
 from moeaudit.causal.walk.wavefront import Wavefront
 
@@ -73,12 +74,12 @@ def test_choosing_costs_a_few_forwards_and_is_told(caplog):
 
 def test_the_sampled_cells_cover_layers_and_ranks_and_are_the_same_again():
     model = tiny_moe.load("deepseek_v2")
-    cells = choice._sampled(model, choice.TOKENS - 1)
+    cells = sampled(list(model.anatomy.layers), choice.TOKENS - 1)
     assert len(cells) == choice.CELLS and len(set(cells)) == choice.CELLS
     assert {(cell.layer.index, cell.rank) for cell in cells} == {
         (layer.index, rank) for layer in model.anatomy.layers for rank in range(layer.top_k)
     }
-    assert cells == choice._sampled(model, choice.TOKENS - 1)
+    assert cells == sampled(list(model.anatomy.layers), choice.TOKENS - 1)
 
 
 def test_rows_that_are_wrong_in_one_layer_are_found(monkeypatch):

@@ -36,17 +36,16 @@ def flat_walked(
     plan: WalkPlan,
     answers: list[tuple[Routing, Edits]],
     outcomes: Outcomes | None,
-    drift: float,
+    drift: float = 0.0,
+    drifts: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> Walked:
     """The rows of all layers below each other, sorted by position; `outcomes` is `"rows 1"` in the order of
-    `answers`, None where there is no row."""
+    `answers`, None where there is no row. `drifts`: walked positions, ascending, and the drift at each."""
     answers = [(routing, edits) for routing, edits in answers if len(routing.positions)]
     if outcomes is None or not answers:
         none = torch.zeros(0, 1)
         whole = none.long()
-        return Walked(
-            whole[:, 0], whole, whole, whole, none, Outcomes(none, none, none.bool()), drift=drift
-        )
+        return Walked(whole[:, 0], whole, whole, whole, none, Outcomes(none, none, none.bool()))
     counts = [edits.rank.shape[1] for _, edits in answers]
     at = torch.cat([r.positions.repeat_interleave(n) for (r, _), n in zip(answers, counts)])
     order = at.argsort(stable=True)
@@ -69,7 +68,10 @@ def flat_walked(
         weight=column([weight for _, weight in named]),
         outcomes=outcomes.taken(order),
         about=about,
-        drift=drift,
+        drift=drift if drifts is None else float(drifts[1].max()),
+        drifts=None
+        if drifts is None
+        else drifts[1][torch.searchsorted(drifts[0], at[order]).to(drifts[1].device)],
     )
 
 
@@ -88,4 +90,5 @@ def stacked(walks: list[Walked]) -> Walked:
         outcomes=Outcomes.joined([walk.outcomes for walk in walks], 0),
         about={name: torch.cat([walk.about[name] for walk in walks]) for name in names},
         drift=max(walk.drift for walk in walks),
+        drifts=None if any(x.drifts is None for x in walks) else column("drifts"),
     )

@@ -92,7 +92,13 @@ def side_by_side(walks: list[Walked]) -> Walked:
         outcomes=Outcomes.joined([walk.outcomes for walk in walks], 1),
         about={name: torch.cat([_column(walk, name) for walk in walks], 1) for name in names},
         drift=max(walk.drift for walk in walks),
+        drifts=_largest([walk.drifts for walk in walks]),
     )
+
+
+def _largest(drifts: list[torch.Tensor | None]) -> torch.Tensor | None:
+    known = [each for each in drifts if each is not None]
+    return torch.stack(known).amax(0) if len(known) == len(drifts) else None
 
 
 def _column(walk: Walked, name: str) -> torch.Tensor:

@@ -110,7 +110,7 @@ class SampledWavefront(Wavefront):
         rows = after.repeat_interleave(count, 0)  # the tokens after the edit are still clean here
         rows[:, 0] = hidden.flatten(0, 1)
         self.later.append(self._append(rows, here.repeat_interleave(count)))
-        self.births.append(Birth(i, hidden[:0], routing, edits))
+        self.births.append(Birth(routing, edits))
 
     def outcomes(self, clean: torch.Tensor) -> Outcomes | None:  # pyright: ignore
         """Effects of each row against the pass-through row of its position, `"rows 1"`, as they were born.
@@ -139,7 +139,7 @@ class SampledWavefront(Wavefront):
                 self.positions[which],
                 self.tuple_tail,
             )
-            self.drift = max(self.drift, moved)
+            self.drift[which.cpu()] = moved.float().cpu()
             parts.append(found.reshaped(mine.numel(), 1))
             whose.append(mine.flatten())
         return Outcomes.joined(parts, 0).taken(torch.cat(whose).argsort())
@@ -147,4 +147,4 @@ class SampledWavefront(Wavefront):
     def finished(self, outcomes: Outcomes | None) -> Walked:  # pyright: ignore
         """What the walk brings back."""
         answers = [(birth.routing, birth.edits) for birth in self.births]
-        return flat_walked(self.plan, answers, outcomes, self.drift)
+        return flat_walked(self.plan, answers, outcomes, drifts=(self.positions, self.drift))

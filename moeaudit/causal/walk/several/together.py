@@ -1,9 +1,9 @@
 """Several documents in one walk: each decoder layer's weights are used once, for all of them.
 
 A model drives its layers for one text at a time. Where nothing but the layers stands between the first
-hidden state and the last (measured), they can be called one by one instead: layer i for every document,
-then layer i + 1. Each document keeps its own tensors and blocks, so its numbers are, bit for bit, those
-of a walk of its own, whatever goes beside it.
+hidden state and the last (measured by `checks/structure`), they can be called one by one instead: layer i for
+every document, then layer i + 1. Each document keeps its own tensors and blocks, so its numbers are, bit for
+bit, those of a walk of its own, whatever goes beside it.
 """
 
 from __future__ import annotations
@@ -14,19 +14,14 @@ from typing import Any
 
 import torch
 
-from moeaudit.models import Model
 from moeaudit.models.forward import answering, listening
-from moeaudit.models.precision import not_memory
-from moeaudit.models.probe import probe_ids
 
-from ...attention.reroute import RowsDoNotHold, RowState, active, rows_attend
+from ...attention.reroute import RowState, active, rows_attend
 from ..head import last_logits, layer_arguments
-from ..layout import Layout, hidden_path, map_tensors
+from ..layout import hidden_path
 from ..plan import Walked, WalkPlan
 from ..wavefront import Wavefront
 from .sampled import SampledWavefront
-
-_TOKENS = 11
 
 
 @torch.no_grad()
@@ -94,56 +89,3 @@ def _with_hidden(
     args, kwargs = list(given[0]), dict(given[1])
     (args, kwargs)[where][name] = hidden
     return tuple(args), kwargs
-
-
-@torch.no_grad()
-def driven(model: Model, layout: Layout) -> bool:
-    """Whether the layers, called one after the other, do what the model's forward does with them.
-
-    On a short text: each layer gets what the one before returned, and besides it what it gets where
-    all layers stand aside.
-    """
-    ids = probe_ids(model.hf, _TOKENS)
-    seen: list[tuple[tuple[Any, ...], dict[str, Any], torch.Tensor]] = []
-
-    def note(layer: Any, args: tuple, kwargs: dict, output: Any) -> None:  # noqa: ARG001
-        seen.append((args, kwargs, output[0] if isinstance(output, tuple) else output))
-
-    try:
-        with rows_attend(model.hf) as original, ExitStack() as stack:
-            apart = layer_arguments(model, ids)
-            stack.enter_context(active(RowState(_TOKENS, original=original, idle=True)))
-            for layer in model.anatomy.decoder_layers:
-                handle = layer.register_forward_hook(note, with_kwargs=True)
-                stack.callback(handle.remove)
-            model.hf(input_ids=ids, use_cache=False)
-    except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
-        not_memory(error, f"calling the layers of {model.name} one by one")
-        return False
-    if not len(seen) == len(apart) == len(layout):
-        return False
-    before: torch.Tensor | None = None
-    for (args, kwargs, output), given in zip(seen, apart):
-        try:
-            path = hidden_path(args, kwargs)
-            hidden = (args, kwargs)[path[0]][path[1]]
-        except RowsDoNotHold:
-            return False
-        if before is not None and not torch.equal(hidden, before):
-            return False
-        if not _same((args, kwargs), given, path):
-            return False
-        before = output
-    return True
-
-
-def _same(real: Any, apart: Any, hidden: Any) -> bool:
-    """Whether two calls have the same tensors at the same places, the hidden state left out."""
-    sides: list[dict[Any, torch.Tensor]] = [{}, {}]
-    for side, call in zip(sides, (real, apart)):
-        map_tensors(side.__setitem__, call)
-        side.pop(hidden, None)
-    return sides[0].keys() == sides[1].keys() and all(
-        x.shape == sides[1][path].shape and torch.equal(x, sides[1][path])
-        for path, x in sides[0].items()
-    )
