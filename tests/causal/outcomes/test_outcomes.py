@@ -69,3 +69,18 @@ def test_equal_logits_flip_as_the_first_of_them():
     edited = torch.tensor([[[0.0, 2.0, 2.0, 2.0], [2.0, 2.0, 0.0, 0.0], [0.0, 1.0, 1.0, 2.0]]])
     got = compare(clean, edited, torch.tensor([0]))
     assert got.flip.tolist() == [[False, True, True]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("levels", [3, 40, 10**6])
+def test_a_flip_is_another_first_largest_logit_also_where_logits_are_equal(dtype, levels):
+    generator = torch.Generator().manual_seed(levels)
+    drawn = torch.randint(levels, (6, 8, 9, 50), generator=generator).to(dtype)
+    drawn[0, :, :, 7] = -torch.inf  # a forbidden token
+    drawn[1, 0, 0] = -torch.inf
+    drawn[1, 0, 0, 3] = 0.0
+    for logits in drawn:
+        clean, edited = logits[:, 0], logits[:, 1:]
+        want = edited.argmax(-1) != clean.argmax(-1)[:, None]
+        found = compare(clean, edited.clone(), torch.zeros(8, dtype=torch.long))
+        assert torch.equal(found.flip, want)
