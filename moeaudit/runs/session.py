@@ -25,7 +25,7 @@ from .folder import FORMAT, RECORD
 from .operators import operator_of
 from .progress import Progress
 from .provenance import now, session
-from .spec import ALPHA, SESOI, TESTED, WITHOUT_NATS, AuditSpec
+from .spec import ALPHA, TESTED, AuditSpec
 
 if TYPE_CHECKING:
     from moeaudit.causal.operators import Operator
@@ -183,11 +183,8 @@ def declared_of(
     """
     from moeaudit.observe.metrics import METRICS
     from moeaudit.stats import get_protocol
-    from moeaudit.stats.sizes.bounds import IN_NATS
 
-    if sesoi is None:
-        sesoi = SESOI if set(tested) <= set(IN_NATS) else WITHOUT_NATS
-    recipe = get_protocol("moeaudit").with_(sesoi=sesoi, alpha=alpha)
+    recipe = get_protocol("moeaudit").with_(sesoi=sesoi, alpha=alpha).settled(tested)
     recipe.bound.check(tested)
     names = () if metrics is None else tuple(metrics)
     if metrics is not None and (not names or len(set(names)) < len(names)):
