@@ -23,6 +23,7 @@ from moeaudit.stats.ranking.correlation import standard_ranks
 from moeaudit.stats.ranking.reliability import attenuation
 from moeaudit.stats.ranking.size import OverRanked, Size, size_columns
 from moeaudit.stats.sizes.bootstrap import document_weights
+from moeaudit.stats.sizes.lengths import p_lengths
 
 from .dealt import Dealt, Layer, shares, told
 from .draws import described
@@ -63,7 +64,8 @@ def ranked(dealt: Dealt, seed: int) -> list[Ranked]:
         mean = harm.mean(np.ones((1, len(harm.tokens))))
         drawn = harm.mean(weights)
         noise = attenuation(harm, seed)
-        few = too_few(harm.total.sum(axis=1), harm.count.sum(axis=1))
+        sums, count = harm.total.sum(axis=1), harm.count.sum(axis=1)
+        few = too_few(sums, count, p_lengths=p_lengths(sums, count))
         rng = np.random.default_rng([seed, 7, layer.slots.layer])
         order = np.tile(np.arange(len(harm.expert)), (dealt.banks * DEALS, 1))
         order = rng.permuted(order, axis=1)

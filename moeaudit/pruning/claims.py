@@ -3,7 +3,9 @@
 A criterion chooses one set of experts. Documents say how much dearer or cheaper these experts are than
 others, on text of this kind; any two sets differ, over enough text. Whether the criterion knew anything is a
 question to other choices of as many experts: the random draws. If a criterion knew nothing its choice would
-be one more draw, so its place among the draws is uniform, and p counts it among them.
+be one more draw, so its place among the draws is uniform, and p counts it among them. The same place, with
+the smallest effect of interest taken off, tests that it is better than luck by more than that. Draws can
+show that an effect is there and large, never that it is small: smallness is said of the experts that went.
 """
 
 from __future__ import annotations
@@ -17,11 +19,11 @@ from jaxtyping import Float
 
 from moeaudit.stats.families.families import adjust
 from moeaudit.stats.few import too_few
-from moeaudit.stats.sizes.equivalence import THE_LAYER, THESE, graded
+from moeaudit.stats.sizes.equivalence import GRADED, INCONCLUSIVE, THE_LAYER, THESE, graded
 from moeaudit.stats.sizes.lengths import p_lengths
 
 SUBSETS = 2000
-CLAIMS = ["simultaneous_low", "simultaneous_high", "p_draws", "p_draws_holm"]
+CLAIMS = ["simultaneous_low", "simultaneous_high", "p_draws", "p_draws_holm", "p_beyond"]
 SAID = ["verdict", "verdict_these_experts", "supports", "too_few"]
 
 
@@ -49,11 +51,20 @@ def p_draws(nll: Float[np.ndarray, " k"], draws: Float[np.ndarray, " draws"]) ->
     return (1 + (draws[None] <= nll[:, None]).sum(axis=1)) / (1 + len(draws))
 
 
-def p_pair(a: float, b: float, draws: Float[np.ndarray, " draws"]) -> float:
-    """Share of all pairs of choices, of the two criteria's and the draws, that differ as much."""
+def p_pair(
+    a: float, b: float, draws: Float[np.ndarray, " draws"], least: float | None = None
+) -> float:
+    """Share of all pairs of choices, of the two criteria's and the draws, that differ as much, or by `least`."""
     pool = np.concatenate([[a, b], draws])
     i, j = np.triu_indices(len(pool), k=1)
-    return float((np.abs(pool[i] - pool[j]) >= abs(a - b) * (1 - 1e-12)).mean())
+    least = abs(a - b) if least is None else least
+    return float((np.abs(pool[i] - pool[j]) >= least * (1 - 1e-12)).mean())
+
+
+def left_over(low: np.ndarray, high: np.ndarray, margin: float | int) -> np.ndarray:
+    """What is left of differences, signed, when documents' uncertainty and `margin` are taken off: of the
+    limit nearer to 0, since both are to be beyond luck; 0 where nothing is left."""
+    return np.maximum(low - margin, 0) + np.minimum(high + margin, 0)
 
 
 def p_spread(
@@ -85,25 +96,36 @@ def judged(
     margin: float | int,
     level: float | int,
     few: Sequence[str | None],
+    p_beyond: np.ndarray | None = None,
 ) -> dict[str, list[Any]]:
     """The graded words for differences whose simultaneous limits are `low` and `high`, nats a token.
 
     Positive is the claim ("predictive": by more than `margin`). Limits stand in for p: an effect is shown by
-    documents where they exclude 0, and small where they lie within +-margin. `few` says why there is no
-    verdict (`few_each`).
+    documents where they exclude 0, and small where they lie within +-margin. Without draws (NaN in
+    `p_experts`) that is the `verdict`, of these experts. With draws it is `verdict_these_experts`, and the
+    verdict is about the layer: present where the draws agree, beyond the margin where `p_beyond`, their p
+    of that, does too (None: never), else open. It is never small: draws do not show that. `few` says
+    why there is no verdict (`few_each`).
     """
-    rows = []
-    for a, b, p, why in zip(low, high, p_experts, few):
-        given = (
-            0.0 if a > 0 or b < 0 else 1.0,
-            0.0 if a > -margin and b < margin else 1.0,
-            *(float(a + b) / 2, float(a), float(b)),
-        )
-        how: dict[str, Any] = {"bound": margin, "alpha": 1 - level, "few": why is not None}
-        alone, whom = graded(*given, **how)
+    rows, alpha = [], 1 - level
+    open_size = np.full(len(low), np.nan)
+    for a, b, p, size, why in zip(
+        low, high, p_experts, open_size if p_beyond is None else p_beyond, few
+    ):
+        present = 0.0 if a > 0 or b < 0 else 1.0
+        small = 0.0 if a > -margin and b < margin else 1.0
+        limits = float(a + b) / 2, float(a), float(b)
+        how: dict[str, Any] = {"bound": margin, "alpha": alpha, "few": why is not None}
+        alone, whom = graded(present, small, *limits, **how)
         verdict = alone
         if not np.isnan(p):
-            verdict, whom = graded(*given, **how, p_experts=float(p))
+            beyond = a > margin or b < -margin
+            p_size = float(size) if beyond else float("nan")
+            verdict, whom = graded(
+                present, 1.0, *limits, **how, p_experts=float(p), p_beyond=p_size
+            )
+            if whom is None and alone in GRADED and alone != INCONCLUSIVE:
+                whom = THESE  # documents show these experts' difference to be small
         rows.append((verdict, alone, whom, why))
     return {name: list(values) for name, values in zip(SAID, zip(*rows))}
 
@@ -120,12 +142,18 @@ def against_random(
     """The claims of a cell's criteria against random draws, `gain` = mean loss of the draws - loss.
 
     p over experts is corrected by Holm over the criteria of the cell, where a random criterion counts too.
+    `p_beyond` (so corrected, too) is the place among the draws of a criterion that gains only its lower
+    simultaneous limit less `margin`; 1 where that is not above 0.
     """
     low, high = simultaneous(gain, level)
     p = p_draws(nll, draws)
     corrected = adjust(p, "holm")
-    said = judged(low, high, corrected, margin=margin, level=level, few=few)
-    numbers = dict(zip(CLAIMS, (low, high, p, corrected)))
+    left = np.maximum(
+        left_over(low, high, margin), 0
+    )  # that one is dearer is not asked of the draws
+    beyond = adjust(np.where(left > 0, p_draws(draws.mean() - left, draws), 1.0), "holm")
+    said = judged(low, high, corrected, margin=margin, level=level, few=few, p_beyond=beyond)
+    numbers = dict(zip(CLAIMS, (low, high, p, corrected, beyond)))
     return pd.DataFrame(numbers | said)
 
 

@@ -28,11 +28,12 @@ class PruneCurve:
     with low and high, kl = KL(clean || pruned) with kl_low and kl_high, vs_random = nll - mean nll of
     the random draws with its limits (documents and draws resampled), better_than_random = share of
     draws with a higher nll. Nats a token. `p_draws` is the chance that a random choice of as many experts
-    does as well, the criterion's own choice counted, `p_draws_holm` corrects it over the criteria of a cell;
+    does as well, the criterion's own choice counted, `p_draws_holm` corrects it over the criteria of a cell,
+    `p_beyond` is the same of a gain cut to its lower limit less `margin`;
     `simultaneous_low`, `_high` hold the gain over random, -vs_random, of all criteria of a cell at once.
-    `verdict` needs documents and draws, `verdict_these_experts` documents alone, `supports` says whom a row
-    speaks of, `too_few` why documents are too few for a word (`moeaudit.stats.VERDICTS`; "predictive":
-    cheaper than random by more than `margin`).
+    `verdict` needs documents and draws and is never of smallness, which draws do not show;
+    `verdict_these_experts` is by documents alone, `supports` says whom a row speaks of, `too_few` why documents
+    are too few for a word (`moeaudit.stats.VERDICTS`; "predictive": cheaper than random by more than `margin`).
     `scores`: layer, expert, criterion, score.
     """
 

@@ -25,6 +25,7 @@ from .claims import (
     against_random,
     few_each,
     judged,
+    left_over,
     of_spread,
     p_pair,
     p_spread,
@@ -134,7 +135,8 @@ def pairwise(
     The limits are difference +- c x bootstrap standard error, c the `level` quantile of the largest
     standardised deviation over the cell's pairs, so that all of a cell's intervals hold at once.
     `shared` is the Jaccard overlap of the experts that the two drop. `p_draws`: share of pairs of choices,
-    random draws among them, that differ as much (Holm over the cell's pairs: `p_draws_holm`); the words are
+    random draws among them, that differ as much (Holm over the cell's pairs: `p_draws_holm`); `p_beyond`, so
+    corrected too, that differ by what is left of the pair's nearer limit less `margin`. The words are
     those of `claims.judged`, positive where a loses more than b.
     """
     nll = boot.mean(boot.sums.nll)
@@ -148,13 +150,15 @@ def pairwise(
         a, b = np.array(pairs).T
         difference = nll[:, a] - nll[:, b]  # (sets, pairs)
         low, high = simultaneous(difference, boot.level)
-        p = np.full(len(pairs), np.nan)
+        p = beyond = np.full(len(pairs), np.nan)
         if len(draws):
+            left = np.abs(left_over(low, high, margin))
             p = np.array([p_pair(nll[0, i], nll[0, j], draws) for i, j in pairs])
-        holm = adjust(p, "holm")
+            beyond = [p_pair(nll[0, i], nll[0, j], draws, x) for (i, j), x in zip(pairs, left)]
+        holm, beyond = adjust(p, "holm"), adjust(np.array(beyond), "holm")
         said = judged(
             low, high, holm,
-            margin=margin, level=boot.level,
+            margin=margin, level=boot.level, p_beyond=beyond,
             few=few_each(boot.sums.nll[a] - boot.sums.nll[b], boot.sums.count),
         )  # fmt: skip
         names = table["criterion"]
@@ -168,6 +172,7 @@ def pairwise(
             "shared": [overlap(banned[i], banned[j]) for i, j in pairs],
             "p_draws": p,
             "p_draws_holm": holm,
+            "p_beyond": beyond,
         }
         rows.append(pd.DataFrame(columns | said))
     if not rows:
@@ -181,6 +186,7 @@ def pairwise(
             "shared",
             "p_draws",
             "p_draws_holm",
+            "p_beyond",
         ]
         return pd.DataFrame(columns=[*columns, *SAID])
     return pd.concat(rows, ignore_index=True)

@@ -24,7 +24,7 @@ from .elsewhere import domains, shift
 from .operators import operator_of
 from .parts.conclude import MEASURES, conclude, tested_metrics
 from .progress import Progress
-from .spec import ALPHA, SESOI, TESTED, WITHOUT_NATS, AuditSpec
+from .spec import ALPHA, TESTED, AuditSpec
 from .working.provenance import session
 from .working.work import Measuring, sound
 
@@ -203,11 +203,8 @@ def declared_of(
     """
     from moeaudit.observe.metrics import METRICS
     from moeaudit.stats import get_protocol
-    from moeaudit.stats.sizes.bounds import IN_NATS
 
-    if sesoi is None:
-        sesoi = SESOI if set(tested) <= set(IN_NATS) else WITHOUT_NATS
-    recipe = get_protocol("moeaudit").with_(sesoi=sesoi, alpha=alpha)
+    recipe = get_protocol("moeaudit").with_(sesoi=sesoi, alpha=alpha).settled(tested)
     recipe.bound.check(tested)
     names = () if metrics is None else tuple(metrics)
     if metrics is not None and (not names or len(set(names)) < len(names)):

@@ -60,6 +60,8 @@ def unexplained(table):
         ("p_experts", "no_experts"),
         ("of_oracle", "no_oracle"),
         ("d_z_crossed_low", "no_crossed"),
+        ("p_tost_crossed", "no_crossed"),
+        ("p_equivalence_crossed", "no_crossed"),
         ("experts_variance", "no_crossed"),
         ("experts_dof", "no_crossed"),
         ("slope_crossed_low", "no_crossed"),
@@ -79,7 +81,7 @@ def unexplained(table):
     ]
     told += ["experts", "p_experts", "p_experts_maxt", "null_low", "null_high"]
     told += ["too_few", "no_crossed", "d_z_crossed_low", "d_z_crossed_high", "p_beyond"]
-    told += ["experts_variance", "experts_dof"]
+    told += ["experts_variance", "experts_dof", "p_tost_crossed", "p_equivalence_crossed"]
     told += ["slope_crossed_low", "slope_crossed_high"]
     rest = rows.drop(columns=told, errors="ignore")
     return list(rest.columns[rest.isna().any()])

@@ -120,7 +120,6 @@ def write_run(folder: Path, model: str = "tiny-made-up", **shape: int) -> Path:
     from moeaudit.runs.elsewhere.domains import domain_tables
     from moeaudit.runs.working.folder import FORMAT, RECORD
     from moeaudit.runs.working.provenance import now, session
-    from moeaudit.stats import get_protocol
     from moeaudit.store.files import write_json, write_table
     from moeaudit.store.shards import Shards
 
@@ -163,7 +162,7 @@ def write_run(folder: Path, model: str = "tiny-made-up", **shape: int) -> Path:
             "num_experts": {str(layer): count for layer in layers},
             "top_k": {str(layer): 4 for layer in layers},
         },
-        "protocol": dataclasses.asdict(get_protocol(spec.protocol)),
+        "protocol": dataclasses.asdict(spec.recipe),
         "engine": "made up",
         "drift": 2.4e-7,
         "verification": [

@@ -137,3 +137,72 @@ def test_interchangeability_says_whom_it_speaks_of(wide, whom):
     assert (row.p_spread <= 0.05) == (whom == "experts of this layer")
     few = interchangeability(table, pairs, margin=0.001, seed=0, few=True).iloc[0]
     assert few.verdict == "undecided" and few.supports is None
+
+
+REFEREE = np.array([-0.001, 0.001, 0.02]), np.array([0.002, 0.003, 0.04])
+
+
+def test_draws_never_make_smallness_a_claim_about_the_layer():
+    p = np.array([0.9, 0.01, 0.01])
+    how = {"margin": 0.01, "level": 0.95, "few": [None] * 3}
+    said = claims.judged(*REFEREE, p, **how, p_beyond=np.array([1.0, 1.0, 0.01]))
+    assert said["verdict"] == ["inconclusive", "present, size open", "predictive"]
+    assert said["verdict_these_experts"] == [
+        "equivalent to none",
+        "present but below",
+        "predictive",
+    ]
+    assert said["supports"] == ["these experts", "experts of this layer", "experts of this layer"]
+    # Without the draws' own say about size it stays open, and where draws do not agree nothing is said.
+    open_ = claims.judged(*REFEREE, p, **how)
+    assert open_["verdict"] == ["inconclusive", *["present, size open"] * 2]
+    lucky = claims.judged(*REFEREE, np.full(3, 0.5), **how, p_beyond=np.full(3, 0.01))
+    assert lucky["verdict"] == ["inconclusive"] * 3
+    assert lucky["supports"] == ["these experts"] * 3
+    alone = claims.judged(*REFEREE, np.full(3, np.nan), **how)
+    assert alone["verdict"] == said["verdict_these_experts"]
+    assert alone["supports"] == ["these experts"] * 3
+    wide = claims.judged(*(np.array([x]) for x in (-0.02, 0.03)), p[:1], **{**how, "few": [None]})
+    assert wide["verdict"] == ["inconclusive"] and wide["supports"] == [None]
+
+
+def test_no_word_of_smallness_in_tables_with_draws():
+    keys, banned, boot = made({"mean": 0.2, "near": 0.201, "knows": 0.05}, sd=0.03, noise=0.002)
+    table = cost_table(keys, banned, boot, margin=0.02)
+    pairs = pairwise(table, banned, boot, margin=0.02)
+    small = {"equivalent to none", "present but below"}
+    for rows in (table, pairs):
+        assert small & set(rows.verdict_these_experts.dropna())
+        assert not small & set(rows.verdict.dropna())
+
+
+def test_predictive_of_the_layer_is_beyond_the_draws_and_the_margin():
+    losses = {"knows": 0.11}  # the cheapest draw of 40 with sd .02 costs about .155
+    words = []
+    for margin in (0.01, 0.03, 0.06, 0.2):
+        keys, banned, boot = made(losses, noise=0.002)
+        row = cost_table(keys, banned, boot, margin=margin).set_index("criterion").loc["knows"]
+        draws = boot.mean(boot.sums.nll)[0, 1:]
+        left = row.simultaneous_low - margin
+        by_hand = (1 + (draws.mean() - draws >= left).sum()) / 41 if left > 0 else 1.0
+        assert row.p_beyond == pytest.approx(by_hand)
+        assert row.p_draws == pytest.approx(1 / 41) and row.supports == "experts of this layer"
+        words.append((row.verdict, row.verdict_these_experts))
+    assert words[0] == ("predictive", "predictive")
+    assert words[2] == ("present, size open", "predictive")  # documents alone are sure
+    assert words[3] == ("present, size open", "present but below")
+
+
+def test_p_of_a_gain_beyond_the_margin_holds_where_the_gain_is_the_margin():
+    rng = np.random.default_rng(4)
+    margin, p, pair = 0.5, [], []
+    for _ in range(2000):
+        draws, own = rng.normal(size=39), rng.normal() - margin
+        gain = np.array([draws.mean() - own])
+        left = claims.left_over(gain, gain, margin)
+        p.append(1.0 if left <= 0 else claims.p_draws(draws.mean() - left, draws)[0])
+        a, b = rng.normal(size=2)
+        a, b = max(a, b) + margin / 2, min(a, b) - margin / 2
+        pair.append(claims.p_pair(a, b, draws[:20], a - b - margin))
+    assert np.mean(np.array(p) <= 0.05) == pytest.approx(0.05, abs=0.015)
+    assert np.mean(np.array(pair) <= 0.05) <= 0.06

@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from made.census import QUICK, by_hand, census
 
 from moeaudit.errors import InputError
+from moeaudit.runs.spec import SESOI
+from moeaudit.runs.spec import WITHOUT_NATS as RUN_WITHOUT_NATS
 from moeaudit.stats import Bound, contrast, get_protocol, pooled
+from moeaudit.stats.sizes.bounds import DEFAULT, WITHOUT_NATS
 
 
 @pytest.mark.parametrize(
@@ -93,3 +97,35 @@ def test_an_outcome_without_that_unit_is_refused(sesoi):
         contrast(*census(), outcome="flip", sesoi=sesoi, **QUICK)
     with pytest.raises(InputError, match="averages over layers"):
         pooled(*census(), sesoi=sesoi, **QUICK)
+
+
+@pytest.mark.parametrize("outcome", ["delta_nll", "kl", "abs_delta_nll", "flip"])
+def test_the_default_of_a_contrast_is_in_nats_where_the_outcome_is(outcome):
+    effects, metrics = census()
+    nats = outcome != "flip"
+    table = contrast(effects, metrics, outcome=outcome, **QUICK)
+    told = contrast(effects, metrics, outcome=outcome, sesoi="0.01nats" if nats else 0.1, **QUICK)
+    pd.testing.assert_frame_equal(table, told, check_exact=True)
+    assert table.attrs == told.attrs  # what was used is written down, not that it was the default
+    if nats:
+        assert table.sesoi_nats.to_numpy(float) == pytest.approx(0.01)
+    else:
+        assert (table.sesoi == 0.1).all()
+
+
+def test_where_nats_have_no_one_size_the_default_is_in_d_z():
+    effects, metrics = census()
+    table = pooled(effects, metrics, **QUICK)
+    assert (table.sesoi == 0.1).all() and table.attrs["analyses"][0]["protocol"]["sesoi"] == 0.1
+    assert get_protocol("engmann2026").sesoi == 0.1
+    own = contrast(effects, metrics, protocol=get_protocol("moeaudit").with_(sesoi=0.2), **QUICK)
+    assert (own.sesoi == 0.2).all()
+
+
+def test_a_protocol_without_a_bound_says_so_until_it_is_settled():
+    plain = get_protocol("moeaudit")
+    with pytest.raises(InputError, match="no smallest effect of interest"):
+        _ = plain.bound
+    assert str(plain.settled(("delta_nll", "kl")).bound) == SESOI == DEFAULT
+    assert str(plain.settled(("delta_nll", "flip")).bound) == RUN_WITHOUT_NATS == str(WITHOUT_NATS)
+    assert plain.with_(sesoi=0.3).settled(("kl",)).sesoi == 0.3

@@ -9,7 +9,11 @@ import pandas as pd
 import pytest
 
 from moeaudit.errors import InputError
+from moeaudit.seeds import generator
 from moeaudit.stats import equal_mass
+from moeaudit.stats.families.maxt import unbiased_skewness
+from moeaudit.stats.sets import mass
+from moeaudit.stats.sets.removed import by_layer, removed_sets
 
 
 def table(effect, documents=20, tokens=12, top_k=4, experts=10, seed=0):
@@ -117,3 +121,37 @@ def test_words_are_of_these_experts_by_a_corrected_p():
     few = equal_mass(effects[effects["document"] < 11], METRICS, within=0.2).iloc[0]
     assert few["verdict_these_experts"] == "too few documents to say" and pd.isna(few["supports"])
     assert few["too_few"] == "11 documents, and a verdict needs 12"
+
+
+def test_p_is_the_sign_flips_of_the_documents():
+    effects = table(lambda w, e, rng: 0.01 * e.sum() + rng.normal(), documents=13, tokens=4)
+    found = equal_mass(effects, METRICS, within=0.5).iloc[0]
+    # The difference of a token is the set's less its control's, which is drawn: rebuilt with the same seed.
+    sums = document_sums_of(effects, within=0.5)
+    assert found["difference"] == pytest.approx(sums.sum() / found["n"])
+    signs = np.array(list(itertools.product((1, -1), repeat=13)))
+    m, s = (signs * sums).mean(1), np.sqrt((sums**2).mean() - (signs * sums).mean(1) ** 2)
+    g = unbiased_skewness((((signs * sums) - m[:, None]) ** 3).mean(1) / s**3, 13)
+    t = m / s
+    z = np.abs(t + g * t**2 / 3 + g**2 * t**3 / 27 + g / (6 * 13))
+    assert found["p"] == pytest.approx((z >= z[0] * (1 - 1e-9)).mean())
+
+
+def document_sums_of(effects, within):
+    """Sums by document of the pairs that `equal_mass` makes with seed 0."""
+    (sets,) = by_layer(removed_sets(effects, "delta_nll"), "delta_nll")
+    masks = [m for m in range(1, 16) if bin(m).count("1") == 2]
+    gate = mass._gate(removed_sets(effects, "delta_nll"), sets)
+    tie = generator(0, "equal mass", 3).random((len(gate), len(masks)))
+    chosen, control = mass._choose(sets.expert.astype(float), gate, masks, within, tie)
+    value = np.stack([sets.of(m) for m in masks], axis=1)
+    use = np.flatnonzero(control >= 0)
+    document = sets.tokens["document"].to_numpy()[use]
+    return np.bincount(document, value[use, chosen[use]] - value[use, control[use]], minlength=13)
+
+
+def test_one_document_with_a_difference_is_no_test():
+    effects = table(lambda w, e, rng: rng.normal(), documents=12, tokens=3)
+    effects.loc[effects["document"] > 0, "delta_nll"] = 0.0
+    row = equal_mass(effects, METRICS, within=0.9).iloc[0]
+    assert row["reason"] == "1 documents differ; sign-flips need 2" and pd.isna(row["p"])

@@ -276,3 +276,17 @@ def test_attenuation_by_its_formulas():
     assert noise.observed_limits(draws, 0.95) == pytest.approx((0.8 * low, 0.8 * high))
     nothing = Attenuation(-0.1)
     assert np.isnan(nothing.true(0.3)) and nothing.true_limits(draws, 0.95) == (-1, 1)
+
+
+@pytest.mark.parametrize(("slant", "withheld"), [(0.0, False), (0.5, True)])
+def test_effects_that_go_with_length_withhold_a_ranking(slant, withheld):
+    effects, metrics = census(documents=40, tokens=60, slope=0.3)
+    length = np.random.default_rng(0).integers(4, 61, 40)
+    effects = effects[effects["position"] < length[effects["document"]]].copy()
+    effects["delta_nll"] += slant * 4 * np.log(length[effects["document"]] / 30)
+    table = expert_harm(effects, metrics, **QUICK)
+    assert table.too_few.str.contains("go with the length").fillna(False).all() == withheld
+    assert (table.verdict == "too few documents to say").all() == withheld
+    assert table.rho.notna().all()
+    kept = expert_harm(effects, metrics, withhold=False, **QUICK)
+    assert kept.too_few.isna().all() and not (kept.verdict == "too few documents to say").any()

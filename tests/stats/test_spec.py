@@ -74,3 +74,38 @@ def test_what_is_no_spec_is_refused(text):
 def test_empty_or_double_declarations_are_refused(options):
     with pytest.raises(InputError):
         freeze(**options)
+
+
+def test_a_spec_writes_its_default_bound_down():
+    assert freeze(["id"], [1]).protocol.sesoi == "0.01nats"
+    assert freeze(["id"], [1]).hash == freeze(["id"], [1], sesoi="0.01nats").hash
+    assert freeze(["id"], [1], outcomes=("flip",)).protocol.sesoi == 0.1
+    assert freeze(["id"], [1], questions=("pooled over layers",)).protocol.sesoi == 0.1
+    both = ("within-token contrast", "per-expert expected harm")  # ranks have a bound of their own
+    assert freeze(["id"], [1], questions=both).protocol.sesoi == "0.01nats"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"outcomes": ("delta_nll", "flip")},
+        {"questions": ("within-token contrast", "pooled over layers")},
+    ],
+)
+def test_a_spec_with_two_default_bounds_must_declare_one(asked):
+    with pytest.raises(InputError, match="different default smallest effects"):
+        freeze(["id"], [1], **asked)
+    assert freeze(["id"], [1], sesoi=0.1, **asked).protocol.sesoi == 0.1
+
+
+def test_a_spec_frozen_with_a_bound_in_d_z_keeps_its_hash():
+    """A plan of an older version says 0.1, and means it."""
+    old = freeze(["id", "odd"], [1, 2], sesoi=0.1)
+    again = Spec.from_json(old.to_json())
+    assert again.protocol.sesoi == 0.1 and again.hash == old.hash
+    effects, metrics = census()
+    later = mark(
+        contrast(effects, metrics, **QUICK),
+        freeze(["id", "odd"], [1, 2], documents=12, sesoi=0.1, **QUICK),
+    )
+    assert later.differs.str.contains("sesoi: 0.1 was declared, 0.01nats was used").all()

@@ -99,7 +99,7 @@ def _table(frame: Frame) -> Markup:
         columns,
         "The highest-metric active expert against another of equal gate weight",
         [
-            "p over documents (cluster-robust t), adjusted by Holm over the metrics and layers of the outcome."
+            "p over documents (sign-flips of whole ones), adjusted by Holm over the metrics and layers of the outcome."
         ],
     )
 

@@ -78,7 +78,9 @@ def contrast(
         this names) has a row per layer with null numbers and this reason, and is in no family.
     settings
         Changes to the protocol, such as `sesoi=0.05` (in d_z; "0.01nats" and "50%harm" give it in
-        nats and as a share of the layer's mean outcome), `n_boot=10_000`, `interval="bca"`.
+        nats and as a share of the layer's mean outcome), `n_boot=10_000`, `interval="bca"`. Without `sesoi`
+        it is 0.01 nats where the outcome is in nats ("delta_nll", "abs_delta_nll", "kl", "delta_entropy"), else
+        0.1 in d_z; "engmann2026" has 0.1 in d_z.
 
     Returns
     -------
@@ -114,7 +116,7 @@ def contrast(
     InputError
         For missing columns, non-finite effects, unknown names, experts that no metric describes.
     """
-    recipe = get_protocol(protocol).with_(**settings)
+    recipe = get_protocol(protocol).with_(**settings).settled((outcome,))
     sizes = tuple(one_of(s, SIZES, "effect size") for s in dict.fromkeys(("d_z", *sizes)))
     asked = asked_of(
         effects, metrics, recipe, outcome=outcome, controls=controls, layers=layers, seed=seed,

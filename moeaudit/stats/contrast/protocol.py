@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from moeaudit.errors import InputError, one_of
 
 from ..families.maxt import STATISTICS
-from ..sizes.bounds import Bound
+from ..sizes.bounds import WITHOUT_NATS, Bound, default_bound
 from ..sizes.effect_sizes import INTERVALS
 from .checks import fraction
 
@@ -55,7 +56,8 @@ class Defects:
 class Protocol:
     """A recipe for `contrast`. Sizes are in units of d_z.
 
-    `sesoi` is a number in d_z, or text: "0.01nats", or "50%harm" of the layer's mean outcome.
+    `sesoi` is a number in d_z, or text: "0.01nats", or "50%harm" of the layer's mean outcome; None for the
+    default of what is asked (`bounds.default_bound`): 0.01 nats where the outcome is in nats, else 0.1 in d_z.
     `statistic` is what the sign-flips compare (`maxt.STATISTICS`). `test` gives the p that families
     correct ("sign_flip", "cluster_t", "paired_t", "paired_t_and_wilcoxon": the larger of the two);
     `decision` the corrected p that verdicts use ("maxt" or a correction of `families.METHODS`);
@@ -70,7 +72,7 @@ class Protocol:
     statistic: str = "skew_adjusted"
     equivalence: str | None = "holm"
     alpha: float | int = 0.05
-    sesoi: float | int | str = 0.1
+    sesoi: float | int | str | None = None
     power: float | int = 0.8
     interval: str = "adjusted"
     level: float | int = 0.95
@@ -87,7 +89,8 @@ class Protocol:
     defects: Defects = field(default_factory=Defects)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sesoi", Bound.parse(self.sesoi).plain)
+        if self.sesoi is not None:
+            object.__setattr__(self, "sesoi", Bound.parse(self.sesoi).plain)
         for name in ("alpha", "power", "level"):
             fraction(getattr(self, name), name)
         for name, least in LEAST.items():
@@ -103,8 +106,20 @@ class Protocol:
 
     @property
     def bound(self) -> Bound:
-        """The smallest effect of interest, with its unit."""
+        """The smallest effect of interest, with its unit. Raises InputError if none is settled."""
+        if self.sesoi is None:
+            raise InputError(
+                f"The protocol {self.name} declares no smallest effect of interest, and its default depends on "
+                'the outcome. Give it one, such as sesoi="0.01nats", or use settled(outcomes).'
+            )
         return Bound.parse(self.sesoi)
+
+    def settled(self, outcomes: Iterable[str], *, averaged: bool = False) -> Protocol:
+        """With the default smallest effect of interest for these outcomes, if none was declared.
+        `averaged`: in a table that averages layers in d_z."""
+        if self.sesoi is not None:
+            return self
+        return self.with_(sesoi=default_bound(outcomes, averaged=averaged).plain)
 
     @property
     def d_z_bound(self) -> float:
@@ -147,6 +162,7 @@ PROTOCOLS = {
     "moeaudit": Protocol("moeaudit"),
     "engmann2026": Protocol(
         "engmann2026",
+        sesoi=WITHOUT_NATS,
         test="paired_t",
         decision="bonferroni",
         equivalence=None,

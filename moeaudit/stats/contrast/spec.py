@@ -12,8 +12,11 @@ import pandas as pd
 from moeaudit.errors import InputError, one_of
 
 from ..families.families import Family
+from ..families.pooled import QUESTION as POOLED
+from ..ranking.table import QUESTION as ACROSS
 from ..record.declared import Declared
 from ..record.made import documents_sha256, metrics_sha256
+from ..sizes.bounds import Bound, default_bound
 from .checks import OUTCOMES
 from .controls import CONTROLS, check_controls
 from .protocol import PROTOCOLS, Defects, Protocol, get_protocol
@@ -28,8 +31,9 @@ class Spec(Declared):
     `documents` is how many documents the effects are measured on (None: not declared, and then no
     table is confirmatory, since more could be added until the answer pleases). `data` holds hashes of
     "documents" (which ones) and of "metrics" (their values), where these were known. `sesoi_of_ranks` is
-    the bound of `expert_harm`. `context` holds what else should not change unseen: model and corpus
-    hashes, seeds of other stages. Every field enters the hash.
+    the bound of `expert_harm`. A protocol without a bound is given the default of what is asked, which is
+    then written down; refused if the questions or outcomes have different ones. `context` holds what else
+    should not change unseen: model and corpus hashes, seeds of other stages. Every field enters the hash.
     """
 
     metrics: tuple[str, ...]
@@ -52,9 +56,22 @@ class Spec(Declared):
                 raise InputError(f"A spec needs {name}, each once; it was given {values!r}.")
         for outcome in self.outcomes:
             one_of(outcome, OUTCOMES, "outcome")
+        if self.protocol.sesoi is None:
+            object.__setattr__(self, "protocol", self.protocol.with_(sesoi=self._default().plain))
         self.protocol.bound.check(self.outcomes)
         if self.documents is not None and self.documents < 1:
             raise InputError(f"documents is {self.documents}; a spec declares how many, from 1 on.")
+
+    def _default(self) -> Bound:
+        held = [q for q in self.questions if q != ACROSS]  # which has a bound of its own
+        found = {default_bound((y,), averaged=q == POOLED) for q in held for y in self.outcomes}
+        if len(found) > 1:
+            raise InputError(
+                f"The questions {', '.join(self.questions)} of {', '.join(self.outcomes)} have different default "
+                f"smallest effects of interest ({', '.join(sorted(map(str, found)))}), and a spec declares one. "
+                "Give it, such as sesoi=0.1 (in d_z)."
+            )
+        return found.pop() if found else default_bound(self.outcomes)
 
     @property
     def family(self) -> Family:

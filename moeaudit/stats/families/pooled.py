@@ -50,6 +50,8 @@ def pooled(
 ) -> pd.DataFrame:
     """The within-token contrast of each metric averaged over layers; parameters as `contrast`.
 
+    `sesoi` is in d_z, 0.1 if none is given: the mean over layers of d_z has no one size in nats.
+
     Returns
     -------
     One row per metric and control. `d_z` is the mean over layers of the layers' d_z, every layer
@@ -63,7 +65,7 @@ def pooled(
     `d_z_crossed_low`, `d_z_crossed_high`, `p_lengths` and `too_few` are as in `contrast`.
     `n_layers` counts the layers that could be used, `n_layers_dropped` those that could not.
     """
-    recipe = get_protocol(protocol).with_(**settings)
+    recipe = get_protocol(protocol).with_(**settings).settled((outcome,), averaged=True)
     assert recipe.d_z_bound > 0  # refused before anything is computed
     asked = asked_of(
         effects, metrics, recipe, outcome=outcome, controls=controls, layers=layers, seed=seed,

@@ -62,6 +62,9 @@ def regression(
 ) -> pd.DataFrame:
     """Slope of the outcome on each metric, all layers together; parameters as `contrast`.
 
+    A slope is held against no smallest effect of interest (its unit is the outcome per deviation of the
+    metric): `sesoi` is only recorded, with the default that `contrast` has for the outcome.
+
     Parameters
     ----------
     models
@@ -86,7 +89,7 @@ def regression(
     Nothing is claimed where `too_few` says why documents are too few. `slope_crossed_low` and
     `slope_crossed_high` take experts as a sample as well (`no_crossed`: why null).
     """
-    recipe = get_protocol(protocol).with_(**settings)
+    recipe = get_protocol(protocol).with_(**settings).settled((outcome,))
     controls = check_controls(tuple(controls))
     census = Census(effects, outcome, layers)
     scores = metrics_table(metrics)

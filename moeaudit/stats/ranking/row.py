@@ -11,6 +11,7 @@ from scipy.stats import norm, t
 
 from ..contrast.protocol import Protocol
 from ..few import too_few
+from ..sizes.lengths import p_lengths
 from .attenuation import Attenuation
 from .correlation import kendall_limits, kendall_rows, spearman_limits, spearman_rows
 from .harm import Harm
@@ -68,9 +69,7 @@ def ranked(
         "ceiling_high": high,
         "reason": _why_not(score[use], mean[use]),
         "caution": None if noise.known else UNRELIABLE,
-        "too_few": too_few(harm.total.sum(axis=1), harm.count.sum(axis=1))
-        if recipe.withhold
-        else None,
+        "too_few": _too_few(harm) if recipe.withhold else None,
     }
     for key in ("rho", "tau"):
         row |= dict.fromkeys((key, *(f"{key}_{s}" for s in _LIMITS)), np.nan)
@@ -126,6 +125,12 @@ def ranked(
     )
     halves = np.clip(halves * noise.from_half, -1, 1)
     return Ranked(row, null * np.sqrt(n - 1), deviations, halves, size)
+
+
+def _too_few(harm: Harm) -> str | None:
+    """By the effects of all experts: what few documents carry, or lengths decide, is in each one's mean."""
+    sums, count = harm.total.sum(axis=1), harm.count.sum(axis=1)
+    return too_few(sums, count, p_lengths=p_lengths(sums, count))
 
 
 def _nothing(row: dict[str, Any], draws: Draws) -> Ranked:

@@ -17,6 +17,7 @@ from moeaudit.seeds import generator
 
 from ..contrast.checks import fraction, metrics_table
 from ..families.families import adjust
+from ..families.maxt import sign_flip_p
 from ..few import carriers, lean, too_few
 from ..nullable import nullable
 from ..sizes.effect_sizes import Pairs
@@ -64,11 +65,11 @@ def equal_mass(
     -------
     One row per metric and layer, and per layer for a random score of each expert (`role` "control"):
     `difference` (the set less its control, in units of the outcome), `d_z` with document limits, `p` by
-    documents (cluster-robust t) and `p_holm`, the mean `mass` (sum of gate weights) of both, `n` tokens,
-    `n_documents`, `n_dropped` (no set of nearly that mass, or no clear highest set). `verdict_these_experts`
-    is "present, size open" where p_holm shows a difference, else "inconclusive", or says that documents are
-    too few, and `too_few` why. It speaks of these experts alone: they are not shuffled. Null numbers have a
-    `reason`.
+    sign-flips of documents (the test of `contrast`) and `p_holm`, the mean `mass` (sum of gate weights) of both,
+    `n` tokens, `n_documents`, `n_dropped` (no set of nearly that mass, or no clear highest set).
+    `verdict_these_experts` is "present, size open" where p_holm shows a difference, else "inconclusive", or says
+    that documents are too few, and `too_few` why. It speaks of these experts alone: they are not shuffled.
+    Null numbers have a `reason`.
 
     Raises InputError for a size that leaves no other set, and for a table without these sets.
     """
@@ -101,7 +102,7 @@ def equal_mass(
             chosen, control = _choose(score, gate, masks, within, tie)
             rows.append(
                 {"metric": name, "role": role, "layer": layer}
-                | _row(sets, masks, gate, document, chosen, control, level)
+                | _row(sets, masks, gate, document, chosen, control, level, seed)
             )
     table = pd.DataFrame(rows)
     table.insert(0, "outcome", outcome)
@@ -162,6 +163,7 @@ def _row(
     chosen: np.ndarray,
     control: np.ndarray,
     level: float,
+    seed: int,
 ) -> dict[str, Any]:
     use = np.flatnonzero(control >= 0)
     value = np.stack([sets.of(mask) for mask in masks], axis=1)
@@ -178,12 +180,11 @@ def _row(
     row["difference"] = float((high - low).mean())
     row["mass"] = float(mass[use, chosen[use]].mean())
     row["mass_control"] = float(mass[use, control[use]].mean())
-    test = cluster_t(pairs.moments)
-    if test.reason is not None:
-        return row | {"reason": test.reason}
+    sums, tokens = np.bincount(codes, high - low), np.bincount(codes)
+    if reason := _untestable(pairs, sums):
+        return row | {"reason": reason}
     estimate = float(pairs.values("d_z")[0])
     limits = adjusted_limits(estimate, pairs.jackknife("d_z"), level)
-    sums, tokens = np.bincount(codes, high - low), np.bincount(codes)
     few = too_few(
         sums,
         tokens,
@@ -194,5 +195,12 @@ def _row(
     return (
         row
         | dict(zip(("d_z", "d_z_low", "d_z_high"), (estimate, *limits)))
-        | {"p": test.p, "too_few": few, "reason": None}
+        | {"p": sign_flip_p(sums, seed=seed), "too_few": few, "reason": None}
     )
+
+
+def _untestable(pairs: Pairs, sums: np.ndarray) -> str | None:
+    if (reason := cluster_t(pairs.moments).reason) is not None:
+        return reason
+    with_effects = np.count_nonzero(sums)
+    return None if with_effects >= 2 else f"{with_effects} documents differ; sign-flips need 2"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from moeaudit.errors import InputError
@@ -17,6 +18,10 @@ from ..contrast.checks import positive
 
 IN_NATS = ("delta_nll", "abs_delta_nll", "kl", "delta_entropy")
 HARMS = ("delta_nll", "abs_delta_nll", "kl")
+DEFAULT, WITHOUT_NATS = (
+    "0.01nats",
+    0.1,
+)  # where no bound was declared: in nats, and in d_z where there are none
 HOW = "Give a size in d_z (0.1), in nats (0.01nats), or as a share of the layer's mean harm (50%harm)."
 _FORM = re.compile(r"\s*([^\s%a-z]+(?:e[+-]?\d+)?)\s*(%?)\s*(d_z|nats?|harm)?\s*", re.IGNORECASE)
 
@@ -80,6 +85,14 @@ class Bound:
             return self.value, self.value * sd
         nats = self.value if self.unit == "nats" else self.value * abs(mean)
         return (nats / sd if sd > 0 and nats > 0 else math.nan), nats
+
+
+def default_bound(outcomes: Iterable[str], *, averaged: bool = False) -> Bound:
+    """The smallest effect of interest where none was declared: 0.01 nats, what pruning would notice.
+
+    0.1 in d_z if an outcome is not in nats, or layers are `averaged` in d_z, where nats are another size in each.
+    """
+    return Bound.parse(WITHOUT_NATS if averaged or set(outcomes) - set(IN_NATS) else DEFAULT)
 
 
 def _plain(value: float) -> str:
