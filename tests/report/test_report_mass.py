@@ -49,6 +49,14 @@ def test_a_run_without_the_table_or_without_such_tokens_has_no_figure():
     assert mass(pd.DataFrame([{"outcome": "kl", "reason": "one expert is active"}]), ZERO) is None
 
 
+def test_an_outcome_without_such_tokens_is_named_beside_the_other():
+    other = table()
+    none = pd.DataFrame([{"outcome": "kl", "reason": "one expert is active."}])
+    figure = mass(pd.concat([other[other["outcome"] == "delta_nll"], none]), ZERO)
+    assert figure is not None and figure.drawing.count('class="bar v-size"') == 2
+    assert figure.caption.endswith("Not of disturbance: one expert is active.")
+
+
 def test_the_audit_of_the_page_has_it(run, shown):
     found = run.equal_mass
     assert set(found["metric"]) >= {"reap", "random_score"}

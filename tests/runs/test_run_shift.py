@@ -80,7 +80,7 @@ def test_another_shift_text_is_another_question(both, tiny_model, elsewhere):
     how = {"out": both.folder, "tokens": 12, "verify_rows": 2}
     with pytest.raises(RunError, match="shift is 'documents' there and '' here"):
         ma.audit(tiny_model, tiny_run.TEXTS, **how)
-    with pytest.raises(RunError, match="shift_text is "):
+    with pytest.raises(RunError, match="the hash of the text of other domains is "):
         ma.audit(tiny_model, tiny_run.TEXTS, shift=elsewhere / "laws", **how)
     before = {p: p.stat().st_mtime_ns for p in both.folder.rglob("*") if p.is_file()}
     ma.audit(tiny_model, tiny_run.TEXTS, shift=elsewhere, **how)

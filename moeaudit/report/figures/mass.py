@@ -21,7 +21,7 @@ def mass(equal: Frame | None, said: OperatorWords) -> Figure | None:
     """The rows of `run.equal_mass`; None for a run without them, or where no token has such a pair."""
     if equal is None or "metric" not in equal or equal["metric"].isna().all():
         return None
-    frame = _plain(equal)
+    frame, cut = _plain(equal[equal["metric"].notna()]), equal[equal["metric"].isna()]
     body: list[str] = []
     names = list(dict.fromkeys(frame.sort_values("role", ascending=False, kind="stable")["metric"]))
     split = len(names) - frame.loc[frame["role"] == "control", "metric"].nunique()
@@ -42,8 +42,8 @@ def mass(equal: Frame | None, said: OperatorWords) -> Figure | None:
             "says no more than how much of the mixture an expert is given shows nothing here. Tokens without such "
             "a pair are left out ({} of the tokens of a contrast have one). d<sub>z</sub> with 95% intervals over "
             "documents; for these experts, which are not shuffled, so the random score of each expert below the "
-            "rule may differ from zero as well."
-        ).format(_sentence(frame, outcomes), _share(frame)),
+            "rule may differ from zero as well.{}"
+        ).format(_sentence(frame, outcomes), _share(frame), _without(cut)),
         svg.document(WIDTH, height, "Effect size at equal gate weight", body, 720),
         folded("Every contrast at equal gate weight as a table", _table(frame)),
         interactive(frame, names, outcomes),
@@ -71,6 +71,12 @@ def _sentence(frame: Frame, outcomes: list[str]) -> str:
         f"At equal gate weight the expert that a metric puts first is shown to differ in {' and in '.join(parts)} "
         "contrasts, corrected over metrics and layers."
     )
+
+
+def _without(cut: Frame) -> str:
+    """Outcomes that have no row here, and why."""
+    why = dict(zip(cut["outcome"], cut["reason"]))
+    return "".join(f" Not of {outcome_name(o).lower()}: {reason}" for o, reason in why.items())
 
 
 def _share(frame: Frame) -> str:

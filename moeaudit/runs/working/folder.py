@@ -107,7 +107,7 @@ def _told(different: list[tuple[str, Any, Any]]) -> str:
         if name in _HASHES and (_hashed(old) or _hashed(new)):
             if _COUNTED.get(name) not in names:
                 was, now = (str(value)[:12] or "none" for value in (old, new))
-                hashes.append(f"{_HASHES[name]} differ ({was} there, {now} here)")
+                hashes.append(f"the hash of {_HASHES[name]} is {was} there and {now} here")
         else:
             said.append(f"{name} is {old!r} there and {new!r} here")
     return "; ".join([*said, *hashes])

@@ -93,7 +93,7 @@ def test_a_long_check_says_how_far_it_is(monkeypatch, caplog):
 
 
 def test_the_command_line_shows_it(monkeypatch, capfd):
-    from moeaudit.cli.console import tell_of_checks
+    from moeaudit.cli.terminal.console import tell_of_checks
 
     monkeypatch.setattr(told, "EVERY", 0.0)
     log = logging.getLogger("moeaudit.checking")
