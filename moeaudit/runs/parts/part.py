@@ -142,15 +142,17 @@ def audit_part(
         The folder of this part. The same call resumes what is there.
     options
         Of `audit`: operator, outcome, frozen_routing, layers, documents, tokens, max_length, seed, sesoi,
-        alpha, metrics, shift, verify_rows (recomputed in each part), verify_engines.
+        alpha, metrics, shift, share, verify_rows (recomputed in each part), verify_engines.
 
     Raises InputError for a part out of range, or more parts than groups of documents, ModelError, RunError: before
     anything is written.
     """
     from ..plans import Plan
     from ..working.asked import settled
+    from ..working.folder import require_folder
 
     number = read_part(shard)
+    require_folder(Path(out))
     planned = None if plan is None else Plan.read(plan)
     loading = {
         "device": device,

@@ -41,14 +41,7 @@ def p_beyond(
             low, high = around(estimate, low, high, 1 - p)
         return low - bound if estimate > 0 else -bound - high
 
-    start = room(least)
-    if np.isnan(start):
-        return float("nan")
-    if start <= 0:
-        return 1.0
-    if room(LEAST_P) > 0:
-        return LEAST_P
-    return float(optimize.brentq(room, LEAST_P, least, xtol=1e-7))  # pyright: ignore[reportArgumentType]
+    return _smallest(room, least)
 
 
 def p_within(
@@ -71,6 +64,11 @@ def p_within(
         low, high = around(estimate, low, high, 1 - 2 * p)
         return min(low + bound, bound - high)
 
+    return _smallest(room, least)
+
+
+def _smallest(room: Callable[[float], float], least: float) -> float:
+    """The smallest p, from LEAST_P on, that leaves `room`; 1 where not even `least` does, NaN if unknown."""
     start = room(least)
     if np.isnan(start):
         return float("nan")
