@@ -4,11 +4,18 @@ Configuration, tensor names, shapes, dtype (bfloat16), number of shards and inde
 `allenai/OLMoE-1B-7B-0924`, `Qwen/Qwen1.5-MoE-A2.7B` and `deepseek-ai/DeepSeek-V2-Lite`; only the numbers
 are drawn at random (normal, 0.02, the models' own initialisation; norms are 1). A tensor's numbers depend
 on the seed and on its name alone. Written tensor by tensor, so that no model ever stands in memory.
+
+    python benchmarks/checkpoints.py olmoe FOLDER --tokenizer tiny-olmoe   # 14 GB that read text
+
+`--tokenizer` puts the tokenizer of a bundled model (or of a folder) beside the weights, so that text can be
+read: its ids are fewer than the vocabulary, and weights that are random have no use for the right ones.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import shutil
 import struct
 import zlib
 from collections.abc import Iterator
@@ -247,3 +254,43 @@ def _write_shard(path: Path, shapes: dict[str, tuple[int, ...]], seed: int) -> N
             for block in numbers(name, shape, seed):
                 stream.write(block)
     part.rename(path)
+
+
+def lend_tokenizer(folder: Path, source: str) -> list[str]:
+    """Copy the tokenizer's files of a bundled model or of a folder into `folder`; their names.
+
+    Raises FileNotFoundError where there are none.
+    """
+    bundled = Path(__file__).parents[1] / "moeaudit/models/bundled" / source
+    files = sorted((bundled if bundled.is_dir() else Path(source)).glob("tokenizer*"))
+    if not files:
+        raise FileNotFoundError(f"{source} has no tokenizer files to copy into {folder}.")
+    for file in files:
+        shutil.copy(file, folder / file.name)
+    return [file.name for file in files]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", choices=sorted(REAL))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--scale", type=float, default=1.0, help="widths times this")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=1, help="shards written at a time")
+    parser.add_argument("--tokenizer", help="a bundled model or a folder to take it from")
+    options = parser.parse_args(arguments)
+    sizes = write(
+        options.folder,
+        options.model,
+        scale=options.scale,
+        seed=options.seed,
+        workers=options.workers,
+    )
+    lent = lend_tokenizer(options.folder, options.tokenizer) if options.tokenizer else []
+    print(
+        f"{options.folder}: {sizes['parameters']:,} parameters, {', '.join(lent) or 'no tokenizer'}"
+    )
+
+
+if __name__ == "__main__":
+    main()
