@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -177,17 +177,22 @@ def _logits_alone(model: nn.Module) -> Iterator[None]:
             config.__dict__[name] = value
 
 
-@contextmanager
-def _lent_experts(model: nn.Module) -> Iterator[None]:
+def _lent_experts(model: nn.Module) -> AbstractContextManager[None]:
     wanted = LENT_EXPERTS.of(model)
-    if wanted is None or model.config._experts_implementation == wanted:  # type: ignore[union-attr]  # noqa: SLF001
+    return nullcontext() if wanted is None else experts_as(model, wanted)
+
+
+@contextmanager
+def experts_as(model: nn.Module, implementation: str) -> Iterator[None]:
+    """Inside, experts are computed by another of transformers' implementations; put back after."""
+    if model.config._experts_implementation == implementation:  # type: ignore[union-attr]  # noqa: SLF001
         yield
         return
     kept = "_experts_implementation_internal"
     configs = {id(c): c for m in model.modules() if hasattr(c := getattr(m, "config", None), kept)}
     before = {key: getattr(config, kept) for key, config in configs.items()}
     try:
-        model.set_experts_implementation(wanted)  # type: ignore[operator]
+        model.set_experts_implementation(implementation)  # type: ignore[operator]
         yield
     finally:
         for key, config in configs.items():

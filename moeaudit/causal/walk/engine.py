@@ -7,7 +7,7 @@ cell; a model that passes is replayed, one that fails runs on the slower path an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -40,6 +40,8 @@ class _Found:
     # Some models change their attention on longer texts (compressed, sparse keys).
     too_long: int | None = None
     why: str = ""
+    # Lengths of texts in which rows ended elsewhere and no layer was at fault: one search serves later plans too.
+    cleared: list[int] = field(default_factory=list)
 
     def for_text(self, tokens: int) -> Replay:
         if self.too_long is None or tokens < self.too_long:
@@ -70,17 +72,17 @@ def _found(model: Model) -> _Found:
 
 def _fingerprint(model: Model) -> tuple[object, ...]:
     """What a verdict depends on besides the weights: a change of it asks for a new one."""
-    layers = model.anatomy.decoder_layers
-    hooks = tuple(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in layers)  # noqa: SLF001
+    hooks = tuple(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.hf.modules())  # noqa: SLF001
     attention = getattr(model.hf.config, "_attn_implementation", None)
     return (model.experts_implementation, attention, model.dtype, str(model.device), hooks)
 
 
 def plan_for(model: Model, layers: list[MoELayer], operator: Operator, **options: Any) -> WalkPlan:
     """What a walk over `layers` of `model` needs to know; `options` are fields of WalkPlan."""
-    replay = replay_for(model)
-    found = (replay.layout, replay.residual_scale)
-    return WalkPlan(model, layers, operator, *found, driven=replay.driven, **options)
+    found = _found(model)
+    how = (found.replay.layout, found.replay.residual_scale)
+    known = {"driven": found.replay.driven, "cleared": found.cleared}
+    return WalkPlan(model, layers, operator, *how, **known | options)
 
 
 def walk_many(plan: WalkPlan, texts: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> list[Walked]:

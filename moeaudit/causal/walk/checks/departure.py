@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from moeaudit.models.forward import ExpertsSeen, evaluating
+from moeaudit.models.forward import ExpertsSeen, evaluating, experts_as
 from moeaudit.models.precision import is_half, rounding
 
 from ...attention.registry import ATTENTION_TURN
@@ -38,10 +39,13 @@ def departure(
     model = plan.model
     everything = replace(plan, layers=list(model.anatomy.layers), frozen=False)
     with evaluating(model.hf), ATTENTION_TURN:
-        if is_half(model.dtype):
-            with in_float32(model):
-                return _OneByOne(everything, ids, positions).found()
-        return _OneByOne(everything, ids, positions).found()
+        with ExitStack() as stack:
+            if is_half(model.dtype):
+                stack.enter_context(in_float32(model))
+                if model.experts_implementation == "grouped_mm":
+                    # Of float32 it asks a card for one product an expert; the loop, for active ones alone.
+                    stack.enter_context(experts_as(model.hf, "eager"))
+            return _OneByOne(everything, ids, positions).found()
 
 
 class _OneByOne(Wavefront):
