@@ -24,8 +24,8 @@ def real():
     model = ma.load("tiny-olmoe")
     docs = ma.corpus("bundled", split="test").sample(2, seed=0, per_domain=True)
     other = ma.corpus("bundled", split="calibration").sample(2, seed=0, per_domain=True)
-    effects = ma.ablate(model, docs, ma.Zero(), layers=[7], max_length=12)
-    metrics = ma.expert_metrics(ma.capture(model, other, max_length=12))
+    effects = ma.ablate(model, docs, ma.Zero(), layers=[7], max_length=96)
+    metrics = ma.expert_metrics(ma.capture(model, other, max_length=96))
     names = ["utilisation", "mean_weight", "reap", "vocabulary_specialisation"]
     return effects, metrics[metrics["metric"].isin(names)]
 
