@@ -18,8 +18,9 @@ from typing import Any
 
 import moeaudit as ma
 from moeaudit.front import CalibrationAudit, calibration_audit
+from moeaudit.pruning.asked import check_criteria
 from moeaudit.pruning.choose import choose, random_scores, tie_breaks
-from moeaudit.pruning.criteria import check_criteria, criterion_scores
+from moeaudit.pruning.criteria import criterion_scores
 from moeaudit.runs.calibration.tables import BETWEEN, IN, SHIFTED
 from moeaudit.text.choice import balanced, beginnings
 from moeaudit.text.for_model import tokens_for

@@ -1,0 +1,94 @@
+"""Routers that first choose among groups of experts: how many groups, and how few experts each can do with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from moeaudit.errors import ContractError, InputError
+from moeaudit.models import Model
+from moeaudit.models.forward import evaluating
+from moeaudit.models.precision import not_memory
+from moeaudit.models.probe import probe_ids
+from moeaudit.models.router import without_experts
+
+from ..choose import Groups
+
+_NAMES = ("n_group", "num_expert_group", "num_expert_groups")
+_TOKENS = 16
+
+
+def group_count(model: Model) -> int:
+    """Groups that the router chooses among first; 1 where it does not."""
+    config = model.hf.config.get_text_config()
+    if getattr(config, "topk_method", None) == "greedy":
+        return 1  # DeepSeek-V2 states groups and does not use them then
+    groups = next((n for name in _NAMES if (n := getattr(config, name, None))), 1)
+    whole = isinstance(groups, int) and all(
+        layer.num_experts % groups == 0 for layer in model.anatomy.layers
+    )
+    return groups if whole else 1
+
+
+def groups_of(model: Model) -> Groups | None:
+    """The groups of the model's router with the fewest experts that each can do with; None without groups.
+
+    The fewest is found by trying: a short text is read with all groups cut down to one expert, then two ...
+    Raises InputError where no number of experts below all is enough.
+    """
+    count = group_count(model)
+    if count < 2:
+        return None
+    size = min(layer.num_experts for layer in model.anatomy.layers) // count
+    return Groups(count, next((n for n in range(1, size) if _runs(model, count, n)), size))
+
+
+@torch.no_grad()
+def _runs(model: Model, count: int, left: int) -> bool:
+    """Whether the router answers with `left` experts in each group, masked and as it would stand without them."""
+    gone = {
+        layer.index: [
+            e for e in range(layer.num_experts) if e % (layer.num_experts // count) >= left
+        ]
+        for layer in model.anatomy.layers
+    }
+    config = model.hf.config.get_text_config()
+    chosen = getattr(config, "topk_group", None) or count
+    if any(chosen * left < layer.top_k for layer in model.anatomy.layers):
+        return False
+    ids = probe_ids(model.hf, min(_TOKENS, model.max_length))
+    try:
+        with evaluating(model.hf), without_experts(model, gone, scores="remaining"):
+            logits = model.hf(input_ids=ids, use_cache=False).logits
+    except (ContractError, InputError):
+        return False
+    except (RuntimeError, IndexError) as error:
+        not_memory(error, "reading a short text with fewer experts in each group")
+        return False
+    return bool(torch.isfinite(logits).any(-1).all())
+
+
+def check_groups(model: Model, kept: Mapping[int, Sequence[int]]) -> None:
+    """Raises InputError unless each group of a layer keeps the same number, and enough for the router."""
+    groups = groups_of(model)
+    if groups is None:
+        return
+    for layer in model.anatomy.layers:
+        size = layer.num_experts // groups.count
+        left = np.bincount([e // size for e in kept[layer.index]], minlength=groups.count)
+        counted = ", ".join(map(str, left))
+        instead = "or run the model with its weights in place: moeaudit.without_experts(model, {layer: experts})."
+        if len(set(left.tolist())) > 1:
+            raise InputError(
+                f"{model.name}: its router first chooses among {groups.count} groups of {size} experts, and in "
+                f"layer {layer.index} the groups would keep {counted}. A configuration can only state groups of "
+                f"one size. Keep the same number in each group (pruning with scope 'layer' does), {instead}"
+            )
+        if int(left[0]) < groups.least:
+            raise InputError(
+                f"{model.name}: its router first chooses among {groups.count} groups of {size} experts, and cannot "
+                f"answer with {left[0]} in each, which is what layer {layer.index} would keep. Keep at least "
+                f"{groups.least} in each group, {groups.least * groups.count} in all, {instead}"
+            )
