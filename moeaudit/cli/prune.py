@@ -135,7 +135,7 @@ def _prune(
 
     from .terminal.console import console, say
     from .terminal.progress import ConsoleProgress
-    from .terminal.pruning import cost_table
+    from .terminal.pruning import cost_tables
 
     with ConsoleProgress(console(stderr=True)) as progress:
         progress.stage("loading", 1, "model")
@@ -172,7 +172,7 @@ def _prune(
     for sentence in sentences(curve):
         say(screen, f"- {sentence}")
     screen.print()
-    screen.print(cost_table(curve, screen.width, screen.encoding), highlight=False)
+    screen.print(cost_tables(curve, screen.width, screen.encoding), highlight=False)
     # What was left out on either side the curve says itself.
     own = [note for note in found.notes if not note.startswith(("Metrics:", "Effects:"))]
     for note in (*own, *curve.notes):

@@ -170,8 +170,9 @@ def _of_draws(asked: Asked, ran: Sequence[str]) -> list[str]:
         notes.append(f"{asked.draws} random draws give a coarse band; 20 or more are usual.")
     needed = draws_needed(len(ran), asked.level)
     if ran and asked.draws < needed:
+        which = "the criterion" if len(ran) == 1 else f"one of {len(ran)} criteria"
         notes.append(
-            f"{asked.draws} random draws cannot show that one of {len(ran)} criteria does better than luck over "
+            f"{asked.draws} random draws cannot show that {which} does better than luck over "
             f"experts would (p is at least {len(ran) / (asked.draws + 1):.2g} after correction): verdicts "
             f"against random then speak of these experts at most. {needed} draws could show it."
         )

@@ -36,7 +36,9 @@ def made_whole(folder: Path) -> Iterator[Path]:
         yield making
         if folder.is_dir():
             folder.rmdir()
-        making.chmod(0o755)  # mkdtemp's are for their owner alone
+        making.chmod(0o755)  # mkdtemp's are for their owner alone, and so are some libraries' files
+        for path in making.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)
         making.rename(folder)
     except OSError as error:
         raise RunError(

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from ..figures import svg
 from ..figures.figure import Figure
 from ..words.numbers import estimate, percent
-from .words import DEPTHS, SCOPES, criterion_name, luck, rows_of
+from .words import DEPTHS, SCOPES, criterion_name, kept_share, luck, rows_of
 
 if TYPE_CHECKING:
     from moeaudit.pruning.result import PruneCurve
@@ -38,7 +38,7 @@ def costs_figure(curve: PruneCurve, table: Markup) -> Figure:
         last = {r["criterion"]: r["d_nll"] for r in mine if r["keep"] == shares[-1]}
         names = [r["criterion"] for r in mine if r["kind"] == "criterion"]
         names = sorted(dict.fromkeys(names), key=lambda name: last[name])
-        title = f"{DEPTHS[depth].capitalize()}, {SCOPES[scope]}"
+        title = f"{DEPTHS[depth]}, {SCOPES[scope]}"
         body.append(svg.text(0, y + 10, title[0].upper() + title[1:], "title"))
         y += 22
         for start in range(0, len(shares), PER_ROW):
@@ -101,7 +101,7 @@ def _panel(
     low, high = min([0.0, *ends]), max([1e-3, *ends])
     room = 0.04 * (high - low)
     place = svg.linear(low - room, high + room, x, x + width)
-    body.append(svg.text(x, y + 16, f"{percent(share)} of the experts stay", "label"))
+    body.append(svg.text(x, y + 16, f"{kept_share(share)} of the experts stay", "label"))
     marks = svg.ticks(low, high, 4)
     for tick, words in zip(marks, svg.tick_texts(marks, sign=True)):
         body.append(svg.line(place(tick), top, place(tick), bottom, "grid" if tick else "zero"))
@@ -122,7 +122,7 @@ def _panel(
         if row["low"] == row["low"]:
             body.append(svg.line(place(row["low"]), at, place(row["high"]), at, f"bar {css}"))
         said = (
-            f"{criterion_name(row['criterion'])}, {percent(share)} stay: "
+            f"{criterion_name(row['criterion'])}, {kept_share(share)} stay: "
             f"{estimate(row['d_nll'], row['low'], row['high'])} nats a token; {meaning}"
         )
         body.append(svg.mark(place(row["d_nll"]), at, shape, css, said, 4))

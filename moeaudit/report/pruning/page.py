@@ -19,7 +19,7 @@ from ..pages.policy import policy
 from ..pages.tables import Column, folded, table
 from ..words.numbers import count, estimate, fixed, percent, probability
 from .figure import costs_figure
-from .words import DEPTHS, criterion_name, headline, luck, missing, rows_of, sentences
+from .words import DEPTHS, criterion_name, headline, kept_share, luck, missing, rows_of, sentences
 
 if TYPE_CHECKING:
     from moeaudit.pruning.result import PruneCurve
@@ -112,15 +112,15 @@ def _costs(curve: PruneCurve) -> Markup:
     columns = _columns(
         curve,
         [
-            Column("experts that stay", lambda r: _kept(r)),
+            Column("stay", lambda r: _kept(r)),
             Column("perplexity", lambda r: fixed(r["ppl"], 3)),
             Column(
-                f"loss added, nats a token [{percent(curve.level, 0)}]",
+                f"loss added, nats/token [{percent(curve.level, 0)}]",
                 lambda r: _estimate(r, "d_nll", "low", "high"),
             ),
-            Column("less random\N{RIGHT SINGLE QUOTATION MARK}s mean, nats a token", _against),
-            Column("draws that cost more", lambda r: _share(r.get("better_than_random"))),
-            Column("p, luck (Holm)", lambda r: _p(r.get("p_draws_holm"))),
+            Column("beside random, nats/token", _against),
+            Column("draws dearer", lambda r: _share(r.get("better_than_random"))),
+            Column("p, luck", lambda r: _p(r.get("p_draws_holm"))),
             Column("better than luck?", lambda r: _luck(r, curve), text=True),
         ],
     )
@@ -128,10 +128,19 @@ def _costs(curve: PruneCurve) -> Markup:
     words = dict.fromkeys(luck(r, curve.margin) for r in rows if r["kind"] == "criterion")
     notes = [f"{word}: {meaning}." for word, meaning in words]
     notes.append(
+        "beside random: loss less the mean loss of random choices, with limits that resample documents and draws; "
+        "draws dearer: random choices that cost more; p, luck: corrected over the criteria of a share (Holm)."
+    )
+    notes.append(
         f"Of random choices the mean over the draws and, in brackets, the middle {percent(curve.level, 0)} of them; of "
         "criteria limits by documents."
     )
-    return table(_once(rows), columns, f"Cost of pruning {curve.model}", notes)
+    return table(
+        _once(rows),
+        columns,
+        f"Cost of pruning {curve.model}: share of experts that stay, loss and how it compares",
+        notes,
+    )
 
 
 def _once(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -140,7 +149,7 @@ def _once(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _kept(row: Mapping[str, Any]) -> str:
-    return "100%" if row["kind"] == "whole" else percent(row["keep"])
+    return "100%" if row["kind"] == "whole" else kept_share(row["keep"])
 
 
 def _luck(row: Mapping[str, Any], curve: PruneCurve) -> str:
@@ -171,10 +180,10 @@ def _limits(curve: PruneCurve) -> Markup:
     columns = _columns(
         curve,
         [
-            Column("experts that stay", _kept),
-            Column("loss, nats a token", lambda r: fixed(r["nll"], 4)),
-            Column("loss added", lambda r: _estimate(r, "d_nll", "low", "high")),
-            Column("KL from the whole model, nats a token", lambda r: _plain(r)),
+            Column("stay", _kept),
+            Column("loss, nats/token", lambda r: fixed(r["nll"], 4)),
+            Column("loss added, nats/token", lambda r: _estimate(r, "d_nll", "low", "high")),
+            Column("KL from the whole model, nats/token", lambda r: _plain(r)),
             Column("experts that went", lambda r: _went(r)),
         ],
     )
@@ -217,7 +226,7 @@ def _gone(curve: PruneCurve) -> Markup:
                    css=lambda _: "wrap"),
         ]  # fmt: skip
         where = "" if (scope, depth) == ("layer", "all") else f", {DEPTHS[depth]}, scope {scope}"
-        words = f"Experts that go where {percent(keep)} stay{where}"
+        words = f"Experts that go where {kept_share(keep)} stay{where}"
         out += folded(words, table(rows, columns, words))
     return out
 
@@ -227,31 +236,35 @@ def _between(curve: PruneCurve) -> Markup:
     if not len(found):
         return Markup("")
     columns = [
-        Column("experts that stay", lambda r: percent(r["keep"])),
+        Column("stay", lambda r: kept_share(r["keep"])),
         Column("scope", lambda r: r["scope"], text=True),
         Column("layers", lambda r: r["depth"], text=True),
-        Column("from the cheapest to the dearest, nats a token", lambda r: fixed(r["spread"], 4)),
-        Column("as many random choices", lambda r: _number(r["spread_random"])),
+        Column("range, nats/token", lambda r: fixed(r["spread"], 4)),
+        Column("of as many random", lambda r: _number(r["spread_random"])),
         Column("p, luck", lambda r: _p(r["p_spread"])),
         Column("pairs that differ", lambda r: f"{r['differ']} of {r['pairs']}"),
         Column(f"within {curve.margin:g}", lambda r: f"{r['within']} of {r['pairs']}"),
         Column("criteria are", lambda r: r["verdict"], text=True),
         Column("of", lambda r: r["supports"] or DASH, text=True),
     ]
-    whole = table(html.rows_of(found), columns, "Does the criterion matter?")
+    notes = [
+        "range: from the cheapest criterion to the dearest, and the mean over sets of as many random choices."
+    ]
+    notes += dict.fromkeys(r["reason"] for r in html.rows_of(found) if r["reason"])
+    whole = table(html.rows_of(found), columns, "Range of the criteria, share by share", notes)
     pairs: Any = curve.pairs()
     columns = [
         Column("one", lambda r: criterion_name(r["a"]), text=True),
         Column("other", lambda r: criterion_name(r["b"]), text=True),
-        Column("experts that stay", lambda r: percent(r["keep"])),
+        Column("stay", lambda r: kept_share(r["keep"])),
         Column("scope", lambda r: r["scope"], text=True),
         Column("layers", lambda r: r["depth"], text=True),
         Column(
-            "difference of loss, nats a token",
+            "difference, nats/token",
             lambda r: estimate(r["difference"], r["low"], r["high"]),
         ),
         Column("experts shared", lambda r: percent(r["shared"], 0)),
-        Column("p, luck (Holm)", lambda r: _p(r["p_draws_holm"])),
+        Column("p, luck", lambda r: _p(r["p_draws_holm"])),
     ]
     words = "Every pair of criteria, with simultaneous limits in each cut"
     return whole + folded(words, table(html.rows_of(pairs), columns, words))

@@ -64,6 +64,11 @@ def luck(row: Mapping[str, Any], margin: Number) -> tuple[str, str]:
     return "open", "neither cheaper nor dearer than random choices is shown"
 
 
+def kept_share(keep: Number) -> str:
+    """A share of experts as 87.5% or 75%."""
+    return f"{100 * keep:.4g}%"
+
+
 def headline(curve: PruneCurve) -> str:
     """The answer in one sentence: what the deepest cut that was asked for costs."""
     cell, rows = deepest(curve)
@@ -113,15 +118,17 @@ def sentences(curve: PruneCurve) -> list[str]:
     rows = [r for r in rows_of(curve) if r["kind"] == "criterion" and r.get("dropped")]
     asked = [r for r in rows if not missing(r.get("verdict"))]
     if asked:
-        better = [r for r in asked if luck(r, curve.margin)[0].startswith("yes")]
-        here = [r for r in asked if luck(r, curve.margin)[0] == "cheaper here"]
-        what = plural(len(asked), "choice")
-        names = ", ".join(dict.fromkeys(criterion_name(r["criterion"]) for r in better))
+        said = [luck(r, curve.margin)[0] for r in asked]
+        better = [
+            criterion_name(r["criterion"]) for r, w in zip(asked, said) if w.startswith("yes")
+        ]
+        here = said.count("cheaper here")
         out.append(
-            f"Better than luck over experts: shown for {len(better)} of {what} (a criterion at a share)"
-            + (f": {names}." if better else ".")
+            f"Better than luck over experts: shown for {len(better)} of {plural(len(asked), 'cut')} (a criterion at a "
+            + f"share){': ' + ', '.join(dict.fromkeys(better)) if better else ''}."
             + (
-                f" {len(here)} more cost less than the mean random choice, which says so of the experts that went only."
+                f" In {here} the experts that went are shown to be cheaper to lose than the mean random choice, which "
+                "luck may explain."
                 if here
                 else ""
             )
@@ -152,16 +159,15 @@ def _between(curve: PruneCurve) -> list[str]:
         return []
     count = table["verdict"].value_counts().to_dict()
     said = [f"{word} in {number}" for word, number in count.items()]
-    whom = (table["supports"] == THE_LAYER).sum()
-    more = (
-        f" In {whom} of them criteria also range more widely than luck over experts makes choices range."
-        if whom
-        else " None range more widely than luck over experts is shown to make them."
-        if "not interchangeable" in count and table["p_spread"].notna().any()
-        else ""
-    )
+    whom = int((table["supports"] == THE_LAYER).sum())
+    more = ""
+    if "not interchangeable" in count and table["p_spread"].notna().any():
+        more = (
+            " That they also range more widely than as many random choices do is shown in "
+            f"{whom or 'none'} of them."
+        )
     return [
-        f"Does the criterion matter? Of {plural(len(table), 'cut')}, criteria are {', '.join(said)} (within "
+        f"Does the criterion matter? At {plural(len(table), 'share')}, criteria are {', '.join(said)} (by "
         f"{curve.margin:g} nats a token, for the experts that went).{more}"
     ]
 
@@ -193,7 +199,7 @@ def gone(curve: PruneCurve, cell: Mapping[str, Any]) -> str:
         parts = [list(part) for part in _thirds(layers)]
         layers = parts[["early", "middle", "late"].index(cell["depth"])]
     share = int(table["dropped"].max()) / sum(curve.experts[layer] for layer in layers)
-    return f"{significant(100 * share, 3)}% of {of[cell['depth']]}"
+    return f"{100 * share:.3g}% of {of[cell['depth']]}"
 
 
 def _thirds(layers: list[int]) -> list[Any]:
