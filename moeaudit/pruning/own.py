@@ -32,7 +32,10 @@ def named_rankings(criteria: Any, known: Sequence[str]) -> dict[str, Ranking | N
     if criteria is None or isinstance(criteria, str):
         return {}
     if isinstance(criteria, Mapping):
-        pairs = [(name, None if each == name else each) for name, each in criteria.items()]
+        pairs = [
+            (name, None if isinstance(each, str) and each == name else each)
+            for name, each in criteria.items()
+        ]
     elif _is_ranking(criteria):
         pairs = [_pair(criteria)]
     elif isinstance(criteria, Iterable):

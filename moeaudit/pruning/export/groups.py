@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from torch.overrides import TorchFunctionMode
 
 from moeaudit.errors import ContractError, InputError
 from moeaudit.models import Model
@@ -35,14 +37,47 @@ def group_count(model: Model) -> int:
 def groups_of(model: Model) -> Groups | None:
     """The groups of the model's router with the fewest experts that each can do with; None without groups.
 
-    The fewest is found by trying: a short text is read with all groups cut down to one expert, then two ...
+    The fewest is found by trying: a short text is read to see how many of a group are ranked together, and
+    again with all groups cut down to so many, then one more ...
     Raises InputError where no number of experts below all is enough.
     """
     count = group_count(model)
     if count < 2:
         return None
     size = min(layer.num_experts for layer in model.anatomy.layers) // count
-    return Groups(count, next((n for n in range(1, size) if _runs(model, count, n)), size))
+    first = min(size, _ranked_in_a_group(model, count))
+    return Groups(count, next((n for n in range(first, size) if _runs(model, count, n)), size))
+
+
+class _Ranks(TorchFunctionMode):
+    """While active, sees how many experts of a group are ranked together (DeepSeek-V3 scores one by its best two)."""
+
+    def __init__(self, numbers: set[int], sizes: set[int]) -> None:
+        super().__init__()
+        self.numbers, self.sizes = numbers, sizes
+        self.most = 1
+
+    def __torch_function__(
+        self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        ranked = args[0] if args and isinstance(args[0], torch.Tensor) else None
+        inside = ranked is not None and ranked.numel() in self.numbers
+        if getattr(func, "__name__", "") == "topk" and inside and ranked.shape[-1] in self.sizes:
+            self.most = max(self.most, int(kwargs.get("k", args[1] if len(args) > 1 else 1)))
+        return func(*args, **kwargs)
+
+
+@torch.no_grad()
+def _ranked_in_a_group(model: Model, count: int) -> int:
+    ids = probe_ids(model.hf, min(_TOKENS, model.max_length))
+    experts = {layer.num_experts for layer in model.anatomy.layers}
+    with (
+        evaluating(model.hf),
+        _Ranks({ids.numel() * n for n in experts}, {n // count for n in experts}) as seen,
+    ):
+        model.hf(input_ids=ids, use_cache=False)
+    return seen.most
 
 
 @torch.no_grad()

@@ -118,10 +118,10 @@ def _costs(curve: PruneCurve) -> Markup:
                 f"loss added, nats/token [{percent(curve.level, 0)}]",
                 lambda r: _estimate(r, "d_nll", "low", "high"),
             ),
+            Column("better than luck?", lambda r: _luck(r, curve), text=True),
             Column("beside random, nats/token", _against),
             Column("draws dearer", lambda r: _share(r.get("better_than_random"))),
             Column("p, luck", lambda r: _p(r.get("p_draws_holm"))),
-            Column("better than luck?", lambda r: _luck(r, curve), text=True),
         ],
     )
     rows = rows_of(curve)
