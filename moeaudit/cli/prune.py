@@ -18,6 +18,7 @@ from .options import (
     Experts,
     MaxMemory,
     Offload,
+    at_least,
     load_model,
     placement,
     readable,
@@ -86,7 +87,7 @@ def prune(
     that the criteria were not computed on."""
     from moeaudit.pruning.asked import asked_of
     from moeaudit.seeds import check_seed
-    from moeaudit.text.choice import as_corpus, check_amount
+    from moeaudit.text.choice import LEAST, as_corpus
 
     given = {
         name: str(value) if isinstance(value, Path) else value for name, value in locals().items()
@@ -102,7 +103,11 @@ def prune(
         seed=check_seed(seed),
         called=lambda argument: f"--{argument}",
     )
-    check_amount(documents, tokens)
+    at_least(documents, LEAST, "--documents", ": documents are the sampling unit of every interval")
+    if tokens < 0 or tokens == 1:
+        raise InputError(
+            f"--tokens is {tokens}; 2 or more of each document are needed, or 0 for all."
+        )
     placed = placement(device_map, max_memory, offload)
     _check_places(out, export, asked)
     readable(text, "--text")

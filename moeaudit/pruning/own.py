@@ -31,6 +31,7 @@ def named_rankings(criteria: Any, known: Sequence[str]) -> dict[str, Ranking | N
     """
     if criteria is None or isinstance(criteria, str):
         return {}
+    pairs: list[tuple[Any, Any]]
     if isinstance(criteria, Mapping):
         pairs = [
             (name, None if isinstance(each, str) and each == name else each)

@@ -127,8 +127,9 @@ class PruneCurve:
         kl are means, and the limits hold the central `level` of the draws; of criteria, documents. Nats a token.
         """
         tail = (1 - self.level) / 2
-        rows: list[dict[str, Any]] = []
-        for cell, group in self.table.groupby(CELL, sort=False):
+        rows: list[Any] = []
+        table: Any = self.table
+        for cell, group in table.groupby(CELL, sort=False):
             where = dict(zip(CELL, cell))
             clean = {"nll": self.clean_nll, "ppl": np.exp(self.clean_nll)}
             rows.append({"kind": "whole", "criterion": "whole model", **where, **clean})

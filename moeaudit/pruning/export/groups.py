@@ -61,7 +61,7 @@ class _Ranks(TorchFunctionMode):
         self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        ranked = args[0] if args and isinstance(args[0], torch.Tensor) else None
+        ranked: Any = args[0] if args and isinstance(args[0], torch.Tensor) else None
         inside = ranked is not None and ranked.numel() in self.numbers
         if getattr(func, "__name__", "") == "topk" and inside and ranked.shape[-1] in self.sizes:
             self.most = max(self.most, int(kwargs.get("k", args[1] if len(args) > 1 else 1)))

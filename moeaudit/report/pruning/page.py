@@ -73,7 +73,8 @@ def render_pruning(curve: PruneCurve, asked: Mapping[str, Any] | None = None) ->
 
 def _facts(curve: PruneCurve) -> list[dict[str, str]]:
     sums = curve.boot.sums
-    draws = int(curve.table["draw"].max()) + 1
+    table: Any = curve.overview()
+    draws = int(table["draws"].max()) if "draws" in table else 0
     layers = len(curve.experts)
     return [
         {"name": "whole model's loss", "value": fixed(curve.clean_nll, 4), "note": "nats a token"},
