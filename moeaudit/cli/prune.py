@@ -87,7 +87,7 @@ def prune(
     that the criteria were not computed on."""
     from moeaudit.pruning.asked import asked_of
     from moeaudit.seeds import check_seed
-    from moeaudit.text.choice import LEAST, as_corpus
+    from moeaudit.text.choice import LEAST, as_corpus, distinct
 
     given = {
         name: str(value) if isinstance(value, Path) else value for name, value in locals().items()
@@ -111,7 +111,16 @@ def prune(
     placed = placement(device_map, max_memory, offload)
     _check_places(out, export, asked)
     readable(text, "--text")
+    if export is not None and offload == "stream":
+        raise InputError(
+            "--export writes all weights, and --offload stream keeps them in their files. Leave one of them out."
+        )
     corpus = None if text is None else as_corpus(text)
+    if corpus is not None and (count := len(distinct(corpus)[0])) < 2 * LEAST:
+        raise InputError(
+            f"--text {text} holds {count} distinct documents; pruning needs {2 * LEAST} or more, {LEAST} to compute "
+            f"the criteria on and {LEAST} others to evaluate. Give more (one file, or one line of a .jsonl file, each)."
+        )
 
     def loaded_model() -> Model:
         return load_model(model, device, dtype, experts, **placed)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import numbers
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,7 @@ KNOWN = (*OBSERVED, "router_norm", "causal_harm", RANDOM)
 DEFAULT = tuple(name for name in KNOWN if name != "man")
 SCOPES = ("layer", "global")
 DEPTHS = ("all", "early", "middle", "late")
+MOST_DRAWS = 10_000
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,9 @@ def check_criteria(
         return list(DEFAULT)
     wanted = [criteria] if isinstance(criteria, str) else list(criteria)
     for name in wanted:
+        plain = name.strip().lower().replace("-", "_") if isinstance(name, str) else name
+        if name not in KNOWN and plain in KNOWN:
+            raise InputError(f"Unknown criterion {name!r}. Did you mean {plain}?")
         one_of(name, KNOWN, "criterion")
     if not wanted:
         raise InputError(
@@ -117,19 +122,25 @@ def check_criteria(
 
 def check_draws(draws: Any, named: bool, called: Callable[[str], str] = python_name) -> None:
     """Raises InputError for a number of draws that has no spread; 0 asks for none."""
-    whole = isinstance(draws, int) and not isinstance(draws, bool)
+    whole = isinstance(draws, numbers.Integral) and not isinstance(draws, bool)
     if not whole or draws < 0 or draws == 1 or (named and draws < 2):
         raise InputError(
             f"{called('draws')} {draws!r} random choices have no spread to compare a criterion with; ask for 20 or "
             "more" + ("." if named else ", or for 0 to compare with none.")
         )
+    if draws > MOST_DRAWS:
+        raise InputError(
+            f"{called('draws')} {draws}: each random choice is a model that reads all documents, and at most "
+            f"{MOST_DRAWS:,} are drawn. 20 are usual, and 20 for each criterion can show that it beats luck."
+        )
 
 
 def check_shares(keep: Any, called: Callable[[str], str] = python_name) -> list[float]:
     """The shares asked for, each once, largest first. Raises InputError for what is no share."""
-    shares = [keep] if isinstance(keep, int | float | str) else list(keep)
+    shares = list(keep) if isinstance(keep, Iterable) and not isinstance(keep, str) else [keep]
     right = [
-        isinstance(s, int | float) and not isinstance(s, bool) and 0 < float(s) <= 1 for s in shares
+        isinstance(s, numbers.Real) and not isinstance(s, bool) and 0 < float(s) <= 1
+        for s in shares
     ]
     if not shares or not all(right):
         wrong = repr(shares[right.index(False)]) if shares and len(shares) > 1 else repr(keep)
@@ -142,7 +153,7 @@ def check_shares(keep: Any, called: Callable[[str], str] = python_name) -> list[
 
 def known_words(value: Any, known: Sequence[str], what: str) -> list[str]:
     """One or several of the known words, each once. Raises InputError."""
-    values = [value] if isinstance(value, str) else list(value)
+    values = list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
     if not values:
         raise InputError(f"{what} {value!r} is empty. Choose one or several of {', '.join(known)}.")
     return [
@@ -152,7 +163,7 @@ def known_words(value: Any, known: Sequence[str], what: str) -> list[str]:
 
 
 def _within(value: Any, low: float | int, high: float | int, what: str, meaning: str) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not number or not low < value < high:
         room = f"above {low:g}" + (f" and below {high:g}" if high < math.inf else "")
         raise InputError(f"{what} {value!r}: {meaning} was expected, a number {room}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -98,6 +99,15 @@ def own_scores(model: Model, name: str, ranking: Ranking, texts: TokenizedCorpus
     """The frame (layer, expert, criterion, score) of one ranking, a function being called now."""
     table = ranking
     if not isinstance(ranking, pd.DataFrame):
+        try:
+            inspect.signature(ranking).bind(model, texts)
+        except TypeError as error:
+            raise InputError(
+                f"The ranking {name!r} cannot be called with (model, calibration documents): {error}. {WANTED}, or a "
+                "function of these two that returns one."
+            ) from None
+        except ValueError:  # a builtin without a signature
+            pass
         table = ranking(model, texts)
         if not isinstance(table, pd.DataFrame):
             raise InputError(f"The ranking {name!r} returned a {type(table).__name__}; {WANTED}.")
@@ -112,6 +122,9 @@ def checked_table(model: Model, name: str, table: Any) -> pd.DataFrame:
             f"The ranking {name!r} has no column {missing[0]!r} (it has {', '.join(map(str, table)) or 'none'}); "
             f"{WANTED}."
         )
+    twice = [column for column in COLUMNS if list(table).count(column) > 1]
+    if twice:
+        raise InputError(f"The ranking {name!r} has the column {twice[0]!r} twice; {WANTED}.")
     experts = {layer.index: layer.num_experts for layer in model.anatomy.layers}
     seen: dict[tuple[int, int], Any] = {}
     rows: list[tuple[int, int, str, float]] = []

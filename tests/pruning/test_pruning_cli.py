@@ -111,6 +111,16 @@ WRONG: list[tuple[list[str], str]] = [
     (["--out", "/proc/new"], "cannot be written"),
     (["--text", "nowhere"], "no such file or folder"),
     (["--text", "empty"], "empty"),
+    (
+        ["--text", "few.jsonl"],
+        "--text few.jsonl holds 2 distinct documents; pruning needs 8 or more",
+    ),
+    (["--criteria", "REAP"], "Unknown criterion 'REAP'. Did you mean reap?"),
+    (["--draws", "1000000000"], "at most 10,000 are drawn"),
+    (
+        ["--criteria", "reap", "--keep", "0.5", "--export", "new", "--offload", "stream"],
+        "--offload stream",
+    ),
     (["--keep", "half"], "--keep cannot be read at 'half'"),
     (["--keep", "0.5,,0.25"], "--keep '0.5,,0.25' has nothing where a word was expected"),
     (["--keep", "1.5"], "--keep [1.5]"),
@@ -147,6 +157,7 @@ def test_what_was_typed_is_checked_before_a_model_is_loaded(
     (tmp_path / "full").mkdir()
     (tmp_path / "empty").mkdir()
     (tmp_path / "full" / "mine").write_text("mine")
+    (tmp_path / "few.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n{"text": "one"}\n')
     before = sorted(tmp_path.rglob("*"))
     assert call(monkeypatch, "prune", "tiny-olmoe", *line) == 2
     out, err = capsys.readouterr()

@@ -42,6 +42,8 @@ def test_random_draws_stand_beside_every_criterion_also_unasked():
     assert table.loc[table["criterion"] == "reap", "vs_random"].notna().all()
     asked = asked_of(["reap", "random"], draws=5)
     assert asked.names == ("reap", "random") and asked_of("reap", draws=5).names == asked.names
+    shares = asked_of("reap", np.array([0.5, 0.75]), draws=np.int64(5)).shares
+    assert shares == (0.75, 0.5) and asked_of("reap", np.float32(0.5)).shares == (0.5,)
     assert asked_of(None, draws=0).names == asked_of(None).names[:-1]
 
 
@@ -103,7 +105,10 @@ def test_other_things_than_rankings_are_refused_in_words():
         ({}, "names no criterion"),
         ([ranking(), ranking()], "Two criteria are called 'own'"),
         ({"mine": lambda model, docs: [1, 2]}, "returned a list"),
+        ({"mine": lambda model: ranking()}, "cannot be called with .model, calibration documents."),
+        (pd.concat([ranking(), ranking()[["score"]]], axis=1), "has the column 'score' twice"),
         (["reep"], "Did you mean reap"),
+        ("Easy-EP", "Did you mean easy_ep"),
     ):
         with pytest.raises(InputError, match=said):
             curve(criteria)
@@ -114,6 +119,10 @@ def test_other_things_than_rankings_are_refused_in_words():
     [
         ({"draws": 1}, "draws = 1 random choices have no spread"),
         ({"draws": -3}, "draws = -3"),
+        ({"draws": True}, "draws = True"),
+        ({"draws": 10**6}, "at most 10,000"),
+        ({"keep": None}, "keep = None"),
+        ({"scope": None}, "scope=None"),
         ({"draws": 2.5}, "draws = 2.5"),
         ({"keep": "half"}, "keep = 'half'"),
         ({"keep": (0.5, 1.2)}, "keep = 1.2"),

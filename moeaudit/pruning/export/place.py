@@ -14,6 +14,10 @@ from moeaudit.store.files import TEMPORARY, require_place
 
 def require_new(folder: str | Path, what: str = "") -> Path:
     """The folder, if it does not exist or is empty, and can be written. Raises RunError, touching nothing."""
+    if not isinstance(folder, str | Path):
+        raise RunError(
+            f"A folder is called {folder!r}; a path was expected, such as 'models/small'."
+        )
     place = Path(folder)
     require_place(place, what, folder=True)
     if place.is_dir() and (names := sorted(path.name for path in place.iterdir())):
