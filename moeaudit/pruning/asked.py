@@ -128,7 +128,7 @@ def check_draws(draws: Any, named: bool, called: Callable[[str], str] = python_n
             f"{called('draws')} {draws!r} random choices have no spread to compare a criterion with; ask for 20 or "
             "more" + ("." if named else ", or for 0 to compare with none.")
         )
-    if draws > MOST_DRAWS:
+    if int(draws) > MOST_DRAWS:
         raise InputError(
             f"{called('draws')} {draws}: each random choice is a model that reads all documents, and at most "
             f"{MOST_DRAWS:,} are drawn. 20 are usual, and 20 for each criterion can show that it beats luck."
@@ -164,6 +164,6 @@ def known_words(value: Any, known: Sequence[str], what: str) -> list[str]:
 
 def _within(value: Any, low: float | int, high: float | int, what: str, meaning: str) -> None:
     number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not number or not low < value < high:
+    if not number or not low < float(value) < high:
         room = f"above {low:g}" + (f" and below {high:g}" if high < math.inf else "")
         raise InputError(f"{what} {value!r}: {meaning} was expected, a number {room}.")

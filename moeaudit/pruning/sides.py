@@ -22,7 +22,8 @@ def two_sides(
         if isinstance(docs, TokenizedCorpus) or not _are_texts(docs):
             raise InputError(
                 "prune_curve() was given no calibration documents and no texts to split: it computes its criteria on "
-                "other documents than it evaluates; give those as calibration=... (for example ma.corpus('bundled', split='calibration'))."
+                "other documents than it evaluates; give those as calibration=... "
+                "(for example ma.corpus('bundled', split='calibration'))."
             )
         whole = docs if isinstance(docs, Corpus) else documents(docs)
         calibration, docs = whole.split(0.5, seed=0)
@@ -53,11 +54,9 @@ def _said(held: list[str], used: list[str]) -> list[str]:
 
 
 def _are_texts(docs: Any) -> bool:
-    return (
-        isinstance(docs, Corpus)
-        or isinstance(docs, Iterable)
-        and all(isinstance(d, str) or hasattr(d, "text") for d in docs)
-    )
+    if isinstance(docs, Corpus) or not isinstance(docs, Iterable):
+        return isinstance(docs, Corpus)
+    return all(isinstance(d, str) or hasattr(d, "text") for d in docs)
 
 
 def _require_disjoint(held: TokenizedCorpus, used: TokenizedCorpus) -> None:

@@ -61,11 +61,15 @@ class _Ranks(TorchFunctionMode):
         self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        ranked: Any = args[0] if args and isinstance(args[0], torch.Tensor) else None
-        inside = ranked is not None and ranked.numel() in self.numbers
-        if getattr(func, "__name__", "") == "topk" and inside and ranked.shape[-1] in self.sizes:
+        if getattr(func, "__name__", "") == "topk" and args and self._in_a_group(args[0]):
             self.most = max(self.most, int(kwargs.get("k", args[1] if len(args) > 1 else 1)))
         return func(*args, **kwargs)
+
+    def _in_a_group(self, x: Any) -> bool:
+        """One number for each token and expert, the last dimension a group."""
+        return (
+            isinstance(x, torch.Tensor) and x.numel() in self.numbers and x.shape[-1] in self.sizes
+        )
 
 
 @torch.no_grad()
