@@ -79,6 +79,17 @@ def test_kinds_of_numbers_and_shards_are_those_of_the_source(halved: Path, tmp_p
     assert json.loads((written / "config.json").read_text())["dtype"] == "bfloat16"
 
 
+def test_a_source_that_has_gone_is_remembered_by_its_kind(tmp_path: Path):
+    from transformers import AutoModelForCausalLM
+
+    wide = save(tmp_path / "wide")
+    AutoModelForCausalLM.from_pretrained(wide, dtype="float16").save_pretrained(tmp_path / "half")
+    model = ma.load(tmp_path / "half", dtype="float32")
+    (tmp_path / "half").rename(tmp_path / "moved")
+    found = stored(ma.export_pruned(model, HALF, tmp_path / "small"))
+    assert {kind for kind, _ in found.values()} == {torch.float16}
+
+
 def test_numbers_that_the_narrow_kind_does_not_hold_stay_wide(halved: Path, tmp_path: Path):
     model = ma.load(halved)
     with torch.no_grad():

@@ -16,6 +16,7 @@ import torch
 from moeaudit.models import Model
 from moeaudit.models.bundled import bundled_folder
 from moeaudit.models.placement.files import KINDS, stored_tensors
+from moeaudit.models.placement.summary import READ_FROM
 from moeaudit.models.sources.files import INDEX, weight_files
 
 _FLOATS = ("F64", "F32", "F16", "BF16")
@@ -27,21 +28,32 @@ class Source:
 
     folder: Path | None
     kinds: dict[str, torch.dtype]  # of tensors by the names they are stored under
+    kind: torch.dtype | None  # of tensors that are not among these, where all have one
     largest: int | None  # bytes of the largest of several shards; None for one file
     config_dtype: str | None
 
 
 def source_of(model: Model) -> Source:
-    """The files behind a model that `moeaudit.load` read from a place, if they are still there."""
+    """The files behind a model that `moeaudit.load` read from a place; of files that are gone, the one kind of
+    number that they held, if it was one."""
     files = _files(model)
     if not files or not all(path.is_file() for path in files):
-        return Source(None, {}, None, None)
+        read = READ_FROM.of(model.hf)
+        held = {
+            KINDS[k] for k in ({} if read is None or read.method else read.bytes) if k in _FLOATS
+        }
+        return Source(None, {}, _only(held), None, None)
     folder = files[0].parent
     kinds = {n: KINDS[t.kind] for n, t in stored_tensors(files).items() if t.kind in _FLOATS}
     config = _json(folder / "config.json")
     dtype = config.get("dtype", config.get("torch_dtype"))
     largest = max(path.stat().st_size for path in files) if len(files) > 1 else None
-    return Source(folder, kinds, largest, dtype if isinstance(dtype, str) else None)
+    wanted = dtype if isinstance(dtype, str) else None
+    return Source(folder, kinds, _only(set(kinds.values())), largest, wanted)
+
+
+def _only(kinds: set[torch.dtype]) -> torch.dtype | None:
+    return next(iter(kinds)) if len(kinds) == 1 else None
 
 
 def _files(model: Model) -> list[Path]:
@@ -81,11 +93,13 @@ def store_as(folder: Path, source: Source) -> dict[str, int]:
         with safe_open(path, framework="pt") as stream:
             about = stream.metadata()
             for name in stream.keys():  # noqa: SIM118
-                tensors[name] = _narrowed(stream.get_tensor(name), source.kinds.get(name))
+                tensors[name] = _narrowed(
+                    stream.get_tensor(name), source.kinds.get(name, source.kind)
+                )
         for tensor in tensors.values():
             kind = str(tensor.dtype).removeprefix("torch.")
             bytes_of[kind] = bytes_of.get(kind, 0) + tensor.numel() * tensor.element_size()
-        if source.kinds:
+        if source.kinds or source.kind:
             save_file(tensors, path, metadata=about)
     index = folder / INDEX
     if index.is_file():

@@ -159,6 +159,9 @@ def _between(curve: PruneCurve) -> list[str]:
         return []
     count = table["verdict"].value_counts().to_dict()
     said = [f"{word} in {number}" for word, number in count.items()]
+    at = f"At {plural(len(table), 'share')}, criteria are {', '.join(said)}"
+    if len(table) == 1:
+        at = f"Criteria are {next(iter(count))}"
     whom = int((table["supports"] == THE_LAYER).sum())
     more = ""
     if "not interchangeable" in count and table["p_spread"].notna().any():
@@ -167,7 +170,7 @@ def _between(curve: PruneCurve) -> list[str]:
             f"{whom or 'none'} of them."
         )
     return [
-        f"Does the criterion matter? At {plural(len(table), 'share')}, criteria are {', '.join(said)} (by "
+        f"Does the criterion matter? {at} (by "
         f"{curve.margin:g} nats a token, for the experts that went).{more}"
     ]
 
