@@ -119,18 +119,19 @@ def _costs(curve: PruneCurve) -> Markup:
                 f"loss added, nats/token [{percent(curve.level, 0)}]",
                 lambda r: _estimate(r, "d_nll", "low", "high"),
             ),
-            Column("better than luck?", lambda r: _luck(r, curve), text=True),
+            Column("beats luck?", lambda r: _luck(r, curve), text=True),
             Column("beside random, nats/token", _against),
             Column("draws dearer", lambda r: _share(r.get("better_than_random"))),
-            Column("p, luck", lambda r: _p(r.get("p_draws_holm"))),
+            Column("p", lambda r: _p(r.get("p_draws_holm"))),
         ],
     )
     rows = rows_of(curve)
     words = dict.fromkeys(luck(r, curve.margin) for r in rows if r["kind"] == "criterion")
     notes = [f"{word}: {meaning}." for word, meaning in words]
     notes.append(
-        "beside random: loss less the mean loss of random choices, with limits that resample documents and draws; "
-        "draws dearer: random choices that cost more; p, luck: corrected over the criteria of a share (Holm)."
+        "beside random: loss less the mean loss of random choices, with limits that resample documents and draws, one "
+        "row at a time (words speak of all criteria of a share at once); draws dearer: random choices that cost more; "
+        "p: of luck, corrected over the criteria of a share (Holm)."
     )
     notes.append(
         f"Of random choices the mean over the draws and, in brackets, the middle {percent(curve.level, 0)} of them; of "
