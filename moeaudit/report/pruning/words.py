@@ -140,7 +140,7 @@ def sentences(curve: PruneCurve) -> list[str]:
     if len({r["criterion"] for r in rows}) > 1:
         out += _between(curve)
         out.append(
-            "The cheapest of several criteria tends to look cheaper than it is, since it was picked on these very documents."
+            "The cheapest of several criteria tends to look cheaper than it is: it was picked on these documents."
         )
     about = curve.texts.get("evaluated")
     if about:
