@@ -18,8 +18,10 @@ from typing import Any
 
 import moeaudit as ma
 from moeaudit.front import CalibrationAudit, calibration_audit
-from moeaudit.pruning.choose import choose, random_scores, tie_breaks
-from moeaudit.pruning.criteria import check_criteria, criterion_scores
+from moeaudit.pruning.asked import check_criteria
+from moeaudit.pruning.choose import check_keep, choose, random_scores, tie_breaks
+from moeaudit.pruning.criteria import criterion_scores
+from moeaudit.pruning.export.groups import groups_of
 from moeaudit.runs.calibration.tables import BETWEEN, IN, SHIFTED
 from moeaudit.text.choice import balanced, beginnings
 from moeaudit.text.for_model import tokens_for
@@ -32,7 +34,7 @@ def pruned(model: Any, docs: Any, args: argparse.Namespace) -> dict[str, dict[in
     scores, notes = criterion_scores(model, texts, names, strict=False)
     for note in notes:
         print(note)
-    ties, layers = tie_breaks(model, args.seed), model.anatomy.layers
+    ties, layers, groups = tie_breaks(model, args.seed), model.anatomy.layers, groups_of(model)
     found = {}
     for name in names:
         mine = scores[scores["criterion"] == name]
@@ -41,7 +43,8 @@ def pruned(model: Any, docs: Any, args: argparse.Namespace) -> dict[str, dict[in
             found[name] = dict(zip(cells, mine["score"].tolist()))
     for draw in range(args.random):
         found[f"random {draw + 1}"] = random_scores(model, args.seed, draw)
-    gone = {name: choose(layers, s, args.keep, "layer", ties) for name, s in found.items()}
+    check_keep(model, [args.keep], groups)
+    gone = {name: choose(layers, s, args.keep, "layer", ties, groups) for name, s in found.items()}
     return {
         name: {layer: list(experts) for layer, experts in banned.items()}
         for name, banned in gone.items()

@@ -6,7 +6,7 @@ Early, middle and late thirds of the MoE layers are pruned apart, by every crite
 If early layers are so redundant that any criterion will do there, the criteria's spread is small in
 the early third beside that of as many random draws, and their pairwise differences lie inside
 +-margin; see docs/methods/pruning.md. Writes for each model costs.csv, band.csv, pairs.csv,
-interchangeability.csv, scores.csv and figures, and one table over all models.
+interchangeability.csv, scores.csv and a page, and one table over all models.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def texts(model: ma.Model, split: str, per_domain: int, tokens: int) -> Tokenize
 
 
 def analyse(name: str, options: argparse.Namespace) -> pd.DataFrame:
-    """One model: its tables and figures in a folder of its own; returns the summary."""
+    """One model: its tables and its page in a folder of its own; returns the summary."""
     model = ma.load(name)
     started = time.monotonic()
     curve = ma.prune_curve(
@@ -61,8 +61,7 @@ def analyse(name: str, options: argparse.Namespace) -> pd.DataFrame:
     }
     for table, frame in tables.items():
         frame.to_csv(folder / f"{table}.csv", index=False)
-    for outcome in ("d_nll", "kl"):
-        curve.figure(outcome).write_html(folder / f"{outcome}.html", include_plotlyjs=True)
+    curve.report(folder / "pruning.html")
     facts = {"model": repr(curve), "notes": curve.notes, "clean_nll": curve.clean_nll}
     facts |= {"seconds": round(time.monotonic() - started, 1), "margin": options.margin}
     (folder / "facts.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
@@ -77,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder for tables and figures")
+    parser.add_argument("--out", type=Path, required=True, help="folder for tables and pages")
     parser.add_argument("--model", nargs="+", help="models (default: all bundled ones)")
     parser.add_argument("--documents", type=int, default=6, help="evaluated, of each domain")
     parser.add_argument(
@@ -102,7 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"pruning_interchangeability: {error}", file=sys.stderr)
         return 2
     pd.concat(every, ignore_index=True).to_csv(options.out / "summary.csv", index=False)
-    print(f"Tables and figures: {options.out}")
+    print(f"Tables and pages: {options.out}")
     return 0
 
 

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from .front import calibration_audit as calibration_audit
     from .front import merge as merge
     from .front import plan as plan
+    from .front import prune_curve as prune_curve
     from .models import Model as Model
     from .models import bundled_models as bundled_models
     from .models import load as load
@@ -62,7 +63,6 @@ if TYPE_CHECKING:
     from .observe import router_saturation as router_saturation
     from .observe import vocabulary_specialisation as vocabulary_specialisation
     from .pruning import export_pruned as export_pruned
-    from .pruning import prune_curve as prune_curve
     from .runs.costs import cost as cost
     from .runs.parts.part import audit_part as audit_part
     from .runs.plans import Plan as Plan
@@ -116,7 +116,7 @@ _ROOM_OF = {
     "expert_outputs": "causal",
     "without_experts": "causal",
     "export_pruned": "pruning",
-    "prune_curve": "pruning",
+    "prune_curve": "front",
     "screen": "causal",
     "interactions": "causal",
     "redundancy": "causal",

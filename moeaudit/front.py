@@ -61,10 +61,38 @@ def _of_calibration() -> dict[str, Any]:
     return {"CalibrationAudit": CalibrationAudit, "calibration_audit": calibration_audit}
 
 
+@cache
+def _of_pruning() -> dict[str, Any]:
+    """`PruneCurve` and `prune_curve`, made when they are asked for: they need torch."""
+    from moeaudit.pruning.curve import prune_curve as measure
+    from moeaudit.pruning.result import PruneCurve as Measured
+
+    class PruneCurve(Measured):
+        __doc__ = Measured.__doc__
+        __module__, __qualname__ = __name__, "PruneCurve"
+
+        def report(self, path: str | Path) -> Path:
+            """Write the curve as one self-contained HTML page."""
+            from moeaudit.report.pruning.page import write_pruning
+
+            return write_pruning(self, Path(path))
+
+    @functools.wraps(measure)
+    def prune_curve(*args: Any, progress: Any = None, **kwargs: Any) -> PruneCurve:
+        found = measure(*args, progress=progress or LogProgress(), **kwargs)
+        return PruneCurve(**{name: getattr(found, name) for name in found.__dataclass_fields__})
+
+    return {"PruneCurve": PruneCurve, "prune_curve": prune_curve}
+
+
 def __getattr__(name: str) -> Any:
-    if name not in ("CalibrationAudit", "calibration_audit"):
-        raise AttributeError(f"module 'moeaudit.front' has no attribute {name!r}")
-    return _of_calibration()[name]
+    for names, made in (
+        (("CalibrationAudit", "calibration_audit"), _of_calibration),
+        (("PruneCurve", "prune_curve"), _of_pruning),
+    ):
+        if name in names:
+            return made()[name]
+    raise AttributeError(f"module 'moeaudit.front' has no attribute {name!r}")
 
 
 def audit(

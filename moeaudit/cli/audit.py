@@ -108,8 +108,11 @@ def audit(
 
 
 @contextmanager
-def stoppable(folder: Path) -> Iterator[None]:
-    """Ctrl-C, or a scheduler's SIGTERM, ends the command with a sentence and status 130, or 143."""
+def stoppable(folder: Path | None) -> Iterator[None]:
+    """Ctrl-C, or a scheduler's SIGTERM, ends the command with a sentence and status 130, or 143.
+
+    `folder` keeps what was finished; None where a command leaves nothing half-done.
+    """
 
     def terminate(*_: object) -> None:
         raise _Terminated
@@ -120,11 +123,12 @@ def stoppable(folder: Path) -> Iterator[None]:
     except KeyboardInterrupt as stop:
         terminated = isinstance(stop, _Terminated)
         what = "ended by the system (SIGTERM)" if terminated else "interrupted"
-        typer.echo(
-            f"moeaudit: {what}. What was finished is kept in {folder}; the same command "
-            "continues from there.",
-            err=True,
+        left = (
+            "Nothing half-written was left; the same command begins anew."
+            if folder is None
+            else f"What was finished is kept in {folder}; the same command continues from there."
         )
+        typer.echo(f"moeaudit: {what}. {left}", err=True)
         raise typer.Exit(143 if terminated else 130) from None
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -10,6 +10,7 @@ import typer
 from moeaudit.errors import InputError
 
 from .asked import Seed
+from .audit import stoppable
 from .options import (
     Device,
     DeviceMap,
@@ -21,11 +22,15 @@ from .options import (
     load_model,
     placement,
     readable,
-    writable,
 )
 
 if TYPE_CHECKING:
-    from moeaudit.pruning import PruneCurve
+    from moeaudit.models import Model
+    from moeaudit.pruning.asked import Asked
+    from moeaudit.text import Corpus
+    from moeaudit.text.choice import Material
+
+EXAMPLE = "--criteria reap --keep 0.5 --export FOLDER"
 
 
 def prune(
@@ -37,10 +42,21 @@ def prune(
         typer.Option(help="A folder of text files (sub-folder = domain) or a .jsonl file."),
     ] = None,
     criteria: Annotated[
-        str | None, typer.Option(help="Criteria, separated by commas.  [default: all]")
+        str | None,
+        typer.Option(
+            help="Criteria, separated by commas: utilisation, mean_weight, activation_norm, activation_sd, reap, ean, "
+            "man, msan, easy_ep, router_norm, causal_harm, random.  [default: all but man]"
+        ),
     ] = None,
-    keep: Annotated[str, typer.Option(help="Shares of the experts that stay.")] = "0.875,0.75,0.5",
-    scope: Annotated[str, typer.Option(help="layer, global, or both: layer,global.")] = "layer",
+    keep: Annotated[
+        str, typer.Option(help="Shares of the experts that stay, separated by commas.")
+    ] = "0.875,0.75,0.5",
+    scope: Annotated[
+        str,
+        typer.Option(
+            help="layer drops the same share in each layer, global ranks all layers together; or both: layer,global."
+        ),
+    ] = "layer",
     layers: Annotated[
         str, typer.Option(help="all, or thirds of the depth: early,middle,late.")
     ] = "all",
@@ -48,14 +64,17 @@ def prune(
     tokens: Annotated[
         int, typer.Option(help="Tokens read of each document, from its beginning; 0 for all.")
     ] = 128,
-    draws: Annotated[int, typer.Option(help="Random models beside each criterion.")] = 20,
+    draws: Annotated[int, typer.Option(help="Random models beside the criteria; 0 for none.")] = 20,
     seed: Seed = 0,
     out: Annotated[
-        Path | None, typer.Option(help="Write the tables and the figure to this folder.")
+        Path | None,
+        typer.Option(help="Write the page (pruning.html) and the tables to this new folder."),
     ] = None,
     export: Annotated[
         Path | None,
-        typer.Option(help="Write the model pruned by the one criterion and share given here."),
+        typer.Option(
+            help="Write the model pruned by the one criterion and share given here to this new folder."
+        ),
     ] = None,
     device: Device = None,
     dtype: Dtype = None,
@@ -66,54 +85,160 @@ def prune(
 ) -> None:
     """Drop experts of MODEL by each criterion and at random, and measure loss and KL on documents
     that the criteria were not computed on."""
-    from moeaudit.pruning import export_pruned, prune_curve
-    from moeaudit.text.choice import check_amount, gather
+    from moeaudit.pruning.asked import asked_of
+    from moeaudit.seeds import check_seed
+    from moeaudit.text.choice import LEAST, as_corpus, distinct
+
+    given = {
+        name: str(value) if isinstance(value, Path) else value for name, value in locals().items()
+        if name in ("model", "text", "criteria", "keep", "scope", "layers", "documents", "tokens", "draws", "seed",
+                    "device", "dtype", "experts", "out", "export")
+    }  # fmt: skip
+    asked = asked_of(
+        None if criteria is None else _words(criteria, "--criteria", "reap,ean"),
+        [_share(word) for word in _words(keep, "--keep", "0.75,0.5")],
+        scope=_words(scope, "--scope", "layer,global"),
+        layers=_words(layers, "--layers", "early,late"),
+        draws=draws,
+        seed=check_seed(seed),
+        called=lambda argument: f"--{argument}",
+    )
+    at_least(documents, LEAST, "--documents", ": documents are the sampling unit of every interval")
+    if tokens < 0 or tokens == 1:
+        raise InputError(
+            f"--tokens is {tokens}; 2 or more of each document are needed, or 0 for all."
+        )
+    placed = placement(device_map, max_memory, offload)
+    _check_places(out, export, asked)
+    readable(text, "--text")
+    if export is not None and offload == "stream":
+        raise InputError(
+            "--export writes all weights, and --offload stream keeps them in their files. Leave one of them out."
+        )
+    corpus = None if text is None else as_corpus(text)
+    if corpus is not None and (count := len(distinct(corpus)[0])) < 2 * LEAST:
+        raise InputError(
+            f"--text {text} holds {count} distinct documents; pruning needs {2 * LEAST} or more, {LEAST} to compute "
+            f"the criteria on and {LEAST} others to evaluate. Give more (one file, or one line of a .jsonl file, each)."
+        )
+
+    def loaded_model() -> Model:
+        return load_model(model, device, dtype, experts, **placed)
+
+    with stoppable(None):
+        _prune(loaded_model, corpus, asked, documents, tokens, out, export, given)
+
+
+def _prune(
+    loaded_model: Any,
+    corpus: Corpus | None,
+    asked: Asked,
+    documents: int,
+    tokens: int,
+    out: Path | None,
+    export: Path | None,
+    given: dict[str, Any],
+) -> None:
+    from moeaudit.front import prune_curve
+    from moeaudit.pruning.choose import number_kept
+    from moeaudit.pruning.curve import require_answerable
+    from moeaudit.pruning.export.checkpoint import export_pruned, require_exportable
+    from moeaudit.report.pruning.folder import write_folder
+    from moeaudit.report.pruning.words import headline, sentences
+    from moeaudit.text.choice import gather
 
     from .terminal.console import console, say
+    from .terminal.progress import ConsoleProgress
+    from .terminal.pruning import cost_tables
 
-    names = None if criteria is None else _words(criteria)
-    shares = [_share(word) for word in _words(keep)]
-    if export is not None and (names is None or len(names) != 1 or len(shares) != 1):
-        raise InputError(
-            "--export writes one model, so it needs one criterion and one share: for example "
-            "--criteria reap --keep 0.5 --export FOLDER."
+    with ConsoleProgress(console(stderr=True)) as progress:
+        progress.stage("loading", 1, "model")
+        loaded = loaded_model()
+        progress.advance(1)
+        groups = require_answerable(loaded, asked)
+        if export is not None:
+            first = loaded.anatomy.layers[0]
+            share = asked.shares[0]
+            left = groups.kept(first, share) if groups else number_kept(first.num_experts, share)
+            require_exportable(loaded, left)
+        found: Material = gather(
+            loaded,
+            corpus,
+            documents=documents,
+            tokens=tokens,
+            max_length=loaded.max_length,
+            seed=asked.seed,
         )
-    readable(text, "--text")
-    writable(out, "--out", folder=True)
-    writable(export, "--export", folder=True)
-    check_amount(documents, tokens)
-    at_least(draws, 0, "--draws")
-    loaded = load_model(model, device, dtype, experts, **placement(device_map, max_memory, offload))
-    found = gather(
-        loaded, text, documents=documents, tokens=tokens, max_length=loaded.max_length, seed=seed
-    )
-    # One criterion is still read beside random draws.
-    wanted = names if names is None or "random" in names or draws == 0 else [*names, "random"]
-    curve = prune_curve(
-        loaded,
-        found.effect,
-        wanted,
-        shares,
-        calibration=found.metric,
-        scope=_words(scope),
-        layers=_words(layers),
-        draws=draws,
-        seed=seed,
-    )
+        curve = prune_curve(
+            loaded,
+            found.effect,
+            list(asked.names) if asked.named else None,
+            asked.shares,
+            calibration=found.metric,
+            scope=asked.scopes,
+            layers=asked.depths,
+            draws=asked.draws,
+            seed=asked.seed,
+            progress=progress,
+        )
     screen = console()
-    say(screen, f"{curve!r}")
-    _show(screen, curve)
-    for note in (*found.notes, *curve.notes):
-        say(screen, f"- {note}")
+    say(screen, f"\n{headline(curve)}.", style="bold")
+    for sentence in sentences(curve):
+        say(screen, f"- {sentence}")
+    screen.print()
+    screen.print(cost_tables(curve, screen.width, screen.encoding), highlight=False)
+    # What was left out on either side the curve says itself.
+    own = [note for note in found.notes if not note.startswith(("Metrics:", "Effects:"))]
+    for note in (*own, *curve.notes):
+        say(screen, f"Note: {note}")
     if out is not None:
-        say(screen, f"Tables and figure: {_write(curve, out)}")
-    if export is not None and names is not None:
-        kept = curve.kept(names[0], shares[0], scope=_words(scope)[0], depth=_words(layers)[0])
-        say(screen, f"Pruned model: {export_pruned(loaded, kept, export)}")
+        page = write_folder(curve, out, given)
+        say(screen, f"\nReport: {page}\nTables: {out}")
+    if export is not None:
+        named = [name for name in asked.names if name != "random"] or ["random"]
+        kept = curve.kept(named[0], asked.shares[0])
+        with ConsoleProgress(console(stderr=True)) as progress:
+            written = export_pruned(loaded, kept, export, progress=progress)
+        say(screen, f"Pruned model: {written}")
 
 
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
+def _check_places(out: Path | None, export: Path | None, asked: Asked) -> None:
+    """Refuse a folder that is full or cannot be written, and an export that could not be one model."""
+    from moeaudit.pruning.export.place import require_new
+
+    if out is not None:
+        require_new(out, "--out")
+    if export is None:
+        return
+    named = [name for name in asked.names if name != "random"]
+    one = len(named) == 1 or (not named and "random" in asked.names)
+    if not one or not asked.named or len(asked.shares) != 1:
+        raise InputError(
+            f"--export writes one model, so it needs one criterion and one share: for example {EXAMPLE}."
+        )
+    if asked.scopes != ("layer",) or asked.depths != ("all",):
+        raise InputError(
+            "--export writes a checkpoint, and a configuration states one number of experts for all layers, so it "
+            f"needs --scope layer and --layers all: for example {EXAMPLE}."
+        )
+    require_new(export, "--export")
+    if out is not None and (
+        out.resolve() == export.resolve() or export.resolve() in out.resolve().parents
+    ):
+        raise InputError(
+            f"--out {out} lies in --export {export}, and a checkpoint has its folder to itself. Give two folders."
+        )
+
+
+def _words(text: str, option: str, example: str) -> list[str]:
+    """Words between commas. Raises InputError where there is none, or nothing between two commas."""
+    words = [word.strip() for word in text.split(",")]
+    if not all(words):
+        raise InputError(
+            f"{option} {text!r} has nothing where a word was expected. Separate them by single commas, such as "
+            f"{option} {example}."
+        )
+    return words
 
 
 def _share(word: str) -> float:
@@ -123,47 +248,3 @@ def _share(word: str) -> float:
         raise InputError(
             f"--keep cannot be read at {word!r}. Give shares separated by commas, such as 0.75,0.5."
         ) from None
-
-
-def _show(screen: Any, curve: PruneCurve) -> None:
-    from rich import box
-    from rich.table import Table
-
-    plain = box.SIMPLE_HEAD if screen.encoding.lower().startswith("utf") else box.ASCII
-    table = Table(box=plain, pad_edge=False)
-    for name in ("criterion", "scope", "layers"):
-        table.add_column(name)
-    for name in ("keep", "perplexity", "loss added", "KL", "against random", "beats"):
-        table.add_column(name, justify="right")
-    table.add_column("cheaper than random?")
-    frame: Any = curve.table
-    for row in frame[frame["criterion"] != "random"].itertuples():
-        against = row.vs_random == row.vs_random  # null without random draws
-        table.add_row(
-            row.criterion,
-            row.scope,
-            row.depth,
-            f"{row.keep:g}",
-            f"{row.ppl:.3f}",
-            f"{row.d_nll:+.4f} [{row.low:+.4f}, {row.high:+.4f}]",
-            f"{row.kl:.4f}",
-            f"{row.vs_random:+.4f}" if against else "",
-            f"{row.better_than_random:.0%}" if against else "",
-            _said(row) if against else "",
-        )
-    screen.print(table)
-
-
-def _said(row: Any) -> str:
-    """The verdict against random draws and whom it speaks of."""
-    return row.verdict if row.supports is None else f"{row.verdict} ({row.supports})"
-
-
-def _write(curve: PruneCurve, out: Path) -> Path:
-    out.mkdir(parents=True, exist_ok=True)
-    curve.table.to_csv(out / "costs.csv", index=False)
-    curve.pairs().to_csv(out / "pairs.csv", index=False)
-    curve.interchangeability().to_csv(out / "interchangeability.csv", index=False)
-    curve.scores.to_csv(out / "scores.csv", index=False)
-    curve.figure().write_html(out / "curve.html", include_plotlyjs=True)
-    return out

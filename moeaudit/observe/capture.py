@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,13 @@ from .tables import routing_frame, tokens_frame
 from .trace import Facts, Trace
 
 
-def capture(model: Model, docs: Any, *, max_length: int | None = None) -> Trace:
+def capture(
+    model: Model,
+    docs: Any,
+    *,
+    max_length: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Trace:
     """Run the model over documents and keep what every token and every MoE layer did.
 
     Args:
@@ -30,6 +36,7 @@ def capture(model: Model, docs: Any, *, max_length: int | None = None) -> Trace:
             were tokenised already.
         max_length: longest chunk in tokens; the model's own limit if None. Longer documents are
             cut into chunks that do not attend to each other, and the notes say so.
+        progress: called with 1 after each chunk.
 
     Returns:
         A `Trace` with the frames `tokens` (one row per position that has a next token) and
@@ -41,7 +48,11 @@ def capture(model: Model, docs: Any, *, max_length: int | None = None) -> Trace:
     """
     tokenized = tokens_for(model, docs, max_length)
     reasons: dict[str, str] = {}
-    pairs = list(capture_documents(model, tokenized, reasons=reasons))
+    pairs = []
+    for pair in capture_documents(model, tokenized, reasons=reasons):
+        pairs.append(pair)
+        if progress is not None:
+            progress(1)
     tokens = pd.concat([pair[0] for pair in pairs], ignore_index=True)
     routing = pd.concat([pair[1] for pair in pairs], ignore_index=True)
     return Trace(tokens, routing, Facts.of(model, tokenized, reasons))

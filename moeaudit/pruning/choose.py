@@ -1,9 +1,14 @@
-"""Which experts go, given scores: lowest first, within each layer or over all of them."""
+"""Which experts go, given scores: lowest first, within each layer or over all of them.
+
+A router that first chooses among groups of experts (DeepSeek-V2 and V3) takes groups of one size, so there the
+same number goes from each group.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -12,8 +17,9 @@ from moeaudit.errors import InputError, one_of
 from moeaudit.models import Model, MoELayer
 from moeaudit.seeds import generator
 
+from .asked import DEPTHS
+
 Scope = Literal["layer", "global"]
-DEPTHS = ("all", "early", "middle", "late")
 # layer -> the experts that are gone; layers that lose none are absent.
 Banned = dict[int, tuple[int, ...]]
 Scores = Mapping[tuple[int, int], float]
@@ -38,25 +44,42 @@ def number_kept(count: int, keep: float) -> int:
     return math.floor(keep * count + 0.5)
 
 
-def check_keep(model: Model, keep: Sequence[float] | float) -> list[float]:
-    """The shares asked for, largest first. Raises InputError below the experts a token needs."""
-    shares = [keep] if isinstance(keep, int | float) else list(keep)
-    if not shares or not all(isinstance(s, int | float) and 0 < s <= 1 for s in shares):
-        raise InputError(
-            f"keep = {keep!r}: shares of the experts that stay were expected, each above 0 and at "
-            "most 1, such as (0.875, 0.75, 0.5)."
-        )
+@dataclass(frozen=True)
+class Groups:
+    """How a router cuts the experts of a layer: `count` groups of neighbours, at least `least` left in each."""
+
+    count: int
+    least: int
+
+    def of(self, layer: MoELayer) -> list[range]:
+        """The groups of a layer, in the router's order."""
+        size = layer.num_experts // self.count
+        return [range(a, a + size) for a in range(0, layer.num_experts, size)]
+
+    def kept(self, layer: MoELayer, keep: float) -> int:
+        """Experts left in a layer: the share of each group, so the same number in all."""
+        return self.count * number_kept(layer.num_experts // self.count, keep)
+
+
+def check_keep(model: Model, shares: Sequence[float], groups: Groups | None = None) -> None:
+    """Raises InputError for a share that leaves fewer experts than a token needs."""
     for share in shares:
         for layer in model.anatomy.layers:
-            left = number_kept(layer.num_experts, share)
-            if left < layer.top_k:
-                least = math.ceil(layer.top_k / layer.num_experts * 1000) / 1000
-                raise InputError(
-                    f"keep = {share} leaves {left} of {layer.num_experts} experts in layer "
-                    f"{layer.index} of {model.name}, whose tokens need {layer.top_k} each. Keep at "
-                    f"least {least}."
-                )
-    return sorted({float(s) for s in shares}, reverse=True)
+            cut = groups or Groups(1, layer.top_k)
+            size, left = layer.num_experts // cut.count, cut.kept(layer, share)
+            if left >= cut.least * cut.count:
+                continue
+            least = math.ceil(cut.least / size * 1000) / 1000
+            inside = (
+                f" ({left // cut.count} in each of its {cut.count} groups, where its router needs {cut.least})"
+                if groups
+                else ""
+            )
+            raise InputError(
+                f"Keeping {share:g} leaves {left} of {layer.num_experts} experts{inside} in layer "
+                f"{layer.index} of {model.name}, whose tokens need {layer.top_k} each. Keep at "
+                f"least {least:g}."
+            )
 
 
 def tie_breaks(model: Model, seed: int) -> dict[tuple[int, int], float]:
@@ -85,12 +108,14 @@ def choose(
     keep: float,
     scope: Scope,
     ties: Scores,
+    groups: Groups | None = None,
 ) -> Banned:
     """The experts of `layers` that go when the share `keep` stays.
 
-    `scope="layer"`: in each layer, those with the lowest scores. `scope="global"`: over all `layers`
-    together by raw score, passing over experts of a layer that is down to its top-k. Nulls go first;
-    equal scores are decided by `ties`, never by an expert's number.
+    `scope="layer"`: in each layer, those with the lowest scores; of each group where the router has `groups`.
+    `scope="global"`: over all `layers` together by raw score, passing over experts of a layer that is down to
+    its top-k, or of a group that is down to its least. Nulls go first; equal scores are decided by `ties`,
+    never by an expert's number.
     """
 
     def order(each: tuple[int, int]) -> tuple[float, float]:
@@ -98,21 +123,32 @@ def choose(
         return (-math.inf if math.isnan(score) else score, ties[each])
 
     gone: dict[int, list[int]] = {layer.index: [] for layer in layers}
+    cuts = {layer.index: groups or Groups(1, layer.top_k) for layer in layers}
     if scope == "layer":
         for layer in layers:
-            experts = sorted(((layer.index, e) for e in range(layer.num_experts)), key=order)
-            number = layer.num_experts - number_kept(layer.num_experts, keep)
-            gone[layer.index] = [e for _, e in experts[:number]]
+            for group in cuts[layer.index].of(layer):
+                experts = sorted(((layer.index, e) for e in group), key=order)
+                number = len(group) - number_kept(len(group), keep)
+                gone[layer.index] += [e for _, e in experts[:number]]
     else:
-        room = {layer.index: layer.num_experts - layer.top_k for layer in layers}
+        room = {
+            (layer.index, e): (layer.index, number)
+            for layer in layers
+            for number, group in enumerate(cuts[layer.index].of(layer))
+            for e in group
+        }
+        left = {
+            (layer.index, number): len(group) - cuts[layer.index].least
+            for layer in layers
+            for number, group in enumerate(cuts[layer.index].of(layer))
+        }
         total = sum(layer.num_experts for layer in layers)
         wanted = total - number_kept(total, keep)
-        every = [(layer.index, e) for layer in layers for e in range(layer.num_experts)]
-        for layer, expert in sorted(every, key=order):
+        for layer, expert in sorted(room, key=order):
             if wanted == 0:
                 break
-            if room[layer]:
+            if left[room[layer, expert]]:
                 gone[layer].append(expert)
-                room[layer] -= 1
+                left[room[layer, expert]] -= 1
                 wanted -= 1
     return {layer: tuple(sorted(experts)) for layer, experts in gone.items() if experts}

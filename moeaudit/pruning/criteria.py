@@ -6,7 +6,7 @@ there is nothing to average, are the first to go.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,65 +15,56 @@ import torch
 
 from moeaudit.causal.census import ablate
 from moeaudit.causal.operators.weights import Zero
-from moeaudit.errors import InputError, one_of
+from moeaudit.errors import InputError
 from moeaudit.models import Model, MoELayer
 from moeaudit.models.placement import weights_here
 from moeaudit.text import TokenizedCorpus
 
-# Names of `expert_metrics`; docs/methods/metrics.md has their formulas.
-OBSERVED = (
-    "utilisation",
-    "mean_weight",
-    "activation_norm",
-    "activation_sd",
-    "reap",
-    "ean",
-    "man",
-    "msan",
-    "easy_ep",
-)
-KNOWN = (*OBSERVED, "router_norm", "causal_harm", "random")
-# MAN is the mean activation norm under another name; counting it twice would flatter agreement.
-DEFAULT = tuple(name for name in KNOWN if name != "man")
+from .asked import OBSERVED
+from .own import Ranking, own_scores
+from .steps import Steps, steps_of
+
 _CHUNKS = 8  # pieces of text whose effects are held at once
 
 
-def check_criteria(criteria: Sequence[str] | str | None) -> list[str]:
-    """The criteria asked for, each once, in the order given. Raises InputError."""
-    if criteria is None:
-        return list(DEFAULT)
-    wanted = [criteria] if isinstance(criteria, str) else list(criteria)
-    for name in wanted:
-        one_of(name, KNOWN, "criterion")
-    if not wanted:
-        raise InputError(
-            f"No criterion was named. Name some of {', '.join(KNOWN)}, or leave `criteria` out for all."
-        )
-    return list(dict.fromkeys(wanted))
-
-
 def criterion_scores(
-    model: Model, texts: TokenizedCorpus, criteria: Sequence[str], *, strict: bool
+    model: Model,
+    texts: TokenizedCorpus,
+    criteria: Sequence[str],
+    own: Mapping[str, Ranking] | None = None,
+    *,
+    strict: bool,
+    progress: Steps | None = None,
 ) -> tuple[pd.DataFrame, list[str]]:
     """Scores of every expert under each criterion but "random", from the calibration `texts`.
 
-    Returns a frame (layer, expert, criterion, score; every expert has a row) and notes. A criterion
-    that this model has no numbers for is left out with a note, or raises InputError if `strict`.
+    `own` are rankings that the user brought. Returns a frame (layer, expert, criterion, score; every expert
+    has a row) and notes. A criterion that this model has no numbers for is left out with a note, or raises
+    InputError if `strict`.
     """
     frames, notes = [], []
+    tell = steps_of(progress)
+    brought = own or {}
+    tables = [name for name in brought if isinstance(brought[name], pd.DataFrame)]
+    # Tables first: one that does not fit is refused before any text is read.
+    frames += [own_scores(model, name, brought[name], texts) for name in tables]
     observed = [name for name in criteria if name in OBSERVED]
     if observed:
-        found, why = _observed(model, texts, observed)
+        found, why = _observed(model, texts, observed, tell)
         frames.append(found)
         notes += why
     if "router_norm" in criteria:
         norms, why = _router_norms(model)
         frames.append(norms)
         notes += why
-    if "causal_harm" in criteria:
-        frames.append(causal_harm(model, texts))
     if notes and strict:
-        raise InputError(f"{notes[0]} Leave it out of `criteria`.")
+        raise InputError(f"{notes[0]} Leave this criterion out.")
+    for name in [each for each in brought if each not in tables]:
+        tell.stage(f"ranking {name!r}", 1, "call")
+        frames.append(own_scores(model, name, brought[name], texts))
+        tell.advance(1)
+    if "causal_harm" in criteria:
+        frames.append(causal_harm(model, texts, tell))
     columns = ["layer", "expert", "criterion", "score"]
     if not frames:
         return pd.DataFrame(columns=columns), notes
@@ -81,10 +72,13 @@ def criterion_scores(
     return whole[columns], notes
 
 
-def _observed(model: Model, texts: TokenizedCorpus, names: list[str]) -> tuple[Any, list[str]]:
+def _observed(
+    model: Model, texts: TokenizedCorpus, names: list[str], tell: Steps
+) -> tuple[Any, list[str]]:
     from moeaudit.observe import capture, expert_metrics
 
-    trace = capture(model, texts)
+    tell.stage("routing", len(texts.chunks), "texts")
+    trace = capture(model, texts, progress=tell.advance)
     metrics: Any = expert_metrics(trace, names).rename(
         columns={"metric": "criterion", "value": "score"}
     )
@@ -133,7 +127,9 @@ def router_weight(layer: MoELayer) -> torch.Tensor | None:
     return found[0] if len(found) == 1 else None
 
 
-def causal_harm(model: Model, texts: TokenizedCorpus) -> pd.DataFrame:
+def causal_harm(
+    model: Model, texts: TokenizedCorpus, progress: Steps | None = None
+) -> pd.DataFrame:
     r"""Expected harm of each expert: \(T^{-1} \sum_{t \in A_e} \Delta \mathrm{NLL}_t\), nats a token.
 
     Exact single-token effects of `ablate(Zero())`, summed over the tokens that chose the expert and
@@ -143,10 +139,12 @@ def causal_harm(model: Model, texts: TokenizedCorpus) -> pd.DataFrame:
     total: dict[tuple[int, int], float] = {
         (layer.index, e): 0.0 for layer in model.anatomy.layers for e in range(layer.num_experts)
     }
-    tokens = texts.n_targets
+    tokens, tell = texts.n_targets, steps_of(progress)
+    each = sum(layer.top_k for layer in model.anatomy.layers)
+    tell.stage("causal harm", tokens * each, "removals")
     for a in range(0, len(texts.chunks), _CHUNKS):
         part = replace(texts, chunks=texts.chunks[a : a + _CHUNKS])
-        effects: Any = ablate(model, part, Zero())
+        effects: Any = ablate(model, part, Zero(), progress=tell.advance)
         sums = effects.groupby(["layer", "expert"])["delta_nll"].sum()
         for (layer, expert), value in sums.items():
             total[int(layer), int(expert)] += float(value)

@@ -6,7 +6,7 @@ batch is compared with every pruned model's before the next batch is read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from moeaudit.models.router import without_experts
 from moeaudit.text import Chunk, TokenizedCorpus
 
 from .choose import Banned
+from .steps import Steps, steps_of
 
 _TOKENS = 4096  # in one batch
 _LOGITS = 1 << 24
@@ -41,12 +42,12 @@ def evaluate(
     model: Model,
     texts: TokenizedCorpus,
     models: Sequence[Banned],
-    progress: Callable[[int], None] | None = None,
+    progress: Steps | None = None,
 ) -> DocumentSums:
     """NLL of the clean and of each pruned model, and KL(clean || pruned), summed by document.
 
-    Pruned models that lack the same experts are run once. `progress` is called with the number of
-    passes made. Raises ModelError where a loss is not finite.
+    Pruned models that lack the same experts are run once. `progress` is told of every pass. Raises ModelError
+    where a loss is not finite.
     """
     unique: dict[tuple, int] = {}
     which = np.array([unique.setdefault(tuple(sorted(m.items())), len(unique)) for m in models])
@@ -55,8 +56,10 @@ def evaluate(
     count, clean = np.zeros(len(documents)), np.zeros(len(documents))
     nll = np.zeros((len(unique), len(documents)))
     kl = np.zeros_like(nll)
+    batches, tell = list(_batches(texts, model.vocab_size)), steps_of(progress)
+    tell.stage("pruned models", len(unique) * len(batches), "passes")
     with evaluating(model.hf):
-        for chunks in _batches(texts, model.vocab_size):
+        for chunks in batches:
             ids = torch.from_numpy(np.stack([c.ids for c in chunks])).to(model.device)
             at = np.array([place[c.document] for c in chunks])
             before = _log_probabilities(model, ids)
@@ -67,8 +70,7 @@ def evaluate(
                     after = _log_probabilities(model, ids)
                 np.add.at(nll[row], at, _loss(after, ids))
                 np.add.at(kl[row], at, _divergence(before, after))
-                if progress is not None:
-                    progress(1)
+                tell.advance(1)
     if not (np.isfinite(nll).all() and np.isfinite(clean).all()):
         raise ModelError(
             f"{model.name}: a pruned model's loss is NaN or infinite; finite ones were expected. Load the "

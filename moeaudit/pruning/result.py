@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from moeaudit.errors import InputError
 from moeaudit.stats.least import DOCUMENTS_FOR_VERDICT
 
 from .choose import Banned
-from .tables import RANDOM, Resampled, interchangeability, pairwise, random_band
+from .export.kept import Kept
+from .tables import CELL, RANDOM, Resampled, interchangeability, pairwise, random_band
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -33,8 +35,9 @@ class PruneCurve:
     `simultaneous_low`, `_high` hold the gain over random, -vs_random, of all criteria of a cell at once.
     `verdict` needs documents and draws and is never of smallness, which draws do not show;
     `verdict_these_experts` is by documents alone, `supports` says whom a row speaks of, `too_few` why documents
-    are too few for a word (`moeaudit.stats.VERDICTS`; "predictive": cheaper than random by more than `margin`).
-    `scores`: layer, expert, criterion, score.
+    are too few for a word (`moeaudit.stats.VERDICTS`; "predictive": cheaper than random by more than `margin`);
+    `reason` why a row has nothing against random. `scores`: layer, expert, criterion, score. `texts` says what was
+    evaluated and what criteria were computed on.
     """
 
     model: str
@@ -46,6 +49,8 @@ class PruneCurve:
     margin: float
     n_calibration: int
     notes: tuple[str, ...] = ()
+    texts: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
 
     @property
     def clean_nll(self) -> float:
@@ -64,8 +69,9 @@ class PruneCurve:
         scope: str = "layer",
         depth: str = "all",
         draw: int | None = None,
-    ) -> dict[int, list[int]]:
-        """Experts that stay, by decoder layer, for `export_pruned`. Raises InputError if not run."""
+    ) -> Kept:
+        """Experts that stay, by decoder layer, for `export_pruned`; a dictionary that knows how they were chosen
+        and what that cost, for the checkpoint's card. Raises InputError if not run."""
         draw = (0 if criterion == RANDOM else -1) if draw is None else draw
         t: Any = self.table
         hit = t[
@@ -85,10 +91,74 @@ class PruneCurve:
                 f"depth {depth!r} and draw {draw}. It ran {runs}."
             )
         gone = self.banned[int(hit.index[0])]
-        return {
+        experts = {
             layer: [e for e in range(count) if e not in gone.get(layer, ())]
             for layer, count in self.experts.items()
         }
+        return Kept(experts, self._story(hit.iloc[0]))
+
+    def _story(self, row: Any) -> dict[str, Any]:
+        """What a card says of one pruned model, in plain numbers."""
+        costs = ["nll", "ppl", "d_nll", "low", "high", "kl", "kl_low", "kl_high"]
+        band: Any = self.band()
+        for name in CELL:
+            band = band[band[name] == row[name]]
+        luck = None
+        if len(band):
+            only = band.iloc[0]
+            luck = {"draws": int(only["draws"])}
+            luck |= {name: float(only[name]) for name in ("mean", "low", "high")}
+        return {
+            "criterion": str(row["criterion"]),
+            **{name: row[name] if name != "keep" else float(row[name]) for name in CELL},
+            "draw": int(row["draw"]) if row["criterion"] == RANDOM else None,
+            "whole": {"nll": self.clean_nll, "ppl": float(np.exp(self.clean_nll))},
+            "pruned": {name: float(row[name]) for name in costs},
+            "random": luck,
+            **self.texts,
+            "level": self.level,
+            "seed": self.boot.seed,
+        }
+
+    def overview(self) -> pd.DataFrame:
+        """The table to read: for each scope, depth and share the whole model, random choices, each criterion.
+
+        `kind` is "whole", "random" or "criterion". Of the random choices, ppl is that of their mean nll, d_nll and
+        kl are means, and the limits hold the central `level` of the draws; of criteria, documents. Nats a token.
+        """
+        tail = (1 - self.level) / 2
+        rows: list[Any] = []
+        table: Any = self.table
+        for cell, group in table.groupby(CELL, sort=False):
+            where = dict(zip(CELL, cell))
+            clean = {"nll": self.clean_nll, "ppl": np.exp(self.clean_nll)}
+            rows.append({"kind": "whole", "criterion": "whole model", **where, **clean})
+            drawn: Any = group[group["criterion"] == RANDOM]
+            if len(drawn):
+                mean = {name: drawn[name].mean() for name in ("nll", "d_nll", "kl")}
+                (low, high), (kl_low, kl_high) = (
+                    np.quantile(drawn[name], [tail, 1 - tail]) for name in ("d_nll", "kl")
+                )
+                band = {"low": low, "high": high, "kl_low": kl_low, "kl_high": kl_high}
+                about = {"kind": "random", "criterion": RANDOM, "draws": len(drawn)}
+                rows.append(about | where | mean | band | {"ppl": np.exp(mean["nll"])})
+            named = group[group["criterion"] != RANDOM].drop(columns="draw")
+            rows += [{"kind": "criterion", **row} for row in named.to_dict("records")]
+        first = ["kind", "criterion", *CELL]
+        found: Any = pd.DataFrame(rows)
+        return found[[*first, *(name for name in found if name not in first)]]
+
+    def gone(self) -> pd.DataFrame:
+        """Which experts went, one row each: criterion, draw, scope, depth, keep, layer, expert."""
+        columns = ["criterion", "draw", *CELL]
+        keys = self.table[columns].itertuples(index=False, name=None)
+        rows = [
+            (*key, layer, expert)
+            for key, banned in zip(keys, self.banned)
+            for layer, experts in banned.items()
+            for expert in experts
+        ]
+        return pd.DataFrame(rows, columns=[*columns, "layer", "expert"])
 
     def band(self) -> pd.DataFrame:
         """What pruning at random costs: mean, central band and range of d_nll over the draws."""
@@ -135,16 +205,17 @@ class PruneCurve:
         )
 
     def _repr_html_(self) -> str:
-        named: Any = self.table[self.table["criterion"] != RANDOM]
+        shown: Any = self.overview()
         columns = ["criterion", "scope", "depth", "keep", "ppl", "d_nll", "low", "high", "kl"]
         columns += ["vs_random", "vs_random_low", "vs_random_high", "better_than_random"]
-        columns += ["p_draws_holm", "verdict", "supports"]
+        columns += ["p_draws_holm", "verdict", "supports", "reason"]
+        shown = shown[[name for name in columns if name in shown]]
         notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
         parts = [
             f"<p>{html.escape(repr(self))} Intervals: {self.level:.0%}, documents resampled.</p>"
         ]
-        parts.append(named[columns].to_html(index=False, float_format=lambda v: f"{v:.4f}"))
+        parts.append(shown.to_html(index=False, na_rep="", float_format=lambda v: f"{v:.4f}"))
         if len(self._pairs):
-            shown = self.interchangeability()
-            parts.append(shown.to_html(index=False, float_format=lambda v: f"{v:.4f}"))
+            between = self.interchangeability()
+            parts.append(between.to_html(index=False, float_format=lambda v: f"{v:.4f}"))
         return "".join(parts) + (f"<ul>{notes}</ul>" if notes else "")

@@ -18,6 +18,7 @@ from moeaudit.seeds import generator
 from moeaudit.stats.families.families import adjust
 from moeaudit.stats.sizes.bootstrap import document_weights
 
+from .asked import RANDOM
 from .choose import Banned
 from .claims import (
     CLAIMS,
@@ -34,7 +35,7 @@ from .claims import (
 from .evaluate import DocumentSums
 
 CELL = ["scope", "depth", "keep"]
-RANDOM = "random"
+NO_DRAWS = "no random choices were drawn (draws = 0)"
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def cost_table(
     """One row for each pruned model: NLL, perplexity, KL, their intervals, and against random.
 
     `keys` has criterion, draw, scope, depth, keep; `banned` the experts that each model lacks. The claims
-    against random draws (`claims.against_random`) are of the gain, -vs_random, held against `margin`.
+    against random draws (`claims.against_random`) are of the gain, -vs_random, held against `margin`. `reason`
+    says why a row has none.
     """
     nll, kl = boot.mean(boot.sums.nll), boot.mean(boot.sums.kl)  # (sets, models)
     clean = boot.mean(boot.sums.clean)  # (sets, 1)
@@ -91,10 +93,13 @@ def cost_table(
     table["kl_low"], table["kl_high"] = boot.limits(kl)
     against = ["vs_random", "vs_random_low", "vs_random_high", "better_than_random"]
     table[[*against, *CLAIMS]] = np.nan
-    table[SAID] = None
+    table[[*SAID, "reason"]] = None
+    table.loc[table["criterion"] == RANDOM, "reason"] = "a random choice itself"
     for _, cell in table.groupby(CELL, sort=False):
         rows = cell.index.to_numpy()
         is_random = (cell["criterion"] == RANDOM).to_numpy()
+        if not is_random.any():
+            table.loc[rows, "reason"] = NO_DRAWS
         if not is_random.any() or is_random.all():
             continue
         draws, others = rows[is_random], rows[~is_random]
@@ -174,21 +179,10 @@ def pairwise(
             "p_draws_holm": holm,
             "p_beyond": beyond,
         }
-        rows.append(pd.DataFrame(columns | said))
+        rows.append(pd.DataFrame(columns | said | {"reason": None if len(draws) else NO_DRAWS}))
     if not rows:
-        columns = [
-            *CELL,
-            "a",
-            "b",
-            "difference",
-            "low",
-            "high",
-            "shared",
-            "p_draws",
-            "p_draws_holm",
-            "p_beyond",
-        ]
-        return pd.DataFrame(columns=[*columns, *SAID])
+        numbers = ["difference", "low", "high", "shared", "p_draws", "p_draws_holm", "p_beyond"]
+        return pd.DataFrame(columns=[*CELL, "a", "b", *numbers, *SAID, "reason"])
     return pd.concat(rows, ignore_index=True)
 
 
@@ -216,7 +210,8 @@ def interchangeability(
     simultaneous interval excludes 0, `within` those whose interval lies inside +-`margin` nats.
     `p_spread` is the share of sets of as many choices, criteria and draws together, that range as widely.
     `verdict` is by documents, so for the experts that went; `supports` is "experts of this layer" where
-    the spread is also more than luck over experts makes (p_spread). With `few` documents: undecided.
+    the spread is also more than luck over experts makes (p_spread). With `few` documents: undecided. `reason`
+    says why something about random choices is null.
     """
     rng, luck = generator(seed, "pruning spread"), generator(seed, "pruning spread by luck")
     rows = []
@@ -235,6 +230,10 @@ def interchangeability(
             sets = [rng.choice(random, len(nll), replace=False) for _ in range(2000)]
             ranges = np.array([np.ptp(each) for each in sets])
             expected, above = float(ranges.mean()), float((ranges < spread).mean())
+        reason = None
+        if len(random) < len(nll):
+            few_drawn = f"{len(random)} random choices are fewer than the {len(nll)} criteria"
+            reason = few_drawn if len(random) else NO_DRAWS
         if len(random):
             gain = float(random.mean() - nll.mean())
             p = p_spread(nll, random, luck)
@@ -253,7 +252,7 @@ def interchangeability(
         cost = float(criteria["d_nll"].mean())
         rows.append(
             (*cell, cost, spread, expected, above, gain, len(here), differ, within, best, worst)
-            + (verdict, of_spread(verdict, p, level), p)
+            + (verdict, of_spread(verdict, p, level), p, reason)
         )
     names = [
         "d_nll",
@@ -265,7 +264,7 @@ def interchangeability(
         "differ",
         "within",
     ]
-    said = ["best", "worst", "verdict", "supports", "p_spread"]
+    said = ["best", "worst", "verdict", "supports", "p_spread", "reason"]
     return pd.DataFrame(rows, columns=[*CELL, *names, *said])
 
 

@@ -1,0 +1,1 @@
+"""The page of a pruning curve: its sentences, its figure, its tables."""
