@@ -38,14 +38,13 @@ def departure(
     """
     model = plan.model
     everything = replace(plan, layers=list(model.anatomy.layers), frozen=False)
-    with evaluating(model.hf), ATTENTION_TURN:
-        with ExitStack() as stack:
-            if is_half(model.dtype):
-                stack.enter_context(in_float32(model))
-                if model.experts_implementation == "grouped_mm":
-                    # Of float32 it asks a card for one product an expert; the loop, for active ones alone.
-                    stack.enter_context(experts_as(model.hf, "eager"))
-            return _OneByOne(everything, ids, positions).found()
+    with evaluating(model.hf), ATTENTION_TURN, ExitStack() as stack:
+        if is_half(model.dtype):
+            stack.enter_context(in_float32(model))
+            if model.experts_implementation == "grouped_mm":
+                # Of float32 it asks a card for one product an expert; the loop, for active ones alone.
+                stack.enter_context(experts_as(model.hf, "eager"))
+        return _OneByOne(everything, ids, positions).found()
 
 
 class _OneByOne(Wavefront):
