@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 # Read by OpenMP when torch is loaded. Threads that spin while they wait take the cores from the threads that they
-# wait for, as soon as anything else runs here (docs/benchmarks.md: a census 60 times slower). Say otherwise to keep it.
+# wait for, as soon as anything else runs here (docs/performance.md). Say otherwise to keep it.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
