@@ -39,11 +39,11 @@ from moeaudit.causal.check.engines import make_engine  # noqa: E402
 from moeaudit.causal.check.row import NotActive  # noqa: E402
 from moeaudit.causal.walk import engine  # noqa: E402
 from moeaudit.causal.walk.engine import replay_for  # noqa: E402
-from moeaudit.causal.walk.full_precision import in_float32  # noqa: E402
 from moeaudit.causal.walk.layout import layer_layout  # noqa: E402
 from moeaudit.models.anatomy import remember  # noqa: E402
 from moeaudit.models.find import find_anatomy  # noqa: E402
 from moeaudit.models.forward import evaluating  # noqa: E402
+from moeaudit.models.precision.widened import in_float32  # noqa: E402
 
 # The published configurations (config.json of allenai/OLMoE-1B-7B-0924, Qwen/Qwen1.5-MoE-A2.7B and
 # deepseek-ai/DeepSeek-V2-Lite), as far as they decide shapes, routing and rotations.

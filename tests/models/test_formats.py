@@ -52,7 +52,7 @@ def assert_said(model, method, kind):
 
 def test_plain_weights_say_nothing_of_it(tmp_path):
     tiny_moe.build("olmoe").bfloat16().save_pretrained(tmp_path)
-    model = ma.load(tmp_path)
+    model = ma.load(tmp_path, dtype="auto")
     assert "quantised" not in model.provenance and not model.notes
     assert any(line.startswith("In the files: ") and "(BF16 " in line for line in held(model))
 

@@ -19,7 +19,7 @@ from ..placement.summary import READ_FROM, Files
 from .files import HUB, commit_of, reachable, weight_files
 from .fitting import require_complete, said_in, unused
 from .formats import dequantised, not_run, require_known, stored_as
-from .streamed import brought, placed
+from .streamed import brought, kept, placed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,7 +146,7 @@ def _read(
             bones = placed(auto, config, files, dtype, name, asked)
             facts = Files(method, bytes_by_dtype(stored_tensors(files)))
             if bones is not None:
-                hf = brought(bones, asked.on)
+                hf = brought(bones, asked.on, keep=kept(bones, dtype, asked))
                 READ_FROM.keep(hf, facts)
                 return hf, unused(name, hf, bones.left)
             loaded: Any = auto.from_pretrained(
@@ -168,6 +168,9 @@ def _read(
         lines = str(error).strip().splitlines() or [type(error).__name__]
         report = said_in("\n".join(said))
         if report and "report" in lines[0]:
+            if method is not None:
+                why = f"transformers does not unpack its tensors: {report}."
+                raise not_run(name, method, why) from error
             raise ModelError(
                 f"'{name}' could not be loaded: its tensors do not fit {config.model_type} as config.json "
                 f"describes it: {report}. Get a complete checkpoint, or put config.json right."

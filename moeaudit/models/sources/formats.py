@@ -57,12 +57,16 @@ def not_run(name: str, method: str, first: str) -> ModelError:
 
 
 def dequantised(config: Any, asked: Asked) -> dict[str, Any]:
-    """Options by which native MXFP4 (gpt-oss) is widened: its experts take no router's answer.
+    """Options by which packed weights are widened while they are loaded.
 
-    FP8 keeps the contract and stays as it is where the device runs it; transformers widens it elsewhere.
+    Native MXFP4 (gpt-oss), whose experts take no router's answer, and compressed-tensors, which transformers else
+    unpacks in the first forward and only in plain layers. FP8 keeps the contract and stays as it is where the device
+    runs it; transformers widens it elsewhere.
     """
-    if asked.quantization_config is None and stored_as(config, asked) == "mxfp4":
-        from transformers.utils.quantization_config import Mxfp4Config
+    from transformers.utils.quantization_config import CompressedTensorsConfig, Mxfp4Config
 
-        return {"quantization_config": Mxfp4Config(dequantize=True)}
-    return {}
+    kinds = {"mxfp4": Mxfp4Config, "compressed-tensors": CompressedTensorsConfig}
+    kind = kinds.get(stored_as(config, asked) or "")
+    if kind is None or asked.quantization_config is not None:
+        return {}
+    return {"quantization_config": kind(dequantize=True)}

@@ -40,6 +40,15 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
+def measured_dtype(folder: Path) -> str | None:
+    """The kind of number that the run in `folder` chose by measurement, if it did: resuming measures nothing anew."""
+    if not (folder / RECORD).is_file():
+        return None
+    record = read_record(folder)
+    chosen = "precision" in (record.get("model") or {})
+    return record["spec"]["dtype"] if chosen else None
+
+
 def claim(
     folder: Path, spec: AuditSpec, part: dict[str, Any] | None = None
 ) -> dict[str, Any] | None:
