@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import warnings
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -274,7 +275,10 @@ def _quiet(said: list[str] | None = None) -> Iterator[None]:
     hf_logging.set_verbosity(logging.WARNING)
     hf_logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            # That packed weights are to be widened is asked for here, and said in a note.
+            warnings.filterwarnings("ignore", "You passed `quantization_config`", UserWarning)
+            yield
     finally:
         hf_logging.set_verbosity(level)
         root.handlers, root.propagate = handlers, propagate

@@ -16,7 +16,8 @@ _INSTEAD = {
     "gptq": "transformers' quantiser of GPTQ files names no stacked experts. Dequantise the checkpoint with the tool "
     "that wrote it, or take the same model in bfloat16, which is streamed where it does not fit.",
     "compressed-tensors": "It is decompressed while it is loaded, so memory is that of bfloat16: install "
-    "compressed-tensors, or take the same model in bfloat16.",
+    "compressed-tensors if it is missing (with it, stacked experts are unpacked from pack-quantized and "
+    "float-quantized checkpoints alone), or take the same model in bfloat16.",
 }
 _INSTEAD["awq"] = _INSTEAD["gptq"].replace("GPTQ", "AWQ")
 _OTHERWISE = (
