@@ -14,6 +14,7 @@ from moeaudit.errors import ModelError
 
 from ..bundled import TOKENIZER, bundled_folder, bundled_models
 from ..placement import moved, require_dtype
+from ..placement.asked import require_modules
 from ..placement.files import stored_tensors
 from ..placement.fits import bytes_by_dtype
 from ..placement.summary import READ_FROM, Files
@@ -201,6 +202,11 @@ def _read(
                 "rest to disk a second time. Leave device_map out and give offload='stream' (with device=): layers are "
                 "then read from the files as they are."
             ) from error
+        if asked.device_map is not None and method is None:
+            raise ModelError(
+                f"'{name}' could not be placed by device_map = {asked.device_map!r}: {lines[0]} Give 'auto', or a dict "
+                "of modules to devices that torch sees on this machine, or device= for a single one."
+            ) from error
         if method is not None:
             raise not_run(name, method, lines[0]) from error
         raise ModelError(
@@ -209,6 +215,7 @@ def _read(
         ) from error
     require_complete(name, info)
     notes = unused(name, hf, info.get("unexpected_keys", []))
+    require_modules(hf, asked.device_map, name)
     hf = hf if asked.device is None else moved(hf, name, asked.device)
     READ_FROM.keep(hf, facts)
     return hf, notes
