@@ -11,6 +11,7 @@ from moeaudit.errors import ContractError, ModelError
 from .model import Model
 from .placement import input_device, require_device, require_dtype, weights_elsewhere
 from .placement.asked import asked
+from .placement.spread import returning
 from .placement.stream import stream_of
 from .placement.summary import packed_share, quantised_by
 from .sources.checkpoint import from_place
@@ -54,7 +55,8 @@ def load(
     `device_map` (`"auto"`, or a dict) spreads layers over several devices by accelerate, with `max_memory` by
     device, and `quantization_config` quantises while loading; both are transformers' own.
 
-    A model object is used as it is, also with layers offloaded by accelerate: passes run in
+    A model object is used as it is, also with layers offloaded by accelerate, or spread over devices (its hooks
+    are then told to bring each layer's results back to the caller's device): passes run in
     evaluation mode, and with `experts_implementation` if it is given, and both are put back after
     each. Of a bridge or an nnsight model the transformers model inside is audited, as the wrapper
     runs it. `model.notes` says what was not audited, and what was done so that the model runs.
@@ -87,6 +89,7 @@ def load(
         _only_for_places(source, **of_place, **others)
         return source
     place = isinstance(source, (str, Path))
+    placing = None
     if place:
         dtype = None if dtype is None else require_dtype(dtype)
         device = None if device is None else require_device(device)
@@ -99,6 +102,7 @@ def load(
         provenance = {"source": "object", "revision": None} | wrapping | memory_sha256(hf)
         left = []
     require_reader(hf, name)
+    returning(hf)
     notes = _choose_experts(hf, name, experts_implementation, for_good=place)
     try:
         with evaluating(hf):
@@ -118,7 +122,7 @@ def load(
         raise type(error)(f"{error}{lora_hint(hf)}") from None
     remember(hf, anatomy)
     model = Model(name, hf, tokenizer or found_tokenizer, anatomy, provenance)
-    if place and dtype is None:
+    if placing is not None and dtype is None:
         try:
             precision = settled(model, placing)
         except TooLarge as large:

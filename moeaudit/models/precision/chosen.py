@@ -26,7 +26,7 @@ _LOG = logging.getLogger("moeaudit")
 # The median error of an effect, of the median size of effects, up to which a kind of number is taken.
 SHARE = 0.1
 # float32 is kept unless it takes this many times as long: less is within what timing is off by.
-FASTER = 1.25
+FASTER = 1.5
 # The largest number in a residual stream of the sample may be this part of what float16 can hold.
 HEADROOM = 1 / 16
 

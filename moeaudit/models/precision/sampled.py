@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from ..model import Model
 
 TOKENS = 9
-# Copies of the text: few where each costs, many where few tokens leave the device idle.
-COPIES = {"cpu": 32}
-MANY = 128
+# Copies of the text: few where each costs (a CPU, and layers of more than so many weights), else many.
+FEW, MANY = 32, 128
+_LARGE = 1 << 24
 _TIMED, _TIMES = 3, 3  # layers that are timed, and how often each: the shortest counts
 _LONG = 0.1  # seconds after which once is enough
 _SEED = 0
@@ -80,7 +80,7 @@ class _Pass:
     def __init__(self, model: Model, wide: Wide, kinds: list[torch.dtype]) -> None:
         self.model, self.wide, self.kinds = model, wide, kinds
         self.ids = probe_ids(model.hf, TOKENS)  # (1, tokens)
-        self.copies = COPIES.get(self.ids.device.type, MANY)
+        self.copies = _copies(model, self.ids.device)
         self.positions = np.zeros(self.copies, dtype=np.int64)
         self.cells = self._cells()
         layers = len(model.anatomy.decoder_layers)
@@ -108,9 +108,8 @@ class _Pass:
             cell = (copy, copy * TOKENS + position, int(rng.integers(moe.top_k)))
             which.setdefault(moe.index, []).append(cell)
         device = self.ids.device
-        return {
-            i: _Cells(*torch.tensor(cells, device=device).unbind(1)) for i, cells in which.items()
-        }
+        made = {i: torch.tensor(cells, device=device) for i, cells in which.items()}
+        return {i: _Cells(cells[:, 0], cells[:, 1], cells[:, 2]) for i, cells in made.items()}
 
     @torch.no_grad()
     def run(self) -> Sampled:
@@ -234,6 +233,13 @@ class _Pass:
             here[1:].cpu().numpy(),
             self.layers * float(np.median(self.seconds[kind])),
         )
+
+
+def _copies(model: Model, device: torch.device) -> int:
+    largest = max(
+        sum(p.numel() for p in layer.parameters()) for layer in model.anatomy.decoder_layers
+    )
+    return FEW if device.type == "cpu" and largest > _LARGE else MANY
 
 
 class _Through(Exception):

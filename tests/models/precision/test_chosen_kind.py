@@ -73,7 +73,7 @@ def test_each_kind_is_carried_through_the_whole_model(name):
     for kind in (torch.float32, *HALVES):
         hf = tiny_moe.build(name).bfloat16().to(kind)
         off, sizes = [], []
-        for copy, layer, expert in cells:
+        for copy, layer, expert in cells[::5]:
             if found.found[kind].here[copy - 1]:
                 experts = hf.get_submodule(model.anatomy[layer].experts_path)
                 at = int(one.positions[copy])
@@ -83,7 +83,7 @@ def test_each_kind_is_carried_through_the_whole_model(name):
         # In half precision a batch of another size may round otherwise, and the typical cell decides.
         assert np.median(off) < 1e-5 and np.median(sizes) > 0.02
         if kind == torch.float32:
-            assert max(off) < 1e-4 and len(off) == len(cells)
+            assert max(off) < 1e-4 and len(off) == len(cells[::5])
 
 
 @pytest.mark.parametrize("each", architectures.ARCHITECTURES, ids=lambda each: each.name)
@@ -110,7 +110,7 @@ def test_the_fastest_kind_that_keeps_effects_is_taken(tmp_path, both, timed):
     )
     assert json.loads(json.dumps(found)) == found
     (note,) = [each for each in model.notes if each.startswith("stored in bfloat16")]
-    assert "computed in float16; on 31 removals beside float32" in note
+    assert "computed in float16; on 127 removals beside float32" in note
     mine, theirs = ma.ablate(model, IDS), ma.ablate(ma.load(tmp_path, dtype="float16"), IDS)
     assert (mine.delta_nll == theirs.delta_nll).all() and mine.engine == theirs.engine
 
@@ -190,9 +190,9 @@ def test_where_it_does_not_fit_whole_layers_are_streamed(tmp_path, both, timed, 
 def test_what_the_choice_goes_by():
     half = {"off": 1e-3, "share": 0.01, "elsewhere": 0}
     exact = Tried(0.0, 0.0, 0, 1.0)
-    fast, faster = Tried(**half, seconds=0.3), Tried(**half | {"share": 0.02}, seconds=0.2)
+    fast, faster = Tried(**half, seconds=0.4), Tried(**half | {"share": 0.02}, seconds=0.2)
     assert fastest({"float32": exact, "float16": fast, "bfloat16": faster}) == "bfloat16"
-    near = Tried(**half | {"share": 0.02}, seconds=0.25)
+    near = Tried(**half | {"share": 0.02}, seconds=0.3)
     assert fastest({"float32": exact, "float16": fast, "bfloat16": near}) == "float16"
     wrong = Tried(**half, seconds=0.1, why="more than allowed")
     assert fastest({"float32": exact, "bfloat16": wrong}) == "float32"
@@ -251,7 +251,6 @@ from moeaudit.models.find import find_anatomy
 from moeaudit.models.precision import sampled
 
 kinds = [torch.bfloat16, torch.float16]
-sampled.MANY = sampled.COPIES["cpu"]
 here = sampled.sampled(ma.load(tiny_moe.build("qwen2_moe").bfloat16()), kinds)
 second_device.prepare()
 device = second_device.SecondDevice()
