@@ -470,7 +470,7 @@ def streamed(name: str, bench: Bench, cap_gib: float) -> None:
                 whole = torch.cuda.get_device_properties(bench.device).total_memory
                 torch.cuda.set_per_process_memory_fraction(min(1.0, cap_gib * 2**30 / whole))
             begun = time.perf_counter()
-            model = ma.load(folder, device=str(bench.device), offload="stream")
+            model = ma.load(folder, device=str(bench.device), dtype="bfloat16", offload="stream")
             into["seconds_to_load"] = time.perf_counter() - begun
             replay_for(model)
             bench.forget_peak()

@@ -177,7 +177,7 @@ def audit(
     require_folder(Path(out))
     loading = {
         "device": device,
-        "dtype": measured_dtype(Path(out)) if dtype is None else dtype,
+        "dtype": measured_dtype(model, dtype, Path(out)),
         "experts_implementation": experts_implementation,
         "device_map": device_map,
         "max_memory": max_memory,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from moeaudit.errors import OutOfMemory
+
 from ..placement.fits import bytes_in, said, usable
 from ..placement.stream import stream_of
 from ..placement.summary import quantised_by
@@ -35,7 +37,12 @@ def settled(model: Model, asked: Asked) -> Precision | None:
     """
     if not is_half(model.dtype) or quantised_by(model.hf) or asked.device_map is not None:
         return None
-    found = choose_kind(model)
+    try:
+        found = choose_kind(model)
+    except OutOfMemory:
+        # Of memory no verdict is made: it computes as stored, and that nothing was measured is said.
+        stays = named(model.dtype)
+        return Precision(stays, stays, why="there was no memory to measure another kind in")
     kind = getattr(torch, found.computes)
     if kind == model.dtype:
         return found

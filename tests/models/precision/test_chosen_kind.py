@@ -231,6 +231,17 @@ def test_what_cannot_be_computed_is_told_and_float32_taken(both, timed, monkeypa
     assert {p.dtype for p in model.hf.parameters()} == {torch.bfloat16}
 
 
+def test_without_memory_for_the_check_it_stays_as_it_is(tmp_path, both, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(sampled._Pass, "_timed", full)
+    model = ma.load(saved(tmp_path))
+    assert model.dtype == torch.bfloat16
+    assert any("because there was no memory to measure another kind in" in n for n in model.notes)
+    assert len(ma.ablate(model, IDS))
+
+
 def test_it_is_said_while_it_is_done(both, timed, caplog):
     with caplog.at_level(logging.INFO, "moeaudit"):
         choose_kind(ma.load(tiny_moe.build("olmoe").bfloat16()))
