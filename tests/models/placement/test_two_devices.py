@@ -48,6 +48,7 @@ with device:
     found = ma.ablate(model, ids)
     routing = ma.capture(model, ids).routing
     agrees = ma.verify(found, model, n=4).agrees
+    rerouted = ma.ablate(model, ids[:1], ma.Reroute())
 print(json.dumps({{
     "devices": sorted({{str(p.device) for p in model.hf.parameters()}}),
     "home": str(model.device),
@@ -56,6 +57,7 @@ print(json.dumps({{
     "largest": float(expected.delta_nll.abs().max()),
     "same": bool((routing["expert"] == trace["expert"]).all() and (found["expert"] == expected["expert"]).all()),
     "agrees": bool(agrees),
+    "rerouted": float((rerouted.delta_nll - ma.ablate(whole, ids[:1], ma.Reroute()).delta_nll).abs().max()),
 }}))
 """
 
@@ -70,7 +72,7 @@ def test_layers_on_two_devices_are_walked(architecture):
     got = json.loads(done.stdout.splitlines()[-1])
     assert got["devices"] == ["cpu", "privateuseone:0"] and got["home"] == "cpu"
     assert got["engine"] == "wavefront replay"
-    assert got["largest"] > 0.01 and got["off"] < 1e-5
+    assert got["largest"] > 0.01 and got["off"] < 1e-5 and got["rerouted"] < 1e-5
     assert got["same"] and got["agrees"]
 
 
