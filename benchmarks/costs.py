@@ -1,12 +1,12 @@
 """What a census of well-known models costs, from their configurations, beside what was measured.
 
-    python benchmarks/costs.py --out docs/costs.md
-    python benchmarks/costs.py --out docs/costs.md --measured full_size.json gpu.json
+    python benchmarks/costs.py --out docs/costs.md --measured docs/measured/*.json
 
 No weights, no network: configurations are transformers' classes with the published values
 (`moeaudit/runs/costs/known.py`), machines are stated (`moeaudit/runs/costs/machine.py`). `--measured` takes
 files that `benchmarks/full_size.py --json` or `benchmarks/gpu.py --out` wrote and sets each of their censuses
-beside the estimate; without files the page says that nothing was compared.
+beside the estimate; without files the page says that nothing was compared. Those in `docs/measured` hold the
+figures of docs/full-size.md and docs/gpu.md.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ HEAD = """# What a census costs
 `moeaudit plan MODEL` says before anything is loaded what an audit of a model takes, here or on a stated machine; in
 Python `ma.cost(model)`. This page is written by
 
-    python benchmarks/costs.py --out docs/costs.md
+    python benchmarks/costs.py --out docs/costs.md --measured docs/measured/*.json
 
 from the configurations alone. **Times in these tables are reckoned, not measured**: operations divided by a rate that
 is assumed for each kind of machine, and bytes by an assumed bandwidth. What was measured stands at the end.
@@ -144,6 +144,7 @@ class Point:
     seconds: float
     where: str
     peak: float | None = None
+    cpu: bool = False
 
 
 def measured_points(files: list[Path]) -> Iterator[Point]:
@@ -174,10 +175,11 @@ def _points(found: dict[str, Any], file: Path) -> Iterator[Point]:
             raise InputError(
                 f"{file} is of a model scaled by {found['scale']}; the real size was expected."
             )
-        where = f"CPU, {found['threads']} threads, {found['dtype']}, streamed"
+        threads = found["threads"]
+        where = f"CPU, {threads} thread{'s' * (threads != 1)}, {found['dtype']}, streamed"
         yield Point(
             _repo(found["model"], file), found["documents"], found["tokens"], found["removals"],
-            float(found["seconds"]["census"]), where, float(found["peak_resident"]),
+            float(found["seconds"]["census"]), where, float(found["peak_resident"]), cpu=True,
         )  # fmt: skip
         return
     card = str((found.get("card") or {}).get("device", {}).get("name", "GPU"))
@@ -207,8 +209,12 @@ def compared(points: list[Point]) -> str:
         )
     rows = [
         "## Beside measurements\n",
-        "| model | where | documents x tokens | removals, counted / measured | seconds | reached | peak memory |",
-        "|---|---|---:|---:|---:|---:|---:|",
+        "The estimate for a card is that of `h100`; that of a CPU goes by what the machine is measured to do when\n"
+        "it is asked for, so of those the rate that was reached is given alone. No card of 24 GB and no cluster of\n"
+        "cards was measured.\n",
+        "| model | where | documents x tokens | removals, counted / measured | seconds | estimate | reached | "
+        "peak memory |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     for point in points:
         found = ma.cost(
@@ -219,6 +225,7 @@ def compared(points: list[Point]) -> str:
         rows.append(
             f"| {point.repo.split('/')[1]} | {point.where} | {point.documents} x {point.tokens} | "
             f"{round(found.work.rows * scale):,} / {point.removals:,} | {point.seconds:,.1f} | "
+            f"{'-' if point.cpu else f'{found.compute_seconds * scale:,.1f}'} | "
             f"{flops(found.work.flops * scale / point.seconds)}/s | {peak} |"
         )
     return "\n".join(rows) + "\n"

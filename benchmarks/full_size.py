@@ -268,7 +268,7 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=1)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--sample", type=int, default=63, help="rows computed again")
-    parser.add_argument("--dtype", help="what weights compute in  [default: float32 on a CPU]")
+    parser.add_argument("--dtype", default="float32", help="what weights compute in")
     parser.add_argument("--offload", default="stream", choices=["stream", "auto"])
     parser.add_argument("--max-memory", help="what weights may take, such as 8GiB")
     parser.add_argument(

@@ -39,11 +39,11 @@ from moeaudit.causal.check.engines import make_engine  # noqa: E402
 from moeaudit.causal.check.row import NotActive  # noqa: E402
 from moeaudit.causal.walk import engine  # noqa: E402
 from moeaudit.causal.walk.engine import replay_for  # noqa: E402
-from moeaudit.causal.walk.full_precision import in_float32  # noqa: E402
 from moeaudit.causal.walk.layout import layer_layout  # noqa: E402
 from moeaudit.models.anatomy import remember  # noqa: E402
 from moeaudit.models.find import find_anatomy  # noqa: E402
 from moeaudit.models.forward import evaluating  # noqa: E402
+from moeaudit.models.precision.widened import in_float32  # noqa: E402
 
 # The published configurations (config.json of allenai/OLMoE-1B-7B-0924, Qwen/Qwen1.5-MoE-A2.7B and
 # deepseek-ai/DeepSeek-V2-Lite), as far as they decide shapes, routing and rotations.
@@ -470,7 +470,7 @@ def streamed(name: str, bench: Bench, cap_gib: float) -> None:
                 whole = torch.cuda.get_device_properties(bench.device).total_memory
                 torch.cuda.set_per_process_memory_fraction(min(1.0, cap_gib * 2**30 / whole))
             begun = time.perf_counter()
-            model = ma.load(folder, device=str(bench.device), offload="stream")
+            model = ma.load(folder, device=str(bench.device), dtype="bfloat16", offload="stream")
             into["seconds_to_load"] = time.perf_counter() - begun
             replay_for(model)
             bench.forget_peak()

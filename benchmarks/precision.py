@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 import moeaudit as ma
+from moeaudit.models.precision.chosen import choose_kind
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -77,6 +78,11 @@ def main() -> None:
     for name in args.model:
         for line in measured(name, args.documents, args.tokens):
             print(line, flush=True)
+    print(
+        "\nWhat a checkpoint of each in bfloat16 is computed in on this device, as measured when it is loaded:\n"
+    )
+    for name in args.model:
+        print(f"- {name}: {choose_kind(ma.load(name, dtype='bfloat16'))}", flush=True)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,12 @@ from moeaudit.errors import InputError, RunError
 from moeaudit.runs.progress import LogProgress, Progress
 from moeaudit.runs.run import StoredRun
 from moeaudit.runs.spec import ALPHA, TOKENS
-from moeaudit.runs.working.folder import check_report_path, claim, require_folder
+from moeaudit.runs.working.folder import (
+    check_report_path,
+    claim,
+    measured_dtype,
+    require_folder,
+)
 from moeaudit.store.files import locked, require_place
 
 if TYPE_CHECKING:
@@ -200,7 +205,7 @@ def audit(
     require_folder(Path(out))
     loading = {
         "device": device,
-        "dtype": dtype,
+        "dtype": measured_dtype(model, dtype, Path(out)),
         "experts_implementation": experts_implementation,
         "device_map": device_map,
         "max_memory": max_memory,
@@ -225,6 +230,8 @@ def audit(
         "verify_engines": verify_engines,
     }
     loaded, material, spec, made = settled(model, docs, options, loading)
+    if "precision" in loaded.provenance:
+        loading["dtype"] = spec.dtype  # workers take what was measured here
     if planned is not None:
         planned.require(spec)
     folder = Path(out)

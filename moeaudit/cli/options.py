@@ -20,7 +20,8 @@ Device = Annotated[
 Dtype = Annotated[
     str | None,
     typer.Option(
-        help="Precision: float32, bfloat16, float16.  [default: as stored; bundled models float32]"
+        help="Precision: float32, bfloat16, float16, or auto (as stored).  [default: the fastest that keeps effects, "
+        "measured; bundled models float32]"
     ),
 ]
 Experts = Annotated[

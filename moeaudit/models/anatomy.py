@@ -120,9 +120,9 @@ class Kept(Generic[T]):
 _FOUND: Kept[Anatomy] = Kept()
 
 
-def remember(hf: nn.Module, anatomy: Anatomy) -> None:
+def remember(hf: nn.Module, anatomy: Anatomy) -> Anatomy:
     """Keep what was found; inside a trace of another library no forward can be run to find it."""
-    _FOUND.keep(hf, anatomy)
+    return _FOUND.keep(hf, anatomy)
 
 
 def known_anatomy(hf: nn.Module) -> Anatomy | None:

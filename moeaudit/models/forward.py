@@ -21,6 +21,7 @@ from moeaudit.errors import ContractError
 
 from .anatomy import Kept
 from .model import LENT_EXPERTS
+from .placement.spread import at_home
 from .precision import memory_named
 
 if TYPE_CHECKING:
@@ -58,18 +59,21 @@ def listening(
     heard: Callable[[MoELayer, ExpertsSeen], None] | None = None,
     *,
     prepend: bool = False,
+    as_given: bool = False,
 ) -> Iterator[dict[int, ExpertsSeen]]:
     """Inside, what the experts of `layers` are given is kept in the dict, by decoder layer index.
 
     The dict holds a layer's latest call. With `heard`, each call is handed to `heard(layer, seen)`
     instead and the dict stays empty. Hooks that were there before are heard first, so that what is
-    seen is what the experts get; `prepend` listens before them, to the router itself.
+    seen is what the experts get; `prepend` listens before them, to the router itself. Of layers spread over
+    devices it is brought to the model's own, or left where the layer computes, `as_given`.
     """
     kept: dict[int, ExpertsSeen] = {}
 
     def on(layer: MoELayer):
         def hook(module: Any, args: tuple, kwargs: dict) -> None:  # noqa: ARG001
-            seen = ExpertsSeen(*_given(layer, args, kwargs))
+            given = _given(layer, args, kwargs)
+            seen = ExpertsSeen(*(given if as_given else at_home(layer.experts, *given)))
             if heard is None:
                 kept[layer.index] = seen
             else:
@@ -97,16 +101,18 @@ def answering(layer: MoELayer, answer: Answer, add: Addition | None = None) -> I
 
     def replace(module: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:  # noqa: ARG001
         hidden, index, weight = _given(layer, args, kwargs)
-        other = answer(hidden, index, weight)
+        other = answer(*at_home(layer.experts, hidden, index, weight))
         if other is None:
             return None
         values = [*args, *kwargs.values()]
-        values[1:3] = other[0].to(index.dtype), other[1].to(weight.dtype)
+        # To the device that computes as well, where layers are spread over several.
+        values[1:3] = other[0].to(index), other[1].to(weight)
         return tuple(values[: len(args)]), dict(zip(kwargs, values[len(args) :]))
 
     def enlarge(module: Any, args: tuple, output: torch.Tensor) -> torch.Tensor | None:  # noqa: ARG001
-        more = None if add is None else add(output.reshape(-1, output.shape[-1]))
-        return None if more is None else output + more.reshape(output.shape).to(output.dtype)
+        (flat,) = at_home(layer.experts, output.reshape(-1, output.shape[-1]))
+        more = None if add is None else add(flat)
+        return None if more is None else output + more.reshape(output.shape).to(output)
 
     with ExitStack() as stack:
         handle = layer.experts.register_forward_pre_hook(replace, with_kwargs=True)

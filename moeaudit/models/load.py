@@ -11,12 +11,15 @@ from moeaudit.errors import ContractError, ModelError
 from .model import Model
 from .placement import input_device, require_device, require_dtype, weights_elsewhere
 from .placement.asked import asked
+from .placement.spread import returning
 from .placement.stream import stream_of
 from .placement.summary import packed_share, quantised_by
 from .sources.checkpoint import from_place
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from .precision.chosen import Precision
 
 
 def load(
@@ -36,19 +39,24 @@ def load(
 
     `source` is a bundled name (`"tiny-olmoe"`), a folder in hub layout, a hub id, a transformers
     model, a TransformerLens `TransformerBridge` or an nnsight model. `dtype` is `"float32"`,
-    `"bfloat16"`, `"float16"`, `"float64"`, a torch dtype or `"auto"` (as stored, the default; bundled models are
-    stored in half precision and load as float32). `device` is `"cpu"`, `"cuda"`, `"cuda:1"` or whatever
-    torch sees here. Code from a checkpoint is never run, pickles never read.
+    `"bfloat16"`, `"float16"`, `"float64"`, a torch dtype or `"auto"` (as stored). By default a checkpoint in half
+    precision computes in the fastest kind of number that this device has and that passes a measured check: effects
+    of sampled removals off by no more than a tenth of the median effect from float32's (docs/full-size.md; one pass
+    over the weights). `provenance["precision"]` and a note say what was measured. Bundled models load as
+    float32; quantised ones, and those that `device_map` spreads, as they are. `device` is `"cpu"`, `"cuda"`,
+    `"cuda:1"` or whatever torch sees here. Code from a checkpoint is never run, pickles never read.
 
     `offload` says what happens to a checkpoint that does not fit on the device: `"auto"` streams it then,
     `"stream"` always, None never (it is refused with the numbers). Of a streamed model one decoder layer
-    stands on the device and the next is read from the files meanwhile; nothing is written. On a CPU half
-    precision is then widened to float32 layer by layer, unless `dtype` says otherwise. `max_memory` is
-    what weights may take, `"12GiB"` or bytes; what is free less a tenth, and at least 1 GiB, by default.
+    stands on the device and the next is read from the files meanwhile, or brought from host memory where a
+    GPU's host holds them all, or where a CPU holds them in half precision and not in float32; nothing is
+    written. `max_memory` is what weights may take, `"12GiB"` or bytes; what is free less a tenth, and at
+    least 1 GiB, by default.
     `device_map` (`"auto"`, or a dict) spreads layers over several devices by accelerate, with `max_memory` by
     device, and `quantization_config` quantises while loading; both are transformers' own.
 
-    A model object is used as it is, also with layers offloaded by accelerate: passes run in
+    A model object is used as it is, also with layers offloaded by accelerate, or spread over devices (its hooks
+    are then told to bring each layer's results back to the caller's device): passes run in
     evaluation mode, and with `experts_implementation` if it is given, and both are put back after
     each. Of a bridge or an nnsight model the transformers model inside is audited, as the wrapper
     runs it. `model.notes` says what was not audited, and what was done so that the model runs.
@@ -61,6 +69,7 @@ def load(
     from .find import find_anatomy
     from .forward import evaluating
     from .precision import not_memory
+    from .precision.settled import TooLarge, settled
     from .probe import run_probe
     from .sources.reads import lora_hint, require_logits, require_reader, stale_hint
     from .sources.weights import memory_sha256, require_finite
@@ -80,6 +89,7 @@ def load(
         _only_for_places(source, **of_place, **others)
         return source
     place = isinstance(source, (str, Path))
+    placing = None
     if place:
         dtype = None if dtype is None else require_dtype(dtype)
         device = None if device is None else require_device(device)
@@ -92,6 +102,7 @@ def load(
         provenance = {"source": "object", "revision": None} | wrapping | memory_sha256(hf)
         left = []
     require_reader(hf, name)
+    returning(hf)
     notes = _choose_experts(hf, name, experts_implementation, for_good=place)
     try:
         with evaluating(hf):
@@ -109,11 +120,23 @@ def load(
         anatomy = find_anatomy(hf, probe)
     except ContractError as error:
         raise type(error)(f"{error}{lora_hint(hf)}") from None
-    anatomy = replace(
-        anatomy, notes=(*anatomy.notes, *left, *notes, *_offloaded(hf), *_quantised(hf))
-    )
     remember(hf, anatomy)
     model = Model(name, hf, tokenizer or found_tokenizer, anatomy, provenance)
+    if placing is not None and dtype is None:
+        try:
+            precision = settled(model, placing)
+        except TooLarge as large:
+            del model, hf, probe, anatomy
+            again = load(
+                source, tokenizer=tokenizer, dtype=large.chosen.computes, device=device, revision=revision,
+                experts_implementation=experts_implementation, max_memory=max_memory, offload="stream",
+            )  # fmt: skip
+            return _noted(again, large.chosen)
+        if precision is not None:
+            model.provenance["precision"] = precision.to_dict()
+            notes.append(str(precision))
+    notes = (*anatomy.notes, *left, *notes, *_offloaded(hf), *_quantised(hf))
+    model.anatomy = remember(hf, replace(anatomy, notes=notes))
     model.provenance |= {
         "architecture": anatomy.architecture,
         "dtype": str(model.dtype).removeprefix("torch."),
@@ -124,6 +147,16 @@ def load(
     if (method := quantised_by(hf)) is not None:
         share = packed_share(hf)
         model.provenance["quantised"] = method if share else f"{method}, dequantised"
+    return model
+
+
+def _noted(model: Model, precision: Precision) -> Model:
+    """`model`, which was loaded anew in the kind of number that was chosen, with what was measured."""
+    from .anatomy import remember
+
+    model.provenance["precision"] = precision.to_dict()
+    anatomy = replace(model.anatomy, notes=(*model.anatomy.notes, str(precision)))
+    model.anatomy = remember(model.hf, anatomy)
     return model
 
 

@@ -51,12 +51,14 @@ class _Ban(TorchFunctionMode):
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         if name in self.functions and args and self._over_experts(args[0]):
-            banned = self.banned.reshape(args[0].shape)
+            # Where layers are spread over devices, the ban may stand on another than the scores.
+            banned = self.banned.reshape(args[0].shape).to(args[0].device)
             masked = args[0].masked_fill(banned, -torch.inf)
             if name in _RANKING:
                 self.rankings += 1
                 if masked.shape[-1] == self.banned.shape[1]:
-                    self.choosable = self.choosable | (masked > -torch.inf).view_as(self.banned)
+                    ranked = (masked > -torch.inf).view_as(self.banned).to(self.banned.device)
+                    self.choosable = self.choosable | ranked
             args = (masked, *args[1:])
         return func(*args, **kwargs)
 
@@ -82,7 +84,7 @@ def _require_answer(layer: MoELayer, ban: _Ban, index: torch.Tensor, what_instea
             f"{_where(layer)} chooses among its {layer.num_experts} experts by other means than a top-k, "
             f"sort or maximum over their scores, so none can be banned from the choice. {what_instead}"
         )
-    impossible = ~ban.choosable.gather(1, index)
+    impossible = ~ban.choosable.gather(1, index.to(ban.banned.device))
     if not bool(impossible.any()):
         return
     few = ban.choosable.sum(1, keepdim=True) < layer.top_k

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from jaxtyping import Float, Int64
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from moeaudit.errors import ContractError
 from moeaudit.models import Model, MoELayer
 from moeaudit.models.forward import ExpertsSeen, clean_pass, evaluating, listening
+from moeaudit.models.placement.spread import at_home
 from moeaudit.models.precision import units
 
 
@@ -83,7 +85,7 @@ class LayerWatcher:
         for module in self._candidates():
             handles.append(module.register_forward_hook(self._module_called, with_kwargs=True))
         try:
-            with listening([self.layer], self._experts_called):
+            with listening([self.layer], self._experts_called, as_given=True):
                 yield
         finally:
             for handle in handles:
@@ -148,16 +150,12 @@ class LayerWatcher:
                 "forward. Expected exactly one call per layer; a model that runs its experts "
                 "several times, or not at all, cannot be captured."
             )
-        seen = self.calls[0]
-        return LayerRecord(
-            seen.hidden,
-            seen.index,
-            seen.weight,
-            self.routed[0],
-            self.router_calls,
-            self.residual,
-            self.residual_reason,
+        seen, home = self.calls[0], partial(at_home, self.layer.experts)
+        hidden, index, weight, routed, residual = home(
+            seen.hidden, seen.index, seen.weight, self.routed[0], self.residual
         )
+        calls: list[Any] = [home(*call) for call in self.router_calls]
+        return LayerRecord(hidden, index, weight, routed, calls, residual, self.residual_reason)
 
 
 def _first(output: Any) -> Tensor:

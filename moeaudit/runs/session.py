@@ -229,7 +229,10 @@ class Session(Measuring):
         """Who asks, what of, and which documents: what the record says before anything is computed."""
         self.record["sessions"].append(session())
         self.drop_unsound()
-        self.record["model"] = _model_facts(model)
+        before, facts = self.record.get("model") or {}, _model_facts(model)
+        if "precision" in before and before["dtype"] == facts["dtype"]:
+            facts = {"precision": before["precision"]} | facts  # measured once a run
+        self.record["model"] = facts
         self.record["protocol"] = dataclasses.asdict(self.spec.recipe)
         layers = [model.anatomy[layer] for layer in self.spec.layers]
         self.record["untested"] = why_not_per_expert(self.operator, layers)
@@ -281,7 +284,7 @@ def _model_facts(model: Model) -> dict[str, Any]:
         **{
             k: v
             for k, v in model.provenance.items()
-            if isinstance(v, (str, int, float, type(None)))
+            if isinstance(v, (str, int, float, type(None))) or k == "precision"
         },
         "device": str(model.device),
         "decoder_layers": model.anatomy.n_layers,

@@ -57,6 +57,62 @@ def mxfp4(folder: Path) -> dict[str, torch.Tensor]:
     return meant
 
 
+def compressed(folder: Path, scheme: str, name: str = "qwen2_moe") -> dict[str, torch.Tensor]:
+    """Matrices called ..._proj as compressed-tensors writes them, a scale for each row or eight columns of it.
+
+    `scheme` is "int4" or "int8" (packed), "int8-plain" or "fp8"; returns what they stand for, by name.
+    """
+    tiny_moe.build(name).bfloat16().save_pretrained(folder)
+    stored, meant = {}, {}
+    bits = 4 if scheme == "int4" else 8
+    for key, value in load_file(folder / "model.safetensors").items():
+        if not key.endswith("_proj.weight"):
+            stored[key] = value
+            continue
+        groups = value.float().unflatten(1, (-1, BLOCK if scheme == "int4" else value.shape[1]))
+        most = 448.0 if scheme == "fp8" else 2.0 ** (bits - 1) - 1
+        scale = (groups.abs().amax(-1).clamp_min(1e-9) / most).bfloat16()  # (rows, groups)
+        whole = groups / scale.float()[..., None]
+        if scheme == "fp8":
+            small = whole.flatten(1).to(torch.float8_e4m3fn)
+        else:
+            small = whole.round().clamp(-most - 1, most).flatten(1).to(torch.int8)
+        meant[key] = (small.float().view(groups.shape) * scale.float()[..., None]).flatten(1)
+        if scheme in ("int4", "int8"):
+            stored[f"{key}_packed"] = _packed(small, bits)
+            stored[f"{key}_shape"] = torch.tensor(value.shape)
+        else:
+            stored[key] = small
+        stored[f"{key}_scale"] = scale
+    weights = {
+        "num_bits": bits,
+        "type": "float" if scheme == "fp8" else "int",
+        "symmetric": True,
+        "strategy": "group" if scheme == "int4" else "channel",
+        "group_size": BLOCK if scheme == "int4" else None,
+    }
+    form = {"int4": "pack-quantized", "int8": "pack-quantized", "int8-plain": "int-quantized"}
+    form = form.get(scheme, "float-quantized")
+    _write(
+        folder,
+        stored,
+        quant_method="compressed-tensors",
+        format=form,
+        quantization_status="compressed",
+        ignore=["lm_head"],
+        config_groups={"group_0": {"targets": ["Linear"], "weights": weights}},
+    )
+    return meant
+
+
+def _packed(small: torch.Tensor, bits: int) -> torch.Tensor:
+    """Whole numbers beside each other in int32, the first in the lowest bits, from 0 for the least."""
+    each = 32 // bits
+    code = (small.long() + 2 ** (bits - 1)).unflatten(1, (-1, each))
+    whole = (code << (bits * torch.arange(each))).sum(-1)
+    return torch.where(whole >= 2**31, whole - 2**32, whole).int()
+
+
 def declared(folder: Path, **config: Any) -> Path:
     """A plain checkpoint whose configuration says that it is quantised."""
     tiny_moe.build("olmoe").bfloat16().save_pretrained(folder)

@@ -8,7 +8,7 @@ from made import quantised, tiny_moe
 
 import moeaudit as ma
 from moeaudit.errors import ModelError
-from moeaudit.models.placement.summary import held
+from moeaudit.models.placement.summary import held, packed_share
 
 IDS = [tiny_moe.ids(9)]
 
@@ -52,7 +52,7 @@ def assert_said(model, method, kind):
 
 def test_plain_weights_say_nothing_of_it(tmp_path):
     tiny_moe.build("olmoe").bfloat16().save_pretrained(tmp_path)
-    model = ma.load(tmp_path)
+    model = ma.load(tmp_path, dtype="auto")
     assert "quantised" not in model.provenance and not model.notes
     assert any(line.startswith("In the files: ") and "(BF16 " in line for line in held(model))
 
@@ -88,18 +88,59 @@ def test_what_is_not_installed_is_refused_with_what_to_do(method, tmp_path):
     assert advice in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore")  # of the library itself, on import
 @pytest.mark.parametrize("bits", ["load_in_4bit", "load_in_8bit"])
 def test_bitsandbytes_says_which_share_it_quantises(bits, tmp_path):
+    """On its CPU backend, or on a card; attention is quantised, stacked experts stay as they are."""
     pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed here")
-    if not torch.cuda.is_available():
-        pytest.skip("bitsandbytes computes on a CUDA card, and there is none here")
     from transformers import BitsAndBytesConfig
 
-    tiny_moe.build("olmoe").bfloat16().save_pretrained(tmp_path)
+    built = tiny_moe.build("olmoe", hidden_size=64, intermediate_size=32).bfloat16()
+    built.save_pretrained(tmp_path / "plain")
     config = BitsAndBytesConfig(**{bits: True})
-    model = ma.load(tmp_path, quantization_config=config, device_map={"": 0})
+    model = ma.load(tmp_path / "plain", quantization_config=config)
+    found = dict(model.hf.named_parameters())
+    experts = {name: p for name, p in built.named_parameters() if ".experts." in name}
+    assert experts and all(torch.equal(found[name].cpu(), p) for name, p in experts.items())
+    packed = sum(p.numel() for p in found.values() if p.dtype in (torch.int8, torch.uint8))
+    assert 0.05 < packed_share(model.hf) < 0.2 and packed > 0
     (note,) = [each for each in model.notes if each.startswith("quantised (bitsandbytes")]
-    assert "of its bytes are" in note and len(ma.ablate(model, IDS))
+    assert f"{packed_share(model.hf):.0%} of its bytes are" in note
+    effects = ma.ablate(model, IDS)
+    assert len(effects) == 8 * 3 * 3 and ma.verify(effects, model, n=4).agrees
+    # The same model as a checkpoint in that format.
+    model.hf.save_pretrained(tmp_path / "packed")
+    again = ma.load(tmp_path / "packed")
+    assert (ma.ablate(again, IDS).delta_nll == effects.delta_nll).all()
+    assert any("Quantised by bitsandbytes" in line for line in held(again))
+
+
+@pytest.mark.parametrize("scheme", ["int4", "int8", "fp8"])
+@pytest.mark.parametrize("name", ["olmoe", "deepseek_v2"])
+def test_compressed_tensors_is_what_it_stands_for(name, scheme, tmp_path):
+    pytest.importorskip("compressed_tensors", reason="compressed-tensors is not installed here")
+    meant = quantised.compressed(tmp_path, scheme, name)
+    model = ma.load(tmp_path)
+    found = dict(model.hf.named_parameters())
+    for i in model.anatomy.indices:
+        at = f"model.layers.{i}.mlp.experts"
+        for e in range(8):
+            each = [meant[f"{at}.{e}.{part}_proj.weight"] for part in ("gate", "up", "down")]
+            assert torch.equal(found[f"{at}.gate_up_proj"][e], torch.cat(each[:2]).bfloat16())
+            assert torch.equal(found[f"{at}.down_proj"][e], each[2].bfloat16())
+    attention = "model.layers.1.self_attn.q_proj.weight"
+    assert torch.equal(found[attention], meant[attention].bfloat16())
+    assert_said(model, "compressed-tensors", "F8_E4M3" if scheme == "fp8" else "I32")
+
+
+def test_a_kind_of_compressed_tensors_that_is_not_unpacked_is_refused(tmp_path):
+    pytest.importorskip("compressed_tensors", reason="compressed-tensors is not installed here")
+    quantised.compressed(tmp_path, "int8-plain")
+    with pytest.raises(ModelError, match=r"does not unpack its tensors: .*experts") as caught:
+        ma.load(tmp_path)
+    assert "pack-quantized and float-quantized" in str(caught.value) and "\n" not in str(
+        caught.value
+    )
 
 
 def test_a_method_that_nobody_knows_is_not_taken_for_plain_weights(tmp_path):

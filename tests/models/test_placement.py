@@ -68,7 +68,7 @@ def test_a_device_that_is_not_there(device):
 
 def test_device_and_dtype_are_set(tmp_path):
     tiny_moe.build("olmoe").bfloat16().save_pretrained(tmp_path)
-    assert ma.load(tmp_path).dtype == torch.bfloat16
+    assert ma.load(tmp_path, dtype="auto").dtype == torch.bfloat16
     model = ma.load(tmp_path, device="cpu", dtype="float32")
     assert model.dtype == torch.float32 and model.device == torch.device("cpu")
     assert ma.load(tmp_path, device=torch.device("cpu"), dtype=torch.float16).dtype == torch.float16

@@ -158,7 +158,7 @@ def test_attention_only_models_keep_the_wavefront_in_half_precision(name, dtype)
 
 
 def test_no_more_than_one_layer_is_widened_at_once():
-    from moeaudit.causal.walk.full_precision import in_float32
+    from moeaudit.models.precision.widened import in_float32
 
     model = ma.load(tiny_moe.build("olmoe").bfloat16())
     ids = torch.as_tensor(tiny_moe.ids(9))[None]

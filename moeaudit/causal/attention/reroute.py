@@ -121,7 +121,11 @@ def _for_rows(
         raise RowsDoNotHold(
             f"{type(module).__name__} attended for a row but not for the clean tokens"
         )
-    rows = (state.at, state.edited, state.rows)
+    rows = (
+        state.at.to(query.device),
+        state.edited,
+        state.rows,
+    )  # layers may be spread over devices
     return attend_rows(clean, *rows, query, key, value, kwargs, state.scores)
 
 

@@ -10,6 +10,7 @@ import torch
 
 from moeaudit.models import Model
 from moeaudit.models.precision import is_half, not_memory, rounding
+from moeaudit.models.precision.widened import in_float32
 from moeaudit.models.probe import probe_ids
 
 from ..attention.reroute import RowsDoNotHold
@@ -20,7 +21,6 @@ from .checks.cells import Compared, spread
 from .checks.cells import compared as _compared
 from .checks.structure import LaidOutOtherwise, LoneRows, Structure
 from .checks.told import told
-from .full_precision import in_float32
 from .layout import Layout, layer_layout
 from .plan import WalkPlan
 from .wavefront import Wavefront

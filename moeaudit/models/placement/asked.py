@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from .fits import Need
 
-OFFLOAD = ("auto", "stream")
+OFFLOAD = ("auto", "stream", "none")
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,11 @@ def asked(
     offload: str | None,
     quantization_config: Any,
 ) -> Asked:
-    """Raises ModelError for options that contradict each other, a size that is none, an unknown offload."""
+    """Raises ModelError for options that contradict each other, a size that is none, an unknown offload, a device
+    that `max_memory` does not name, and a quantization_config that transformers could not read."""
     if offload is not None:
         one_of(offload, OFFLOAD, "offload=", error=ModelError)
+    offload = None if offload == "none" else offload
     if device_map is not None and device is not None:
         raise ModelError(
             f"device = '{device}' and device_map = {device_map!r} both say where the model stands. Give one: "
@@ -83,10 +85,34 @@ def asked(
         )
     for each in max_memory.values() if isinstance(max_memory, dict) else ():
         size_of(each)
+    named = isinstance(quantization_config, dict) and "quant_method" in quantization_config
+    if quantization_config is not None and not (
+        named or hasattr(quantization_config, "quant_method")
+    ):
+        raise ModelError(
+            f"quantization_config = {quantization_config!r} is none of transformers' configurations. Give one, such as "
+            "transformers.BitsAndBytesConfig(load_in_4bit=True)."
+        )
     found = Asked(device, device_map, max_memory, offload, quantization_config)
-    if device_map is None and max_memory is not None:
-        budget_of(max_memory, found.on)
+    if device_map is None and max_memory is not None and budget_of(max_memory, found.on) is None:
+        raise ModelError(
+            f"max_memory = {max_memory!r} names no size for '{found.on}', which the model goes to. Name it, such as "
+            f"{{'{found.on}': '12GiB'}}, or give one size."
+        )
     return found
+
+
+def require_modules(hf: Any, device_map: Any, name: str) -> None:
+    """Raise ModelError for a device_map with names of nothing in the model, whose words would be ignored."""
+    if not isinstance(device_map, dict):
+        return
+    there = {path for path, _ in (*hf.named_modules(), *hf.named_parameters(), *hf.named_buffers())}
+    wrong = [key for key in device_map if key not in there]
+    if wrong:
+        raise ModelError(
+            f"device_map places '{wrong[0]}', and {name} ({type(hf).__name__}) has no module of that name. Name its "
+            f"modules, such as {', '.join(repr(path) for path, _ in list(hf.named_children())[:2])}, or give 'auto'."
+        )
 
 
 def streams(need: Need, name: str, options: Asked) -> bool:

@@ -76,13 +76,13 @@ def input_device(hf: nn.Module) -> torch.device:
     import torch
 
     embedding = hf.get_input_embeddings()  # type: ignore[operator]
-    for hook in _loading_hooks(embedding):
+    for hook in loading_hooks(embedding):
         return torch.device(hook.execution_device)
     tensors = (*embedding.parameters(), *hf.parameters(), *hf.buffers())
     return next((t.device for t in tensors if not t.is_meta), torch.device("cpu"))
 
 
-def _loading_hooks(module: nn.Module) -> list[Any]:
+def loading_hooks(module: nn.Module) -> list[Any]:
     """accelerate's hooks that bring this module's weights when it is called."""
     hook = getattr(module, "_hf_hook", None)
     hooks = getattr(hook, "hooks", (hook,))

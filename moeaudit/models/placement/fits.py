@@ -12,6 +12,8 @@ import torch
 
 from moeaudit.errors import ModelError
 
+from ..precision import is_half
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -36,6 +38,11 @@ class Need:
     def least(self) -> int:
         """The least that a streamed model needs at once."""
         return self.around + self.layer + self.ahead
+
+
+def bytes_in(x: torch.Tensor, kind: torch.dtype) -> int:
+    """Bytes of a tensor that is brought to `kind` if it is in half precision."""
+    return x.numel() * (kind.itemsize if is_half(x.dtype) else x.element_size())
 
 
 def size_of(given: Any) -> int:

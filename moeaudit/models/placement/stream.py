@@ -131,9 +131,11 @@ class Stream:
         }
         stored = sum(layer.stored_bytes for layer in self.layers)
         largest = max(layer.bytes for layer in self.layers)
+        where = "kept in host memory as they are stored" if self.keep else "in the files"
+        then = "brought" if self.keep else "read"
         return (
-            f"its {len(self.layers)} decoder layers ({said(stored)} in the files) are streamed: one stands on "
-            f"{self.device} in {' and '.join(sorted(kinds))} ({said(largest)}) while the next is read"
+            f"its {len(self.layers)} decoder layers ({said(stored)} {where}) are streamed: one stands on "
+            f"{self.device} in {' and '.join(sorted(kinds))} ({said(largest)}) while the next is {then}"
         )
 
     def bring(self, i: int) -> None:

@@ -76,7 +76,11 @@ def held(model: Model) -> list[str]:
         layers = streamed[0].layers
         stays = sum(sizes.values()) - sum(layer.bytes for layer in layers)
         most = stays + max(layer.bytes for layer in layers) + max(x.stored_bytes for x in layers)
+        host = ""
+        if streamed[0].keep:
+            host = f"; all layers as they are stored, {said(sum(x.stored_bytes for x in layers))}, in host memory"
         lines.append(
-            f"Placement: streamed, {said(stays)} stay on {model.device} and weights take at most {said(most)} at once"
+            f"Placement: streamed, {said(stays)} stay on {model.device} and weights take at most {said(most)} at "
+            f"once{host}"
         )
     return lines

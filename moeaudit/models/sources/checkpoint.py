@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import warnings
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +14,14 @@ from moeaudit.errors import ModelError
 
 from ..bundled import TOKENIZER, bundled_folder, bundled_models
 from ..placement import moved, require_dtype
+from ..placement.asked import require_modules
 from ..placement.files import stored_tensors
 from ..placement.fits import bytes_by_dtype
 from ..placement.summary import READ_FROM, Files
 from .files import HUB, commit_of, reachable, weight_files
 from .fitting import require_complete, said_in, unused
 from .formats import dequantised, not_run, require_known, stored_as
-from .streamed import brought, placed
+from .streamed import brought, kept, placed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,7 +148,7 @@ def _read(
             bones = placed(auto, config, files, dtype, name, asked)
             facts = Files(method, bytes_by_dtype(stored_tensors(files)))
             if bones is not None:
-                hf = brought(bones, asked.on)
+                hf = brought(bones, asked.on, keep=kept(bones, dtype, asked))
                 READ_FROM.keep(hf, facts)
                 return hf, unused(name, hf, bones.left)
             loaded: Any = auto.from_pretrained(
@@ -168,6 +170,9 @@ def _read(
         lines = str(error).strip().splitlines() or [type(error).__name__]
         report = said_in("\n".join(said))
         if report and "report" in lines[0]:
+            if method is not None:
+                why = f"transformers does not unpack its tensors: {report}."
+                raise not_run(name, method, why) from error
             raise ModelError(
                 f"'{name}' could not be loaded: its tensors do not fit {config.model_type} as config.json "
                 f"describes it: {report}. Get a complete checkpoint, or put config.json right."
@@ -197,6 +202,11 @@ def _read(
                 "rest to disk a second time. Leave device_map out and give offload='stream' (with device=): layers are "
                 "then read from the files as they are."
             ) from error
+        if asked.device_map is not None and method is None:
+            raise ModelError(
+                f"'{name}' could not be placed by device_map = {asked.device_map!r}: {lines[0]} Give 'auto', or a dict "
+                "of modules to devices that torch sees on this machine, or device= for a single one."
+            ) from error
         if method is not None:
             raise not_run(name, method, lines[0]) from error
         raise ModelError(
@@ -205,6 +215,7 @@ def _read(
         ) from error
     require_complete(name, info)
     notes = unused(name, hf, info.get("unexpected_keys", []))
+    require_modules(hf, asked.device_map, name)
     hf = hf if asked.device is None else moved(hf, name, asked.device)
     READ_FROM.keep(hf, facts)
     return hf, notes
@@ -271,7 +282,10 @@ def _quiet(said: list[str] | None = None) -> Iterator[None]:
     hf_logging.set_verbosity(logging.WARNING)
     hf_logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            # That packed weights are to be widened is asked for here, and said in a note.
+            warnings.filterwarnings("ignore", "You passed `quantization_config`", UserWarning)
+            yield
     finally:
         hf_logging.set_verbosity(level)
         root.handlers, root.propagate = handlers, propagate

@@ -16,7 +16,8 @@ _INSTEAD = {
     "gptq": "transformers' quantiser of GPTQ files names no stacked experts. Dequantise the checkpoint with the tool "
     "that wrote it, or take the same model in bfloat16, which is streamed where it does not fit.",
     "compressed-tensors": "It is decompressed while it is loaded, so memory is that of bfloat16: install "
-    "compressed-tensors, or take the same model in bfloat16.",
+    "compressed-tensors if it is missing (with it, stacked experts are unpacked from pack-quantized and "
+    "float-quantized checkpoints alone), or take the same model in bfloat16.",
 }
 _INSTEAD["awq"] = _INSTEAD["gptq"].replace("GPTQ", "AWQ")
 _OTHERWISE = (
@@ -57,12 +58,16 @@ def not_run(name: str, method: str, first: str) -> ModelError:
 
 
 def dequantised(config: Any, asked: Asked) -> dict[str, Any]:
-    """Options by which native MXFP4 (gpt-oss) is widened: its experts take no router's answer.
+    """Options by which packed weights are widened while they are loaded.
 
-    FP8 keeps the contract and stays as it is where the device runs it; transformers widens it elsewhere.
+    Native MXFP4 (gpt-oss), whose experts take no router's answer, and compressed-tensors, which transformers else
+    unpacks in the first forward and only in plain layers. FP8 keeps the contract and stays as it is where the device
+    runs it; transformers widens it elsewhere.
     """
-    if asked.quantization_config is None and stored_as(config, asked) == "mxfp4":
-        from transformers.utils.quantization_config import Mxfp4Config
+    from transformers.utils.quantization_config import CompressedTensorsConfig, Mxfp4Config
 
-        return {"quantization_config": Mxfp4Config(dequantize=True)}
-    return {}
+    kinds = {"mxfp4": Mxfp4Config, "compressed-tensors": CompressedTensorsConfig}
+    kind = kinds.get(stored_as(config, asked) or "")
+    if kind is None or asked.quantization_config is not None:
+        return {}
+    return {"quantization_config": kind(dequantize=True)}

@@ -15,7 +15,7 @@ from moeaudit.errors import ModelError
 from ..placement.asked import streams
 from ..placement.assembly import Recipe, recipes
 from ..placement.files import Area, room_for, stored_tensors
-from ..placement.fits import Need, free
+from ..placement.fits import Need, bytes_in, free, usable
 from ..placement.stream import Layer, Slot, Stream
 from ..precision import is_half
 from .fitting import left_over
@@ -40,13 +40,13 @@ class Skeleton:
     layers_path: str
     left: list[str]  # names in the files that no parameter is made of
 
-    @property
-    def need(self) -> Need:
+    def need(self, kind: torch.dtype) -> Need:
+        """What it takes where all of it in half precision is brought in `kind`."""
         here = self.hf.state_dict()
 
         def size(made: list[Recipe]) -> int:
-            names = [name for recipe in made for name in recipe.shapes if name in here]
-            return sum(here[name].numel() * here[name].element_size() for name in names)
+            found = [here[name] for recipe in made for name in recipe.shapes if name in here]
+            return sum(bytes_in(x, kind) for x in found)
 
         sizes = [size(layer) for layer in self.layers]
         around = size(self.around)
@@ -97,19 +97,42 @@ def placed(
         return None
     kind = _kind(dtype, config, stored)
     numbers = sum(torch.Size(one.shape).numel() for one in stored.values())
-    if asked.offload != "stream" and numbers * kind.itemsize <= asked.budget:
+    most = most_in(kind, dtype, asked)
+    if asked.offload != "stream" and numbers * most.itemsize <= asked.budget:
         return None
     bones = skeleton(auto, config, stored, kind, name)
-    if not streams(bones.need, name, asked):
-        return None
-    if dtype is None and is_half(kind) and asked.on.type == "cpu":
-        # One layer at a time is widened, so that half precision costs no more than memory for one.
-        return skeleton(auto, config, stored, torch.float32, name)
-    return bones
+    return bones if streams(bones.need(most), name, asked) else None
+
+
+def most_in(kind: torch.dtype, dtype: Any, asked: Asked) -> torch.dtype:
+    """The widest kind of number for which there is to be room.
+
+    Which one half precision is computed in is measured once the model stands (`precision.chosen`); on a CPU it
+    is often float32, and then one layer at a time where the whole model is too large in it.
+    """
+    widens = dtype is None and is_half(kind) and asked.on.type == "cpu"
+    return torch.float32 if widens and asked.offload is not None else kind
+
+
+def kept(bones: Skeleton, dtype: Any, asked: Asked) -> bool:
+    """Whether the layers' bytes stay in host memory as they are stored, to be read from the files once.
+
+    For a device with memory of its own they do where they fit into the host's; on a CPU where the model is
+    streamed only because it is too large in float32.
+    """
+    rooms = [room_for([x for recipe in layer for x in recipe.tensors]) for layer in bones.layers]
+    if asked.on.type != "cpu":
+        # torch takes pinned memory in powers of two.
+        return sum(1 << (room - 1).bit_length() for room in rooms) <= usable(torch.device("cpu"))
+    need = bones.need(most_in(bones.hf.dtype, dtype, asked))
+    return asked.offload == "auto" and need.around + need.layer + sum(rooms) <= asked.budget
 
 
 def brought(bones: Skeleton, device: torch.device, *, keep: bool = False) -> PreTrainedModel:
-    """The model with all but its decoder layers in memory, and the layers streamed to `device`."""
+    """The model with all but its decoder layers in memory, and the layers streamed to `device`.
+
+    With `keep` the layers' bytes stay in host memory once they were read.
+    """
     hf = bones.hf
     kinds = {name: x.dtype for name, x in hf.state_dict().items()}
     direct = _past_cache(bones)

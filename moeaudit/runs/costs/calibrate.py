@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 # A census' operations a second over those of a batched plain forward: 0.45 to 0.55 were measured on the bundled
-# models (8 documents of 128 tokens, one thread), whose matrices are small.
+# models (8 documents of 128 tokens, one thread), whose matrices are small; benchmarks/throughput.py measures it. Of
+# the three models at true size no plain forward was timed on the same machine (docs/costs.md).
 EFFICIENCY = 0.5
 SECONDS = 10.0
 RESERVE = 0.9  # of the memory that is free now, since others use the machine as well

@@ -149,14 +149,14 @@ def audit_part(
     """
     from ..plans import Plan
     from ..working.asked import settled
-    from ..working.folder import require_folder
+    from ..working.folder import measured_dtype, require_folder
 
     number = read_part(shard)
     require_folder(Path(out))
     planned = None if plan is None else Plan.read(plan)
     loading = {
         "device": device,
-        "dtype": dtype,
+        "dtype": measured_dtype(model, dtype, Path(out)),
         "experts_implementation": experts_implementation,
         "device_map": device_map,
         "max_memory": max_memory,

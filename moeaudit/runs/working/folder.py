@@ -40,6 +40,16 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
+def measured_dtype(model: Any, dtype: Any, folder: Path) -> Any:
+    """`dtype`, or where none is given for a model to be loaded, what the run in `folder` chose by measurement, if it
+    did: resuming measures nothing anew."""
+    if dtype is not None or not isinstance(model, (str, Path)) or not (folder / RECORD).is_file():
+        return dtype
+    record = read_record(folder)
+    chosen = "precision" in (record.get("model") or {})
+    return record["spec"]["dtype"] if chosen else None
+
+
 def claim(
     folder: Path, spec: AuditSpec, part: dict[str, Any] | None = None
 ) -> dict[str, Any] | None:

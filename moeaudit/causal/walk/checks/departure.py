@@ -10,10 +10,10 @@ import torch
 
 from moeaudit.models.forward import ExpertsSeen, evaluating, experts_as
 from moeaudit.models.precision import is_half, rounding
+from moeaudit.models.precision.widened import in_float32
 
 from ...attention.registry import ATTENTION_TURN
 from ...attention.reroute import RowState
-from ..full_precision import in_float32
 from ..head import tail_logits
 from ..plan import WalkPlan
 from ..wavefront import Wavefront
