@@ -88,5 +88,7 @@ def main() -> None:
 
 
 def _stop(message: str) -> NoReturn:
-    typer.echo(f"moeaudit: {' '.join(message.split())}", err=True)
+    from .terminal.spelling import typed
+
+    typer.echo(f"moeaudit: {typed(' '.join(message.split()))}", err=True)
     sys.exit(2)

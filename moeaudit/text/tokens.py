@@ -161,8 +161,9 @@ def _sequences(
         return
     if tokenizer is None:
         raise InputError(
-            "Texts need a tokenizer, and this model has none. Pass token ids instead (a list of "
-            "1-D integer tensors), or a model that comes with its tokenizer."
+            "Texts need a tokenizer, and this model has none. Give a model that comes with its tokenizer "
+            "(tokenizer.json beside config.json); in Python, load(..., tokenizer=...) takes one from elsewhere, "
+            "and token ids need none."
         )
     named: list[tuple[int, str, str]] = []
     for place, item in enumerate(items):

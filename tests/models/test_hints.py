@@ -20,6 +20,11 @@ def config(folder, **values):
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
+def linked(path, target):
+    path.unlink()
+    path.symlink_to(target)
+
+
 CASES = {
     "weights of LFS": (
         lambda d: (d / "model.safetensors").write_text(POINTER),
@@ -28,6 +33,20 @@ CASES = {
     "configuration of LFS": (
         lambda d: (d / "config.json").write_text(POINTER),
         "config.json' is a pointer of Git LFS",
+    ),
+    "tokenizer of LFS": (
+        lambda d: (d / "tokenizer.json").write_text(POINTER),
+        "tokenizer.json' is a pointer of Git LFS",
+    ),
+    "a link into nothing": (
+        lambda d: linked(d / "model.safetensors", "../blobs/absent"),
+        "is not whole: .*model.safetensors' is a link to ../blobs/absent, which is not there",
+    ),
+    "an absent shard": (
+        lambda d: (d / "model.safetensors.index.json").write_text(
+            json.dumps({"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}})
+        ),
+        r"names 2 files, and 1 are absent \(the first is 'model-2.safetensors'\)",
     ),
     "another type": (
         lambda d: config(d, model_type="olmoe9"),
@@ -52,6 +71,16 @@ def test_the_file_or_word_at_fault_is_named(case, tmp_path):
     with pytest.raises(ModelError, match=words) as refused:
         ma.load(tmp_path / "m")
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "inside", ["snapshots/0a1b", "checkpoint-500", "models--a--b/snapshots/0a1b"]
+)
+def test_a_folder_above_a_checkpoint_names_the_one_inside(inside, tmp_path):
+    (tmp_path / inside).mkdir(parents=True)
+    (tmp_path / inside / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match=f"no config.json.*{inside}': give that folder"):
+        ma.load(tmp_path)
 
 
 def test_a_slip_of_the_pen_is_guessed_at():

@@ -16,7 +16,7 @@ from ..placement import moved, require_dtype
 from ..placement.files import stored_tensors
 from ..placement.fits import bytes_by_dtype
 from ..placement.summary import READ_FROM, Files
-from .files import HUB, commit_of, reachable, weight_files
+from .files import HUB, commit_of, reachable, require_files, weight_files
 from .fitting import require_complete, said_in, unused
 from .formats import dequantised, not_run, require_known, stored_as
 from .streamed import brought, placed
@@ -28,10 +28,9 @@ if TYPE_CHECKING:
 
     from ..placement.asked import Asked
 
-_POINTER = b"version https://git-lfs.github.com/spec/"
 _FROM_GGUF = (
-    "Use the model in safetensors: transformers reads some GGUF files (from_pretrained(folder, gguf_file=...)), and "
-    "a model object is taken by load()"
+    "Use the model in safetensors. In Python, transformers reads some GGUF files (from_pretrained(folder, "
+    "gguf_file=...)), and load() takes the model object"
 )
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
@@ -86,15 +85,10 @@ def _check_folder(path: Path) -> None:
     if not (path / "config.json").is_file():
         raise ModelError(
             f"The folder '{path}' has no config.json, so it is not a checkpoint in hub layout "
-            "(config.json, *.safetensors, tokenizer.json). Give the folder that `save_pretrained` wrote."
+            "(config.json, *.safetensors, tokenizer.json). "
+            f"{_checkpoint_in(path) or 'Give the folder that `save_pretrained` wrote.'}"
         )
-    for file in (path / "config.json", *sorted(path.glob("*.safetensors"))):
-        with file.open("rb") as stream:
-            if stream.read(len(_POINTER)) == _POINTER:
-                raise ModelError(
-                    f"'{file}' is a pointer of Git LFS, not the file itself: the repository was cloned without it. "
-                    "Run `git lfs pull` in the folder, or download the checkpoint again."
-                )
+    require_files(path)
     if not any(path.glob("*.safetensors")):
         pickled = sorted(p.name for pattern in _PICKLED for p in path.glob(pattern))
         packed = sorted(p.name for p in path.glob("*.gguf"))
@@ -107,6 +101,18 @@ def _check_folder(path: Path) -> None:
             else "holds no weights. Files named *.safetensors were expected beside config.json"
         )
         raise ModelError(f"The folder '{path}' {what}.")
+
+
+def _checkpoint_in(path: Path) -> str:
+    """Where below `path` a checkpoint stands, if there is one: a cache of the hub, or checkpoints of a training."""
+    for pattern in (
+        "snapshots/*/config.json",
+        "*/config.json",
+        "models--*/snapshots/*/config.json",
+    ):
+        if found := sorted(path.glob(pattern), key=lambda file: file.stat().st_mtime):
+            return f"There is one in '{found[-1].parent}': give that folder."
+    return ""
 
 
 def _base_of(adapter: Path) -> str:
@@ -180,8 +186,8 @@ def _read(
         if isinstance(error, ValueError) and "custom code" in str(error):
             raise ModelError(
                 f"'{name}' could not be loaded: it brings Python code of its own, and code from a checkpoint is never "
-                "run. Use a checkpoint whose architecture is part of transformers, or load it yourself, knowingly, "
-                "and give the model object."
+                "run. Use a checkpoint whose architecture is part of transformers; in Python you may load it "
+                "yourself, knowingly, and give the model object."
             ) from error
         if isinstance(error, ValueError) and "does not recognize this architecture" in str(error):
             import transformers
@@ -246,7 +252,7 @@ def _tokenizer(source: str | Path, revision: str | None = None) -> PreTrainedTok
     except Exception as error:
         raise ModelError(
             f"The tokenizer of '{source}' could not be read: {error} A tokenizer.json was expected; "
-            "pass `tokenizer=` to load() to use another one."
+            "in Python, load(..., tokenizer=...) takes another one."
         ) from error
 
 

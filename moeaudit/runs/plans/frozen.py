@@ -59,9 +59,7 @@ class Plan:
         record = json.loads(json.dumps(record, allow_nan=False))
         if amends is not None:
             if not (why or "").strip():
-                raise InputError(
-                    "An amendment needs a reason: say why the plan is changed (--why)."
-                )
+                raise InputError("An amendment needs a reason: say why the plan is changed (why=).")
             changes = cls(record).differences(amends)
             if not changes:
                 raise InputError(
@@ -109,7 +107,7 @@ class Plan:
         if where.exists():
             raise RunError(
                 f"{where} exists, and a frozen plan is not written over. Choose another name; a change "
-                "of that plan is an amendment (--amend) in a file of its own."
+                "of that plan is an amendment (amend=) in a file of its own."
             )
         write_json(where, self.record)
         return where

@@ -68,7 +68,7 @@ def claim(
     if there != part:
         raise RunError(
             f"{folder} holds {_named(there)} and not {_named(part)} of this audit. Nothing was written. Choose another "
-            "folder with --out; parts are put together by moeaudit merge."
+            "folder (out=); parts are put together by moeaudit merge."
         )
     return record
 
