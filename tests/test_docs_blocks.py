@@ -115,8 +115,11 @@ def test_python_blocks_run_as_printed(page, tmp_path, monkeypatch):
     for block in python(page):
         if block.reason is not None:
             continue
-        # Empty lines before it, so that a traceback names the line of the page.
-        code = compile("\n" * (block.line - 1) + block.text, str(page), "exec")
+        # A file of its own, which libraries that read their caller's source find; with empty lines before the
+        # block, so that a traceback has the line of the page.
+        text, path = "\n" * (block.line - 1) + block.text, tmp_path / f"{page.stem}-{block.line}.py"
+        path.write_text(text, "utf-8")
+        code = compile(text, str(path), "exec")
         with warnings.catch_warnings():
             warnings.simplefilter("error", category=DeprecationWarning)
             exec(code, namespace)  # noqa: S102

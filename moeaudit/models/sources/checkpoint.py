@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from ..placement import moved, require_dtype
 from ..placement.files import stored_tensors
 from ..placement.fits import bytes_by_dtype
 from ..placement.summary import READ_FROM, Files
-from .files import HUB, commit_of, reachable, require_files, weight_files
+from .files import HUB, commit_of, meant, reachable, require_files, weight_files
 from .fitting import require_complete, said_in, unused
 from .formats import dequantised, not_run, require_known, stored_as
 from .streamed import brought, placed
@@ -60,17 +59,12 @@ def from_place(
     if text.count("/") != 1 or text.startswith((".", "/", "~")):
         raise ModelError(
             f"'{text}' is not a bundled model ({', '.join(bundled_models()) or 'none installed'}), not a "
-            f"folder, and not a hub id of the form 'owner/name'. {_meant(text)}"
+            f"folder, and not a hub id of the form 'owner/name'. {meant(text, bundled_models())}"
         )
     hf, notes = _read(text, text, dtype, asked, revision)
     commit = commit_of(text, revision) or revision
     facts = {"source": f"hub:{text}", "revision": commit, **_hub_sha256(text, commit)}
     return text, hf, _tokenizer(text, revision), facts, notes
-
-
-def _meant(text: str) -> str:
-    near = get_close_matches(text, bundled_models(), n=1)
-    return f"Did you mean {near[0]}?" if near else "Check the spelling or the path."
 
 
 def _check_folder(path: Path) -> None:
@@ -251,8 +245,8 @@ def _tokenizer(source: str | Path, revision: str | None = None) -> PreTrainedTok
             return AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
     except Exception as error:
         raise ModelError(
-            f"The tokenizer of '{source}' could not be read: {error} A tokenizer.json was expected; "
-            "in Python, load(..., tokenizer=...) takes another one."
+            f"The tokenizer of '{source}' could not be read ({type(error).__name__}: {error}). A tokenizer.json was "
+            "expected; in Python, load(..., tokenizer=...) takes another one."
         ) from error
 
 

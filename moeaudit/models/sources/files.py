@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections.abc import Iterable
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -55,12 +57,23 @@ def require_files(folder: Path) -> None:
             f"The checkpoint in '{folder}' is not whole: {what}. Download it again, or copy the files themselves."
         )
     for file in found:
-        with file.open("rb") as stream:
-            if stream.read(len(_POINTER)) == _POINTER:
-                raise ModelError(
-                    f"'{file}' is a pointer of Git LFS, not the file itself: the repository was cloned without it. "
-                    "Run `git lfs pull` in the folder, or download the checkpoint again."
-                )
+        require_no_pointer(file)
+
+
+def require_no_pointer(file: Path) -> None:
+    """Raise ModelError for what Git LFS leaves in a file's place."""
+    with file.open("rb") as stream:
+        if stream.read(len(_POINTER)) == _POINTER:
+            raise ModelError(
+                f"'{file}' is a pointer of Git LFS, not the file itself: the repository was cloned without it. "
+                "Run `git lfs pull` in the folder, or download the checkpoint again."
+            )
+
+
+def meant(text: str, names: Iterable[str]) -> str:
+    """What a name that is none was perhaps meant to be."""
+    near = get_close_matches(text, list(names), n=1)
+    return f"Did you mean {near[0]}?" if near else "Check the spelling or the path."
 
 
 @cache

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from moeaudit.errors import InputError, ModelError
 from moeaudit.models.bundled import TOKENIZER
+from moeaudit.models.sources.files import reachable
 from moeaudit.text.choice import DOCUMENTS, LEAST, METRIC_RATIO, gather
 
 from .config import Found
@@ -89,8 +91,11 @@ def _tokenizer(found: Found) -> Any:
     from transformers import AutoTokenizer
 
     place = TOKENIZER if found.bundled else found.folder or found.name
+    at: dict[str, Any] = (
+        {} if isinstance(place, Path) or reachable() else {"local_files_only": True}
+    )
     try:
-        return AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(place, trust_remote_code=False, **at)
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(
