@@ -37,7 +37,7 @@ def ablate(
     docs: Any,
     operator: Operator | None = None,
     *,
-    layers: Iterable[int] | None = None,
+    layers: Any = None,
     outcomes: Iterable[Outcome] = (),
     horizon: int | Literal["all"] = 0,
     frozen_routing: bool = False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from moeaudit.errors import InputError
@@ -77,7 +77,7 @@ class Anatomy:
             f"{self.indices}; name one of those."
         )
 
-    def select(self, layers: Iterable[int] | None) -> list[MoELayer]:
+    def select(self, layers: Any) -> list[MoELayer]:
         """The MoE layers asked for (numbers in a list, a range, an array), ascending; all of them for None.
 
         Raises InputError for anything else, and for layers that are none of this model's.
@@ -93,13 +93,13 @@ class Anatomy:
         return [self[index] for index in sorted(set(named))]
 
 
-def _numbers(layers: Iterable[int]) -> list[int]:
+def _numbers(layers: Any) -> list[int]:
     named = list(layers) if isinstance(layers, Iterable) and not isinstance(layers, str) else [None]
     if any(isinstance(each, bool) or not hasattr(each, "__index__") for each in named):
         raise InputError(
             f"layers = {layers!r}: a list of decoder layer numbers was expected, such as [0, 3]."
         )
-    return [operator.index(each) for each in named]  # type: ignore[arg-type]
+    return [operator.index(each) for each in named]
 
 
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""The configuration that a cost is counted from: slips, absent files and an unreachable hub are told as load tells them."""
+"""The configuration that a cost is counted from: slips, absent files, an unreachable hub, as `load` tells them."""
 
 from __future__ import annotations
 
