@@ -94,7 +94,9 @@ class Anatomy:
 
 
 def _numbers(layers: Any) -> list[int]:
-    named = list(layers) if isinstance(layers, Iterable) and not isinstance(layers, str) else [None]
+    named: list[Any] = (
+        list(layers) if isinstance(layers, Iterable) and not isinstance(layers, str) else [None]
+    )
     if any(isinstance(each, bool) or not hasattr(each, "__index__") for each in named):
         raise InputError(
             f"layers = {layers!r}: a list of decoder layer numbers was expected, such as [0, 3]."
