@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from moeaudit.errors import InputError, RunError
+from moeaudit.store.differences import told
 from moeaudit.store.files import write_json
 from moeaudit.version import __version__
 
@@ -137,9 +138,7 @@ class Plan:
         """Raises RunError, naming each field, unless `spec` is what was planned."""
         found = self.differences(Plan.settle(spec))
         if found:
-            what = "; ".join(
-                f"{name} is {old!r} in the plan and {new!r} here" for name, old, new in found
-            )
+            what = told(found, "in the plan")
             raise RunError(
                 f"This audit is not the one that was planned on {self.record['frozen']}: {what}. Nothing "
                 "was written. Run what was planned, or freeze an amendment that says what changes and why "
