@@ -199,6 +199,26 @@ def shown(line: list[str]) -> str:
     return " ".join(part if len(part) < 60 else f"{part[:20]}[{len(part)}]" for part in line)
 
 
+# Found by wider draws than the test makes.
+FOUND = (
+    "plan tiny-olmoe --machine laptop --max-length=-1",
+    "plan tiny-olmoe --machine laptop --max-length=0",
+    "plan tiny-olmoe --machine laptop --verify-rows=0",
+    "plan tiny-olmoe --machine laptop --verify-rows=-1",
+    "audit tiny-olmoe --operator=swap:-1",
+    "merge folder folder --out=folder",
+)
+
+
+@pytest.mark.parametrize("line", FOUND)
+def test_lines_that_went_wrong_once(line: str, place: Path, monkeypatch, capsys):
+    before = sorted(place.rglob("*"))
+    assert run(line.split(), monkeypatch) == 2
+    said = capsys.readouterr()
+    assert not said.out and said.err.count("\n") == 1 and said.err.startswith("moeaudit: ")
+    assert sorted(place.rglob("*")) == before
+
+
 def test_wrong_command_lines_are_one_paragraph(place: Path, monkeypatch, capsys):
     draw, faults, seen = random.Random(11), [], set()
     before = sorted(place.rglob("*"))

@@ -77,8 +77,8 @@ def reading(
         return Reading(effect, metric, material.effect.n_documents, notes)
     if tokens < 2:
         raise InputError(
-            f"tokens = {tokens}: how long whole documents are is known only from a text. Give the text "
-            "(--text), or the number of tokens of each document, 2 or more."
+            f"tokens = {tokens}: how long whole documents are is known only from a text. Give a text, "
+            "or the number of tokens of each document, 2 or more."
         )
     if tokens > limit:
         raise InputError(
@@ -100,5 +100,5 @@ def _tokenizer(found: Found) -> Any:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(
             f"The text cannot be cut into tokens of '{found.name}': its tokenizer could not be read ({lines[0]}). "
-            "Leave --text out and give --documents and --tokens, or put tokenizer.json beside config.json."
+            "Leave the text out and give documents= and tokens=, or put tokenizer.json beside config.json."
         ) from error
