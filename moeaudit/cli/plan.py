@@ -106,7 +106,8 @@ def _cost(
     given = options_of(asked)
     declared_of(given["sesoi"], given["alpha"], given["metrics"], outcomes_of(given["outcome"])[0])
     counts = ("documents", "tokens", "max_length", "seed", "verify_rows")
-    require_counts(*(given[name] for name in counts), OPTIONS["verify_engines"])
+    engines = OPTIONS["verify_engines"]
+    require_counts(**{name: given[name] for name in counts}, verify_engines=engines)
     names = ("operator", "layers", "documents", "tokens", "max_length", "metrics")
     found = cost(
         model,

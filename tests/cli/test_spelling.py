@@ -15,7 +15,7 @@ SAID = {
     'such as sesoi="0.01nats".': "such as --sesoi 0.01nats.",
     "sesoi=0.1 (in d_z)": "--sesoi 0.1 (in d_z)",
     "whole (offload=None), or device_map='auto'.": "whole (--offload none), or --device-map auto.",
-    "offload = 'stream', and device_map = 'auto'": "--offload stream, and --device-map auto",
+    "offload = 'stream', and device_map = 'auto'": "--offload 'stream', and --device-map 'auto'",
     "Leave device_map out, or give device= with it": "Leave --device-map out, or give --device with it",
     "leave other domains out (shift=False).": "leave other domains out (--no-shift).",
     "experts_implementation='eager'": "--experts eager",

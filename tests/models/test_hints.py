@@ -20,6 +20,13 @@ def config(folder, **values):
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
+def renamed(path, prefix):
+    from safetensors.torch import load_file, save_file
+
+    tensors = {prefix + name: tensor for name, tensor in load_file(path).items()}
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
 def linked(path, target):
     path.unlink()
     path.symlink_to(target)
@@ -55,6 +62,22 @@ CASES = {
     "code": (
         lambda d: config(d, model_type="mine", auto_map={"AutoConfig": "c.C"}),
         "code from a checkpoint is never run",
+    ),
+    "a wrapper's names": (
+        lambda d: renamed(d / "model.safetensors", "_orig_mod."),
+        r"names begin with '_orig_mod\.' \('_orig_mod\.lm_head\.weight'\).*save the model inside",
+    ),
+    "no active expert": (
+        lambda d: config(d, num_experts_per_tok=0),
+        "layer 0: the router chooses 0 experts.*num_experts_per_tok",
+    ),
+    "a text for a number": (
+        lambda d: config(d, vocab_size="2048"),
+        "Validation error for field 'vocab_size': .*2048",
+    ),
+    "an unknown setting": (
+        lambda d: config(d, rope_parameters={"rope_type": "nonsense"}),
+        "could not be loaded: .*'nonsense'",
     ),
     "more active than there are": (
         lambda d: config(d, num_experts_per_tok=99),

@@ -17,7 +17,9 @@ _OPTIONS = (
     *("criteria", "exact", "bins", "level"),
 )  # fmt: skip
 _VALUE = r"""(?P<quote>['"])(?P<text>[^'" ]*)(?P=quote)|(?P<bare>-?\w[\w.]*)(?<!\.)(?![\w('"{\[])|(?=[\s.,;:)]|$)"""
-_ARGUMENT = re.compile(rf"(?<![\w./'\"\-])(?P<name>{'|'.join(_OPTIONS)}) ?= ?(?:{_VALUE})")
+_ARGUMENT = re.compile(
+    rf"(?<![\w./'\"\-])(?P<name>{'|'.join(_OPTIONS)})(?P<given> ?= ?)(?:{_VALUE})"
+)
 _NAMED = re.compile(
     rf"(?<![\w./'\"\-])({_EXPERTS}|device_map|max_memory|verify_rows|frozen_routing)\b(?! ?=)"
 )
@@ -46,6 +48,8 @@ def _option(found: re.Match[str]) -> str:
     option = _called(name)
     if value == "None":
         return f"{option} none" if name == "offload" else f"no {option}"
+    if found["quote"] and " " in found["given"]:  # `device = 'nowhere'` tells what was given
+        value = repr(value)
     return option if value in ("", "True") else f"{option} {value}"
 
 

@@ -165,7 +165,7 @@ def _read(
         raise
     except Exception as error:
         not_memory(error, f"loading '{name}'")
-        lines = str(error).strip().splitlines() or [type(error).__name__]
+        lines = [_first(error)]
         report = said_in("\n".join(said))
         if report and "report" in lines[0]:
             raise ModelError(
@@ -208,6 +208,15 @@ def _read(
     hf = hf if asked.device is None else moved(hf, name, asked.device)
     READ_FROM.keep(hf, facts)
     return hf, notes
+
+
+def _first(error: Exception) -> str:
+    """The first line of an error that says something: a bare key or a heading alone does not."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines or isinstance(error, KeyError):
+        return f"{type(error).__name__} {' '.join(lines)}".strip() + "."
+    said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return said if said.endswith((".", "!", "?")) else f"{said}."
 
 
 def _require_decoder(name: str, config: Any) -> None:
