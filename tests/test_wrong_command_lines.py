@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import sys
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from moeaudit import cli
 
 LINES = 400
 LONG = "a" * 5000
+# A call, or an argument with its value: advice for another kind of user.
+PYTHON = re.compile(
+    r"documents\(\[|\b(load|ablate|audit|merge)\(|\b[a-z_]+=['\"\w\[]|moeaudit\.[a-z]\w+\("
+)
 # Values that each kind of option refuses, whatever else is asked.
 INT = ("x", "1.5", "", "NaN", "-1", "1e400", "inf", "None", "0x1f", "one")
 FLOAT = ("x", "", "NaN", "inf", "-1", "-inf", "2", "1,5", "None")
@@ -64,7 +69,17 @@ MEASURED = {
 COMMANDS: dict[str, tuple[list[str], dict[str, tuple[str, ...]]]] = {
     "audit": (
         ["tiny-olmoe"],
-        SETTING | PLACED | {"--out": FOLDERS, "--report": FILES, "--plan": TEXTS},
+        SETTING
+        | PLACED
+        | {
+            "--out": FOLDERS,
+            "--report": FILES,
+            "--plan": TEXTS,
+            "--share": (*FLOAT, "0", "5%"),
+            "--shard": ("", "3", "0/4", "5/4", "a/b", "1/0", "-1/2", "1/2/3", "1.5/2"),
+            "--executor": ("bogus", "", "Ray", "dask"),
+            "--workers": (*INT, "0", "3"),
+        },
     ),
     "screen": (
         ["tiny-olmoe"],
@@ -86,6 +101,7 @@ COMMANDS: dict[str, tuple[list[str], dict[str, tuple[str, ...]]]] = {
          "--bins": (*INT, "0", "1" * 10),
          "--draws": (*INT, "0", "5", "1000000000000"), "--level": (*FLOAT, "0", "1"), "--seed": INT, "--out": FOLDERS},
     ),
+    "merge": (["folder", "nowhere", "--out=new"], {"--out": FOLDERS, "--report": FILES}),
     "report": (["nowhere"], {"--out": FILES}),
     "check": (["nowhere", "file.txt"], {}),
     "models": ([], {}),
@@ -107,6 +123,8 @@ FIRST = {
         LONG,
         "/dev/null",
     ),
+    "merge": ("", "folder", "file.txt", LONG, "/dev/null", "--out=new"),
+    "models": ("x", "--bogus", "tiny-olmoe"),
     "report": ("", "folder", "file.txt", LONG, "/dev/null"),
     "check": ("", "folder", "file.txt"),
 }
@@ -118,7 +136,7 @@ class Loaded(Exception):
 
 def wrong_line(draw: random.Random) -> list[str]:
     """A command line with one wrong thing, or two."""
-    command = draw.choice([name for name in COMMANDS if name != "models"])
+    command = draw.choice(list(COMMANDS))
     base, options = COMMANDS[command]
     kind = draw.random()
     if kind < 0.1:
@@ -181,6 +199,26 @@ def shown(line: list[str]) -> str:
     return " ".join(part if len(part) < 60 else f"{part[:20]}[{len(part)}]" for part in line)
 
 
+# Found by wider draws than the test makes.
+FOUND = (
+    "plan tiny-olmoe --machine laptop --max-length=-1",
+    "plan tiny-olmoe --machine laptop --max-length=0",
+    "plan tiny-olmoe --machine laptop --verify-rows=0",
+    "plan tiny-olmoe --machine laptop --verify-rows=-1",
+    "audit tiny-olmoe --operator=swap:-1",
+    "merge folder folder --out=folder",
+)
+
+
+@pytest.mark.parametrize("line", FOUND)
+def test_lines_that_went_wrong_once(line: str, place: Path, monkeypatch, capsys):
+    before = sorted(place.rglob("*"))
+    assert run(line.split(), monkeypatch) == 2
+    said = capsys.readouterr()
+    assert not said.out and said.err.count("\n") == 1 and said.err.startswith("moeaudit: ")
+    assert sorted(place.rglob("*")) == before
+
+
 def test_wrong_command_lines_are_one_paragraph(place: Path, monkeypatch, capsys):
     draw, faults, seen = random.Random(11), [], set()
     before = sorted(place.rglob("*"))
@@ -203,7 +241,7 @@ def test_wrong_command_lines_are_one_paragraph(place: Path, monkeypatch, capsys)
             or not said.err.startswith("moeaudit: ")
         ):
             faults.append(f"{shown(line)}: exit {code}, {said.out[:80]!r} {said.err[:200]!r}")
-        if "documents([" in said.err or "load(" in said.err:
+        if PYTHON.search(said.err) and "In Python" not in said.err and "in Python" not in said.err:
             faults.append(f"{shown(line)}: Python advice, {said.err[:200]!r}")
     assert not faults, f"{len(faults)} of {LINES}:\n" + "\n".join(faults)
     assert sorted(place.rglob("*")) == before

@@ -1,10 +1,12 @@
 """The counterfactuals: operators, wavefront replay, outcomes, verification."""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from moeaudit.models.router import answer_without as answer_without
 from moeaudit.models.router import without_experts as without_experts
-from moeaudit.stats.sets.interactions import interactions as interactions
-from moeaudit.stats.sets.interactions import redundancy as redundancy
-from moeaudit.stats.sets.shapley import shapley as shapley
 
 from .census import ablate as ablate
 from .check.handover import apply_in_trace as apply_in_trace
@@ -40,6 +42,21 @@ from .screen.gradients import screen as screen
 from .screen.screened import Screened as Screened
 from .walk.engine import plan_for as plan_for
 from .walk.engine import replay_for as replay_for
+
+if TYPE_CHECKING:
+    from moeaudit.stats.sets.interactions import interactions as interactions
+    from moeaudit.stats.sets.interactions import redundancy as redundancy
+    from moeaudit.stats.sets.shapley import shapley as shapley
+
+# Made when they are asked for: they bring the statistics, which a look at a model does not need.
+_OF_SETS = {"interactions": "interactions", "redundancy": "interactions", "shapley": "shapley"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _OF_SETS:
+        raise AttributeError(f"module 'moeaudit.causal' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"moeaudit.stats.sets.{_OF_SETS[name]}"), name)
+
 
 __all__ = [
     "Coalitions",

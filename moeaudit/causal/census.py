@@ -37,7 +37,7 @@ def ablate(
     docs: Any,
     operator: Operator | None = None,
     *,
-    layers: list[int] | None = None,
+    layers: Any = None,
     outcomes: Iterable[Outcome] = (),
     horizon: int | Literal["all"] = 0,
     frozen_routing: bool = False,
@@ -85,7 +85,7 @@ def ablate(
     a folder `out` that holds something else, or effects of another question, model or texts, naming what differs.
     """
     operator = Zero() if operator is None else operator
-    _check(model, layers, out)
+    _check(model, out)
     require_operator(operator)
     extra = further_outcomes(outcomes)
     sample = sample_for(operator, share, seed)
@@ -161,18 +161,12 @@ def _frozen(frozen: bool, operator: Operator) -> bool:
     return bool(frozen)
 
 
-def _check(model: Model, layers: list[int] | None, out: str | Path | None) -> None:
+def _check(model: Model, out: str | Path | None) -> None:
     """Arguments that would otherwise fail later, or elsewhere."""
     if not isinstance(model, Model):
         raise InputError(
             f"ablate() was given a {type(model).__name__} as its model; load it first: "
             "ablate(moeaudit.load(...), docs)."
-        )
-    if layers is not None and not (
-        isinstance(layers, (list, tuple)) and all(isinstance(index, int) for index in layers)
-    ):
-        raise InputError(
-            f"layers = {layers!r}: a list of decoder layer numbers was expected, such as [0, 3]."
         )
     if out is not None and Path(out).is_file():
         raise RunError(f"'{out}' is a file; a new or empty folder was expected for the effects.")

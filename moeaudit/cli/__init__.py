@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
@@ -83,10 +84,38 @@ def main() -> None:
             f"the system refused a file operation ({error}). What was finished is kept: see to the file or the "
             "disk, and run the same command again."
         )
+    except Exception as error:  # noqa: BLE001
+        _fault(error)
     else:
         sys.exit(code if isinstance(code, int) else 0)
 
 
+FAULT = 70  # of the software, as sysexits.h has it
+
+
+def _fault(error: Exception) -> NoReturn:
+    """An error that is ours: a sentence, the traceback in a file, and a status that no other ending has."""
+    import tempfile
+    import traceback
+
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [each for each in frames if "moeaudit" in Path(each.filename).parts]
+    last = (ours or frames)[-1]
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="moeaudit-", suffix=".txt", delete=False, encoding="utf-8"
+    ) as file:
+        file.write("".join(traceback.format_exception(error)))
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    typer.echo(
+        f"moeaudit: stopped by a fault of its own ({said}, line {last.lineno} of {last.filename}). What was finished "
+        f"is kept. Please report it with {file.name}, which holds the traceback.",
+        err=True,
+    )
+    sys.exit(FAULT)
+
+
 def _stop(message: str) -> NoReturn:
-    typer.echo(f"moeaudit: {' '.join(message.split())}", err=True)
+    from .terminal.spelling import typed
+
+    typer.echo(f"moeaudit: {typed(' '.join(message.split()))}", err=True)
     sys.exit(2)

@@ -97,13 +97,17 @@ def _cost(
     machine: str | None,
 ) -> None:
     from moeaudit.runs.costs import cost
-    from moeaudit.runs.session import declared_of, outcomes_of
+    from moeaudit.runs.session import declared_of, outcomes_of, require_counts
+    from moeaudit.runs.working.asked import OPTIONS
 
     from .terminal.console import console, say
 
     asked = asked_of(context, {})
     given = options_of(asked)
     declared_of(given["sesoi"], given["alpha"], given["metrics"], outcomes_of(given["outcome"])[0])
+    counts = ("documents", "tokens", "max_length", "seed", "verify_rows")
+    engines = OPTIONS["verify_engines"]
+    require_counts(**{name: given[name] for name in counts}, verify_engines=engines)
     names = ("operator", "layers", "documents", "tokens", "max_length", "metrics")
     found = cost(
         model,

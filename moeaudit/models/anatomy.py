@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from moeaudit.errors import InputError
@@ -76,16 +77,31 @@ class Anatomy:
             f"{self.indices}; name one of those."
         )
 
-    def select(self, layers: list[int] | None) -> list[MoELayer]:
-        """The MoE layers asked for, ascending; all of them for None. Raises InputError."""
+    def select(self, layers: Any) -> list[MoELayer]:
+        """The MoE layers asked for (numbers in a list, a range, an array), ascending; all of them for None.
+
+        Raises InputError for anything else, and for layers that are none of this model's.
+        """
         if layers is None:
             return list(self.layers)
-        if not layers:
+        named = _numbers(layers)
+        if not named:
             raise InputError(
                 f"No layer was named. The MoE layers of this {self.architecture} are "
                 f"{self.indices}; leave `layers` out to take all of them."
             )
-        return [self[index] for index in sorted(set(layers))]
+        return [self[index] for index in sorted(set(named))]
+
+
+def _numbers(layers: Any) -> list[int]:
+    named: list[Any] = (
+        list(layers) if isinstance(layers, Iterable) and not isinstance(layers, str) else [None]
+    )
+    if any(isinstance(each, bool) or not hasattr(each, "__index__") for each in named):
+        raise InputError(
+            f"layers = {layers!r}: a list of decoder layer numbers was expected, such as [0, 3]."
+        )
+    return [operator.index(each) for each in named]
 
 
 T = TypeVar("T")

@@ -88,6 +88,11 @@ def find_anatomy(model: PreTrainedModel, probe: Probe | None = None) -> Anatomy:
                 f"('{layers[place[1]].experts_path}' and '{call.path}'). One group a layer was "
                 "expected, so that (layer, expert) names one thing."
             )
+        if not call.index.shape[1]:
+            raise ContractError(
+                f"{architecture}, layer {place[1]}: the router chooses 0 experts for a token, so there is none to "
+                "remove. Put num_experts_per_tok right in config.json."
+            )
         check_call(architecture, place[1], call, probe)
         # Wrappers of the experts are no part of what holds them.
         outermost = min(

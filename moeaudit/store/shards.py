@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from moeaudit.errors import RunError
 
+from .differences import told
 from .files import copied, file_sha256, read_table, replacing, write_json
 from .shard import ShardWriter, facts_of, shard_columns, shard_frame
 
@@ -72,9 +73,7 @@ class Shards:
         keys = dict.fromkeys([*there, *here])
         different = [key for key in keys if there.get(key) != here.get(key)]
         if different:
-            what = "; ".join(
-                f"{key} is {there.get(key)!r} there and {here.get(key)!r} here" for key in different
-            )
+            what = told((key, there.get(key), here.get(key)) for key in different)
             raise RunError(
                 f"{self.folder} holds the answer to another question: {what}. Nothing was written. "
                 "Ask the same question to resume it, or choose another folder."

@@ -158,7 +158,8 @@ def _enough(number: int) -> None:
             f"The text has {number} distinct document(s); an audit needs at least {2 * LEAST}, "
             f"{LEAST} to measure the metrics and {LEAST} others to measure the effects, because "
             "documents are the sampling unit of its statistics. Give more documents (one file, one "
-            "line of a .jsonl file or one string each), or use moeaudit.ablate for the bare effects."
+            "line of a .jsonl file or one string each). In Python, ablate measures effects of fewer, "
+            "without statistics."
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from moeaudit.errors import InputError
 
 from .document import Corpus, Document
-from .files import from_folder, from_jsonl, from_text_file
+from .files import from_file, from_folder
 
 
 def documents(source: Any) -> Corpus:
@@ -21,7 +21,7 @@ def documents(source: Any) -> Corpus:
     * a list of strings (or of `Document`s);
     * the path of a folder of text files in UTF-8; a first-level sub-folder is a domain;
     * the path of a `.jsonl` file (or `.jsonl.gz`, `.jsonl.xz`): one object a line with the field
-      `text` and, if wanted, `domain`, `language`, `source`;
+      `text` and, if wanted, `domain`, `language`, `source`; a `.json` list of such objects;
     * the path of one text file;
     * a `datasets.Dataset` with a column `text` and, if wanted, the other three;
     * a `Corpus`, which is handed back.
@@ -103,9 +103,7 @@ def _from_path(source: str | Path, notes: list[str]) -> list[Document]:
         if path.is_dir():
             return from_folder(path, notes)
         if path.is_file():
-            if path.name.endswith((".jsonl", ".jsonl.gz", ".jsonl.xz")):
-                return from_jsonl(path)
-            return [from_text_file(path)]
+            return from_file(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
     except ValueError:  # a name with a NUL in it is text, not a path

@@ -15,7 +15,42 @@ from moeaudit.errors import InputError
 from .document import Document
 
 SUFFIXES = (".txt", ".text", ".md", ".rst", ".tex", ".html", ".py", ".c", ".js", ".java", ".rs")
+LINES = (".jsonl", ".jsonl.gz", ".jsonl.xz", ".ndjson")
 FIELDS = ("domain", "language", "source")
+# Endings of files that hold many texts, or none: read as one text they would make one long, odd document.
+_TABLES = (".csv", ".tsv", ".parquet", ".arrow", ".feather", ".xlsx", ".xls", ".pdf", ".docx", ".zip", ".gz", ".xz",
+           ".zst", ".tar", ".safetensors", ".npy", ".npz", ".pkl", ".pt", ".bin", ".sqlite", ".db")  # fmt: skip
+
+
+def from_file(path: Path) -> list[Document]:
+    """The documents in one file, by its ending: JSON Lines, a JSON list of the same objects, or one text.
+
+    Raises InputError for a table, an archive or another file that is no text, by its ending.
+    """
+    name = path.name.lower()
+    if name.endswith(LINES):
+        return from_jsonl(path)
+    if name.endswith(".json"):
+        text = _decode(path.read_bytes(), str(path), 0)
+        return _from_list(text, path) if text.lstrip().startswith("[") else from_jsonl(path)
+    if name.endswith(_TABLES):
+        raise InputError(
+            f"{path} is a {path.suffix} file, which is not read as text. Give JSON Lines (.jsonl: one object a "
+            "line with the field 'text' and, if there are any, 'domain' and 'language'), a text "
+            "file, or a folder of text files."
+        )
+    return [from_text_file(path)]
+
+
+def _from_list(text: str, path: Path) -> list[Document]:
+    try:
+        records = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path}: not valid JSON ({error.msg}, line {error.lineno}, column {error.colno}). Expected a list of "
+            "objects with a field 'text', or one such object a line."
+        ) from error
+    return [_from_record(record, f"{path}, entry {n}") for n, record in enumerate(records, 1)]
 
 
 def from_text_file(path: Path, name: str | None = None, domain: str = "text") -> Document:
@@ -92,6 +127,10 @@ def _from_line(line: str, where: str) -> Document:
             f"{where}: not valid JSON ({error.msg}, column {error.colno}). Expected one object a "
             f"line with a field 'text'."
         ) from error
+    return _from_record(record, where)
+
+
+def _from_record(record: object, where: str) -> Document:
     if not isinstance(record, dict):
         raise InputError(
             f"{where}: expected an object with a field 'text', found {type(record).__name__}."

@@ -63,13 +63,13 @@ def shifted(
     if len(chosen) < LEAST:
         raise InputError(
             f"The shift text has {len(chosen)} distinct document(s) that the audit does not read anyway; at least "
-            f"{LEAST} are needed. Give more, or leave other domains out (shift=False, --no-shift)."
+            f"{LEAST} are needed. Give more, or leave other domains out (shift=False)."
         )
     part, cut, rows = read(model, "shift", chosen, tokens, max_length)
     if part.n_documents < LEAST:
         raise InputError(
             f"Only {part.n_documents} document(s) of the shift text have two tokens or more; at least {LEAST} "
-            "are needed. Give more or longer documents, or leave other domains out (shift=False, --no-shift)."
+            "are needed. Give more or longer documents, or leave other domains out (shift=False)."
         )
     notes = [f"Shift: {note}" for note in (*notes, *cut)]
     return Shift(source, part, chosen.hash, columns_of(rows), notes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -161,8 +161,9 @@ def _sequences(
         return
     if tokenizer is None:
         raise InputError(
-            "Texts need a tokenizer, and this model has none. Pass token ids instead (a list of "
-            "1-D integer tensors), or a model that comes with its tokenizer."
+            "Texts need a tokenizer, and this model has none. Give a model that comes with its tokenizer "
+            "(tokenizer.json beside config.json); in Python, load(..., tokenizer=...) takes one from elsewhere, "
+            "and token ids need none."
         )
     named: list[tuple[int, str, str]] = []
     for place, item in enumerate(items):
@@ -187,6 +188,13 @@ def _sequences(
 
 
 def _items(source: Any) -> Sequence[Any]:
+    if _holds_texts(source):
+        return source.tolist()
+    if isinstance(source, Mapping) and "input_ids" in source:
+        raise InputError(
+            f"This is a tokenizer's {type(source).__name__}. Give the texts themselves, or its rows without padding: "
+            "list(encoded['input_ids'])."
+        )
     shape = getattr(source, "shape", None)
     if shape is not None:
         raise InputError(
@@ -203,8 +211,20 @@ def _items(source: Any) -> Sequence[Any]:
     return source
 
 
+def _holds_texts(source: Any) -> bool:
+    """Whether an array or a column of a table holds texts."""
+    if getattr(source, "ndim", None) != 1 or not hasattr(source, "tolist") or not len(source):
+        return False
+    return isinstance(source.tolist()[0], str)
+
+
 def _ids(item: Any, place: int) -> Int64[np.ndarray, " tokens"]:
     """One document's token ids from a torch tensor, an array or a list of integers."""
+    if isinstance(item, Sequence) and len(item) and isinstance(item[0], Mapping):
+        raise InputError(
+            f"Document {place} is a conversation ({', '.join(map(str, item[0]))}). Make one text of it first: "
+            "tokenizer.apply_chat_template(messages, tokenize=False)."
+        )
     if isinstance(item, bytes) or not (hasattr(item, "shape") or isinstance(item, Sequence)):
         raise InputError(
             f"Document {place} is {type(item).__name__}; expected a string, a Document or 1-D "

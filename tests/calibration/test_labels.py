@@ -168,6 +168,7 @@ BAD_LABELS = {
         r"not among the 3 classes .class numbers 0 to 2., the first in row 1 \(3\)",
     ),
     "negative": ([0, 1, -1], r"row 2 \(-1\)"),
+    "counted from 1": ([1, 3, 2], r"row 1 \(3\)\. They seem to be counted from 1.*subtract 1"),
     "missing": ([0, None, 1], r"row 1 \(None\)"),
     "one-hot": (np.eye(3), r"shape \(3, 3\)"),
 }

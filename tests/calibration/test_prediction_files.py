@@ -26,6 +26,8 @@ GOOD = {
     "plain": (HEAD + "4.1,.5,1,001\n4.10,.6,0,1\n", "p.csv"),
     "byte order mark": ("\ufeff" + HEAD + "4.1,.5,1,001\n4.10,.6,0,1\n", "p.csv"),
     "carriage returns": ((HEAD + "4.1,.5,1,001\n4.10,.6,0,1\n").replace("\n", "\r\n"), "p.csv"),
+    "carriage returns alone": ((HEAD + "4.1,.5,1,001\n4.10,.6,0,1\n").replace("\n", "\r"), "p.csv"),
+    "no line end at the end": (HEAD + "4.1,.5,1,001\n4.10,.6,0,1", "p.csv"),
     "blank lines": ("\n" + HEAD + "\n4.1,.5,1,001\n\n4.10,.6,0,1\n\n", "p.csv"),
     "tabs": ((HEAD + "4.1,.5,T,001\n4.10,.6,F,1\n").replace(",", "\t"), "p.tsv"),
     "semicolons": ((HEAD + "4.1,.5,pass,001\n4.10,.6,fail,1\n").replace(",", ";"), "p.csv"),
@@ -109,6 +111,13 @@ BAD = {
     "numpy": (b"\x93NUMPY and more", "numpy array"),
     "null bytes": (HEAD + "a,.5,1,\x00\n", "null bytes"),
     "bad gzip": (b"\x1f\x8b and more", "unpacked"),
+    "spaces between fields": ("confidence correct\n.8 1\n", "one field: fields are separated by"),
+    "bars between fields": ("|confidence|correct|\n|-|-|\n|.8|1|\n", "one field"),
+    "no header": ("0.8,1\n0.7,0\n", "the first line must name the columns"),
+    "percentages": ("confidence,correct\n85%,1\n", r"line 2 \('85%'\).*as shares, such as 0.85"),
+    "only a header": (HEAD, "no predictions"),
+    "a summary in one line": ('{"results": {"arc": {}}, "configs": {}}\n', "give its samples"),
+    "a summary in many": ('{\n "results": {},\n "config": {}\n}\n', "give its samples"),
 }
 
 

@@ -47,13 +47,16 @@ def numbers(values: Any, name: str) -> np.ndarray:
             column = one_column(values, name)
         except (InputError, ValueError):
             raise InputError(f"The {name} cannot be read as numbers: {error}.") from None
-        row = next((i for i, v in enumerate(column) if not _is_number(v)), 0)
+        row = next((i for i, v in enumerate(column) if not is_number(v)), 0)
         value = column[row]
-        comma = isinstance(value, str) and _is_number(value.replace(",", ".", 1))
+        comma = isinstance(value, str) and is_number(value.replace(",", ".", 1))
+        percent = isinstance(value, str) and is_number(value.strip().removesuffix("%"))
         raise RowError(
             f"The {name} cannot be read as numbers, the first in ",
             row,
-            f" ({shown(value)})." + " Write it with a decimal point." * comma,
+            f" ({shown(value)})."
+            + " Write it with a decimal point." * comma
+            + " Write percentages as shares, such as 0.85 for 85%." * percent,
         ) from None
 
 
@@ -63,7 +66,8 @@ def one_column_of_numbers(values: Any, name: str) -> np.ndarray:
     return one_column(found, name)
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Whether a value is a number, written as one, or missing."""
     try:
         float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
@@ -106,7 +110,7 @@ def classes(values: Any, count: int, name: str = "label") -> np.ndarray:
     try:
         number = given.astype(np.float64)
     except (TypeError, ValueError):
-        number = np.array([float(v) if _is_number(v) else np.nan for v in given.tolist()])
+        number = np.array([float(v) if is_number(v) else np.nan for v in given.tolist()])
     with np.errstate(invalid="ignore"):
         bad = ~(number == np.floor(number))
     if bad.any():
@@ -118,11 +122,13 @@ def classes(values: Any, count: int, name: str = "label") -> np.ndarray:
         )
     outside = (number < 0) | (number >= count)
     if outside.any():
+        from_one = number.min() >= 1 and number.max() == count
         raise RowError(
             f"{int(outside.sum()):,} {name}(s) are not among the {count} classes (class numbers 0 to "
             f"{count - 1}), the first in ",
             first(outside),
-            f" ({shown(given[first(outside)])}).",
+            f" ({shown(given[first(outside)])})."
+            + f" They seem to be counted from 1, 1 to {count}: subtract 1." * bool(from_one),
         )
     return number.astype(np.int64)
 
@@ -132,7 +138,7 @@ def named_classes(probabilities: Any, label: Any) -> Any:
     names = list(probabilities.columns) if isinstance(probabilities, pd.DataFrame) else []
     if names == list(range(len(names))):
         return label
-    if any(_is_number(name) for name in names) or len(set(names)) < len(names):
+    if any(is_number(name) for name in names) or len(set(names)) < len(names):
         raise InputError(
             f"The columns of probabilities are called {', '.join(map(shown, names))}: labels could be "
             "these or the places 0, 1, ... Give the probabilities as an array (to_numpy()) and the "

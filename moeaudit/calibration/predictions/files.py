@@ -10,7 +10,8 @@ from pathlib import Path
 
 from moeaudit.errors import InputError
 
-from .formats.json_lines import read_json, table_of
+from .columns import is_number
+from .formats.json_lines import SUMMARY, read_json, table_of
 from .formats.parquet import read_parquet
 from .formats.samples import is_samples, read_samples
 from .formats.separated import read_separated
@@ -58,12 +59,13 @@ def read_with_remarks(
     known = table.columns
     missing = [n for r, n in names.items() if n not in known and (r in NEEDED or r in asked)]
     if missing:
-        near = [get_close_matches(name, list(known), n=1) for name in missing]
+        near = [get_close_matches(name, list(known), n=1, cutoff=0.75) for name in missing]
         meant = " and ".join(hit[0] for hit in near if hit)
+        odd = _odd_header(list(known))
         raise InputError(
             f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}. It has "
             f"{', '.join(map(str, known)) or 'none'}."
-            + (f" Did you mean {meant}?" if meant else "")
+            + (odd or (f" Did you mean {meant}?" if meant else ""))
             + " Each row needs a confidence in [0, 1] and whether the prediction was correct; say what "
             "they are called with --confidence and --correct, and likewise --group, --document and --weight."
         )
@@ -74,6 +76,17 @@ def read_with_remarks(
         raise InputError(f"{path}: {error.at(table.place)}") from None
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def _odd_header(names: list[str]) -> str:
+    """What is the matter with a table whose columns are these, where that is plain."""
+    if {"results", "configs"} & set(names) or {"results", "config"} <= set(names):
+        return f" {SUMMARY}"
+    if len(names) == 1:
+        return " That is one field: fields are separated by commas, semicolons or tabs."
+    if all(is_number(name) for name in names):
+        return " Those are numbers: the first line must name the columns."
+    return ""
 
 
 def read_table(path: Path) -> Table:

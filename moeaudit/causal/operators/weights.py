@@ -106,8 +106,10 @@ class Swap(BaseOperator):
     expert: int | Literal["all"]
 
     def __post_init__(self) -> None:
-        if self.expert != "all" and not is_whole(self.expert):
-            raise InputError(f"Swap({self.expert!r}): an expert's number or 'all' was expected.")
+        if self.expert != "all" and not (is_whole(self.expert) and self.expert >= 0):
+            raise InputError(
+                f"Swap({self.expert!r}): an expert's number or 'all' was expected, numbers from 0."
+            )
 
     @property
     def name(self) -> str:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from scipy.stats import rankdata
 
 _BOOT = 1000
 MEASURES = ("pearson", "spearman", "sign")
@@ -107,6 +106,8 @@ def _replicates(
     of: np.ndarray,
     weights: Float[np.ndarray, "sets documents"],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    from scipy.stats import rankdata
+
     known = (x != 0) & (y != 0)
     agree = np.bincount(of[known], (np.sign(x) == np.sign(y))[known], weights.shape[1])
     count = np.bincount(of[known], minlength=weights.shape[1])

@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 import warnings
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from ..placement.asked import require_modules
 from ..placement.files import stored_tensors
 from ..placement.fits import bytes_by_dtype
 from ..placement.summary import READ_FROM, Files
-from .files import HUB, commit_of, reachable, weight_files
+from .files import HUB, commit_of, meant, reachable, require_files, weight_files
 from .fitting import require_complete, said_in, unused
 from .formats import dequantised, not_run, require_known, stored_as
 from .streamed import brought, kept, placed
@@ -30,10 +29,9 @@ if TYPE_CHECKING:
 
     from ..placement.asked import Asked
 
-_POINTER = b"version https://git-lfs.github.com/spec/"
 _FROM_GGUF = (
-    "Use the model in safetensors: transformers reads some GGUF files (from_pretrained(folder, gguf_file=...)), and "
-    "a model object is taken by load()"
+    "Use the model in safetensors. In Python, transformers reads some GGUF files (from_pretrained(folder, "
+    "gguf_file=...)), and load() takes the model object"
 )
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
@@ -63,17 +61,12 @@ def from_place(
     if text.count("/") != 1 or text.startswith((".", "/", "~")):
         raise ModelError(
             f"'{text}' is not a bundled model ({', '.join(bundled_models()) or 'none installed'}), not a "
-            f"folder, and not a hub id of the form 'owner/name'. {_meant(text)}"
+            f"folder, and not a hub id of the form 'owner/name'. {meant(text, bundled_models())}"
         )
     hf, notes = _read(text, text, dtype, asked, revision)
     commit = commit_of(text, revision) or revision
     facts = {"source": f"hub:{text}", "revision": commit, **_hub_sha256(text, commit)}
     return text, hf, _tokenizer(text, revision), facts, notes
-
-
-def _meant(text: str) -> str:
-    near = get_close_matches(text, bundled_models(), n=1)
-    return f"Did you mean {near[0]}?" if near else "Check the spelling or the path."
 
 
 def _check_folder(path: Path) -> None:
@@ -88,15 +81,10 @@ def _check_folder(path: Path) -> None:
     if not (path / "config.json").is_file():
         raise ModelError(
             f"The folder '{path}' has no config.json, so it is not a checkpoint in hub layout "
-            "(config.json, *.safetensors, tokenizer.json). Give the folder that `save_pretrained` wrote."
+            "(config.json, *.safetensors, tokenizer.json). "
+            f"{_checkpoint_in(path) or 'Give the folder that `save_pretrained` wrote.'}"
         )
-    for file in (path / "config.json", *sorted(path.glob("*.safetensors"))):
-        with file.open("rb") as stream:
-            if stream.read(len(_POINTER)) == _POINTER:
-                raise ModelError(
-                    f"'{file}' is a pointer of Git LFS, not the file itself: the repository was cloned without it. "
-                    "Run `git lfs pull` in the folder, or download the checkpoint again."
-                )
+    require_files(path)
     if not any(path.glob("*.safetensors")):
         pickled = sorted(p.name for pattern in _PICKLED for p in path.glob(pattern))
         packed = sorted(p.name for p in path.glob("*.gguf"))
@@ -109,6 +97,18 @@ def _check_folder(path: Path) -> None:
             else "holds no weights. Files named *.safetensors were expected beside config.json"
         )
         raise ModelError(f"The folder '{path}' {what}.")
+
+
+def _checkpoint_in(path: Path) -> str:
+    """Where below `path` a checkpoint stands, if there is one: a cache of the hub, or checkpoints of a training."""
+    for pattern in (
+        "snapshots/*/config.json",
+        "*/config.json",
+        "models--*/snapshots/*/config.json",
+    ):
+        if found := sorted(path.glob(pattern), key=lambda file: file.stat().st_mtime):
+            return f"There is one in '{found[-1].parent}': give that folder."
+    return ""
 
 
 def _base_of(adapter: Path) -> str:
@@ -167,7 +167,7 @@ def _read(
         raise
     except Exception as error:
         not_memory(error, f"loading '{name}'")
-        lines = str(error).strip().splitlines() or [type(error).__name__]
+        lines = [_first(error)]
         report = said_in("\n".join(said))
         if report and "report" in lines[0]:
             if method is not None:
@@ -185,8 +185,8 @@ def _read(
         if isinstance(error, ValueError) and "custom code" in str(error):
             raise ModelError(
                 f"'{name}' could not be loaded: it brings Python code of its own, and code from a checkpoint is never "
-                "run. Use a checkpoint whose architecture is part of transformers, or load it yourself, knowingly, "
-                "and give the model object."
+                "run. Use a checkpoint whose architecture is part of transformers; in Python you may load it "
+                "yourself, knowingly, and give the model object."
             ) from error
         if isinstance(error, ValueError) and "does not recognize this architecture" in str(error):
             import transformers
@@ -219,6 +219,15 @@ def _read(
     hf = hf if asked.device is None else moved(hf, name, asked.device)
     READ_FROM.keep(hf, facts)
     return hf, notes
+
+
+def _first(error: Exception) -> str:
+    """The first line of an error that says something: a bare key or a heading alone does not."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines or isinstance(error, KeyError):
+        return f"{type(error).__name__} {' '.join(lines)}".strip() + "."
+    said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return said if said.endswith((".", "!", "?")) else f"{said}."
 
 
 def _require_decoder(name: str, config: Any) -> None:
@@ -256,8 +265,8 @@ def _tokenizer(source: str | Path, revision: str | None = None) -> PreTrainedTok
             return AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
     except Exception as error:
         raise ModelError(
-            f"The tokenizer of '{source}' could not be read: {error} A tokenizer.json was expected; "
-            "pass `tokenizer=` to load() to use another one."
+            f"The tokenizer of '{source}' could not be read ({type(error).__name__}: {error}). A tokenizer.json was "
+            "expected; in Python, load(..., tokenizer=...) takes another one."
         ) from error
 
 

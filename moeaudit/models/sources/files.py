@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections.abc import Iterable
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,6 +15,7 @@ from moeaudit.errors import ModelError
 
 HUB = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
 _PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
+_POINTER = b"version https://git-lfs.github.com/spec/"
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
@@ -35,6 +38,42 @@ def weight_files(source: str | Path, revision: str | None, *, cached: bool = Fal
     else:
         files = [_cached(source, file, revision, local=cached) for file in _shards(index)]
     return [file for file in files if file is not None]
+
+
+def require_files(folder: Path) -> None:
+    """Raise ModelError for what is not there: a pointer of Git LFS, a link into nothing, a shard that is named only."""
+    index = folder / INDEX
+    named = [folder / name for name in _shards(index)] if index.is_file() else []
+    found = sorted({*folder.glob("*.json"), *folder.glob("*.safetensors"), *named})
+    absent = [file for file in found if not file.is_file()]
+    if absent:
+        link = next((file for file in absent if file.is_symlink()), None)
+        what = (
+            f"'{link}' is a link to {link.readlink()}, which is not there"
+            if link is not None
+            else f"{INDEX} names {len(named)} files, and {len(absent)} are absent (the first is '{absent[0].name}')"
+        )
+        raise ModelError(
+            f"The checkpoint in '{folder}' is not whole: {what}. Download it again, or copy the files themselves."
+        )
+    for file in found:
+        require_no_pointer(file)
+
+
+def require_no_pointer(file: Path) -> None:
+    """Raise ModelError for what Git LFS leaves in a file's place."""
+    with file.open("rb") as stream:
+        if stream.read(len(_POINTER)) == _POINTER:
+            raise ModelError(
+                f"'{file}' is a pointer of Git LFS, not the file itself: the repository was cloned without it. "
+                "Run `git lfs pull` in the folder, or download the checkpoint again."
+            )
+
+
+def meant(text: str, names: Iterable[str]) -> str:
+    """What a name that is none was perhaps meant to be."""
+    near = get_close_matches(text, list(names), n=1)
+    return f"Did you mean {near[0]}?" if near else "Check the spelling or the path."
 
 
 @cache

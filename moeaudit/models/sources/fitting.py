@@ -36,9 +36,26 @@ def require_complete(name: str, info: Mapping[str, Any]) -> None:
         which = f"{len(missing)} missing (first: '{missing[0]}')" if missing else _shapes(wrong)
         raise ModelError(
             f"'{name}': the checkpoint does not fill the model: {which}. transformers would start those "
-            "weights at random, and an audit of random weights means nothing. Get a complete checkpoint"
-            + (", or put the number right in config.json." if wrong else ".")
+            "weights at random, and an audit of random weights means nothing. "
+            + (
+                _prefixed(missing, info.get("unexpected_keys", []))
+                or "Get a complete checkpoint"
+                + (", or put the number right in config.json." if wrong else ".")
+            )
         )
+
+
+def _prefixed(missing: list[str], left: Iterable[str]) -> str:
+    """What to do where the files have the tensors under names that begin otherwise; empty where they do not."""
+    for name in missing[:1]:
+        longer = next((each for each in left if each.endswith(f".{name}")), None)
+        if longer is not None:
+            before = longer.removesuffix(name)
+            return (
+                f"In the files the names begin with '{before}' ('{longer}'), which a wrapper put there (torch.compile, "
+                "data parallel training): save the model inside of it, or rename the tensors."
+            )
+    return ""
 
 
 def _shapes(wrong: list[Any]) -> str:

@@ -70,7 +70,7 @@ def stale_hint(hf: PreTrainedModel) -> str:
     active = getattr(config, "num_experts_per_tok", None)
     for path, module in hf.named_modules():
         said = getattr(module, "num_experts", None)
-        if isinstance(said, int) and isinstance(active, int) and active > said:
+        if path and isinstance(said, int) and isinstance(active, int) and active > said:
             return f" num_experts_per_tok = {active} is more than the {said} experts that '{path}' has."
         held = max(
             (p.shape[0] for p in module._parameters.values() if p is not None and p.dim() == 3),

@@ -16,8 +16,6 @@ from moeaudit.text.choice import beginnings
 
 from ..working.folder import RECORD as RUN_RECORD
 from ..working.provenance import now, session
-from .reading import read
-from .routing import routing_tables
 from .tables import (
     BETWEEN,
     CLEAN,
@@ -164,6 +162,9 @@ def measure_calibration(
     that only edit single positions.
     """
     from moeaudit.text.for_model import tokens_for
+
+    from .reading import read  # torch, which the tables of a finished audit do without
+    from .routing import routing_tables
 
     named = _named(interventions)
     home, away, spare, notes = _sides(in_domain, shifted, fit, seed)

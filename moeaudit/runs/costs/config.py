@@ -38,6 +38,7 @@ def config_of(source: Any, revision: str | None = None) -> Found:
     from transformers import PretrainedConfig
 
     from moeaudit.models.bundled import bundled_folder, bundled_models
+    from moeaudit.models.sources.files import meant, require_no_pointer
 
     if isinstance(source, PretrainedConfig):
         name = getattr(source, "_name_or_path", "") or source.model_type
@@ -53,6 +54,7 @@ def config_of(source: Any, revision: str | None = None) -> Found:
                 f"The folder '{path}' has no config.json, and a census is costed from it. Give a folder in hub "
                 "layout (weights are not needed), a bundled name, or a hub id."
             )
+        require_no_pointer(path / "config.json")
         config = _read(path, text)
         return Found(
             path.resolve().name, config, f"{path}/config.json", path, quantised=_quantised(config)
@@ -60,13 +62,15 @@ def config_of(source: Any, revision: str | None = None) -> Found:
     if text.count("/") != 1 or text.startswith((".", "/", "~")):
         raise ModelError(
             f"'{text}' is not a bundled model ({', '.join(bundled_models())}), not a folder, and not a hub id "
-            "of the form 'owner/name', so there is no configuration to read. Check the spelling or the path."
+            f"of the form 'owner/name', so there is no configuration to read. {meant(text, bundled_models())}"
         )
     return _from_hub(text, revision)
 
 
 def _from_hub(repo: str, revision: str | None) -> Found:
     from transformers.utils.hub import cached_file
+
+    from moeaudit.models.sources.files import HUB, reachable
 
     at = {} if revision is None else {"revision": revision}
     cached = cached_file(
@@ -85,6 +89,12 @@ def _from_hub(repo: str, revision: str | None) -> Found:
 
         config = AutoConfig.for_model(known.model_type, dtype="bfloat16", **known.values)
         return Found(repo, config, f"published values: {known.source}", quantised=known.quantised)
+    if not reachable():  # the hub's own client would try again and again, for half a minute
+        raise ModelError(
+            f"No configuration of '{repo}' could be read: {HUB} cannot be reached from here, and the cache does not "
+            f"hold it. Check the connection, give a folder with its config.json, or one of {', '.join(KNOWN)}, "
+            "which come with the package."
+        )
     config = _read(repo, repo, **at)
     return Found(repo, config, "the hub", quantised=_quantised(config))
 

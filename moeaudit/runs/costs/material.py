@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from moeaudit.errors import InputError, ModelError
 from moeaudit.models.bundled import TOKENIZER
+from moeaudit.models.sources.files import reachable
 from moeaudit.text.choice import DOCUMENTS, LEAST, METRIC_RATIO, gather
 
 from .config import Found
@@ -75,8 +77,8 @@ def reading(
         return Reading(effect, metric, material.effect.n_documents, notes)
     if tokens < 2:
         raise InputError(
-            f"tokens = {tokens}: how long whole documents are is known only from a text. Give the text "
-            "(--text), or the number of tokens of each document, 2 or more."
+            f"tokens = {tokens}: how long whole documents are is known only from a text. Give a text, "
+            "or the number of tokens of each document, 2 or more."
         )
     if tokens > limit:
         raise InputError(
@@ -89,11 +91,14 @@ def _tokenizer(found: Found) -> Any:
     from transformers import AutoTokenizer
 
     place = TOKENIZER if found.bundled else found.folder or found.name
+    at: dict[str, Any] = (
+        {} if isinstance(place, Path) or reachable() else {"local_files_only": True}
+    )
     try:
-        return AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(place, trust_remote_code=False, **at)
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(
             f"The text cannot be cut into tokens of '{found.name}': its tokenizer could not be read ({lines[0]}). "
-            "Leave --text out and give --documents and --tokens, or put tokenizer.json beside config.json."
+            "Leave the text out and give documents= and tokens=, or put tokenizer.json beside config.json."
         ) from error

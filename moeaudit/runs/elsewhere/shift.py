@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moeaudit.causal.folder import EffectsFolder
 from moeaudit.frames import Frame
 from moeaudit.store.files import read_table, write_table
 from moeaudit.store.shards import Shards
@@ -20,6 +19,7 @@ from .domains import ACROSS, BY_DOMAIN, domain_tables, untested_domains
 from .tables import FolderTables
 
 if TYPE_CHECKING:
+    from moeaudit.causal.folder import EffectsFolder
     from moeaudit.models import Model
     from moeaudit.text.choice import Material
 
@@ -95,6 +95,14 @@ class _Named:
         self._progress.stage(f"{name}, other domains", total, unit, done)
 
 
+def _effects(folder: Path) -> EffectsFolder:
+    from moeaudit.causal.folder import (
+        EffectsFolder,
+    )  # brings torch, which reading a run does not need
+
+    return EffectsFolder(Shards(folder / "effects"))
+
+
 def freeze_shift(session: Work, material: Material, experts: Frame) -> None:
     """Declare the tests in other domains, as those of the run are, before there are effects."""
     if material.shift is not None:
@@ -113,7 +121,7 @@ def measure_shift(session: Measuring, model: Model, material: Material, progress
     write_table(folder / DOCUMENTS, shift.documents)
     with session.stage("shift census"):
         session.census(model, here, folder, told, session.shift_groups)
-    effects = EffectsFolder(Shards(folder / "effects"))
+    effects = _effects(folder)
     if not effects.rows:
         return  # a part of a run that has none of these documents
     with session.stage("shift verification"):
@@ -130,7 +138,7 @@ def conclude_shift(session: Work, experts: Frame, untested: str | None, progress
     known = session.record["shift"]
     stages.join_tokens(folder)
     session.seal(f"{FOLDER}/{name}" for name in (DOCUMENTS, stages.TOKENS))
-    effects = EffectsFolder(Shards(folder / "effects"))
+    effects = _effects(folder)
     leaves = (TESTS, *(f"{FOLDER}/{name}.parquet" for name in (BY_DOMAIN, ACROSS)))
     with session.stage("shift statistics", *leaves) as todo:
         if todo and untested is not None:

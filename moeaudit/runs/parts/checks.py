@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from moeaudit.errors import InputError, RunError
+from moeaudit.store.differences import told
 
 from ..spec import AuditSpec
 from ..working.folder import read_record
@@ -118,10 +119,9 @@ def _require_one_question(one: MeasuredPart, two: MeasuredPart) -> None:
         if mine != theirs:
             different = [*different, (name, mine, theirs)]
     if different:
-        what = "; ".join(f"{key} is {a!r} there and {b!r} here" for key, a, b in different)
         raise RunError(
-            f"{one.folder} and {two.folder} are parts of different questions: {what}. Nothing was written. Merge parts "
-            "that were asked the same."
+            f"{one.folder} and {two.folder} are parts of different questions: {told(different)}. Nothing was written. "
+            "Merge parts that were asked the same."
         )
 
 

@@ -28,7 +28,7 @@ def merge_parts(parts: Iterable[str | Path], folder: Path, progress: Progress) -
     """
     found = together([Path(part) for part in parts])
     if folder.resolve() in {part.folder.resolve() for part in found.parts}:
-        raise RunError(f"{folder} is one of the parts. Choose a new folder with --out.")
+        raise RunError(f"{folder} is one of the parts. Choose a new folder (out=).")
     record = claim(folder, found.spec)
     if record is not None and complete(folder, record):
         return record

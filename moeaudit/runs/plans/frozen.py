@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from moeaudit.errors import InputError, RunError
+from moeaudit.store.differences import told
 from moeaudit.store.files import write_json
 from moeaudit.version import __version__
 
@@ -59,9 +60,7 @@ class Plan:
         record = json.loads(json.dumps(record, allow_nan=False))
         if amends is not None:
             if not (why or "").strip():
-                raise InputError(
-                    "An amendment needs a reason: say why the plan is changed (--why)."
-                )
+                raise InputError("An amendment needs a reason: say why the plan is changed (why=).")
             changes = cls(record).differences(amends)
             if not changes:
                 raise InputError(
@@ -109,7 +108,7 @@ class Plan:
         if where.exists():
             raise RunError(
                 f"{where} exists, and a frozen plan is not written over. Choose another name; a change "
-                "of that plan is an amendment (--amend) in a file of its own."
+                "of that plan is an amendment (amend=) in a file of its own."
             )
         write_json(where, self.record)
         return where
@@ -139,9 +138,7 @@ class Plan:
         """Raises RunError, naming each field, unless `spec` is what was planned."""
         found = self.differences(Plan.settle(spec))
         if found:
-            what = "; ".join(
-                f"{name} is {old!r} in the plan and {new!r} here" for name, old, new in found
-            )
+            what = told(found, "in the plan")
             raise RunError(
                 f"This audit is not the one that was planned on {self.record['frozen']}: {what}. Nothing "
                 "was written. Run what was planned, or freeze an amendment that says what changes and why "

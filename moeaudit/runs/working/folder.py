@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from moeaudit.errors import RunError
+from moeaudit.store.differences import told
 from moeaudit.store.files import LOCK, TEMPORARY, require_place
 
 from ..spec import AuditSpec
@@ -71,14 +72,14 @@ def claim(
     different = AuditSpec.from_dict(record["spec"]).differences(spec)
     if different:
         raise RunError(
-            f"{folder} holds the answer to another question: {_told(different)}. Nothing was written. Ask the "
+            f"{folder} holds the answer to another question: {told(different)}. Nothing was written. Ask the "
             "same question to resume it, or choose another folder."
         )
     there = record.get("part")
     if there != part:
         raise RunError(
             f"{folder} holds {_named(there)} and not {_named(part)} of this audit. Nothing was written. Choose another "
-            "folder with --out; parts are put together by moeaudit merge."
+            "folder (out=); parts are put together by moeaudit merge."
         )
     return record
 
@@ -97,34 +98,6 @@ def _content(folder: Path) -> list[str]:
     """Names in the folder, less what a killed process may leave."""
     names = sorted(path.name for path in folder.iterdir())
     return [name for name in names if name != LOCK and not name.startswith(TEMPORARY)]
-
-
-# What changes with the documents, whoever changed them; said last, and only where nothing else says it.
-_HASHES = {"weights": "the model's weights", "text": "the text", "metric_text": "the metric documents",
-           "effect_text": "the effect documents", "shift_text": "the text of other domains"}  # fmt: skip
-_COUNTED = {
-    "metric_text": "metric_documents",
-    "effect_text": "effect_documents",
-    "shift_text": "shift_documents",
-}
-
-
-def _told(different: list[tuple[str, Any, Any]]) -> str:
-    """The differences, those that a person reads first; hashes in words, where no count says why they differ."""
-    names = {name for name, _, _ in different}
-    said, hashes = [], []
-    for name, old, new in different:
-        if name in _HASHES and (_hashed(old) or _hashed(new)):
-            if _COUNTED.get(name) not in names:
-                was, now = (str(value)[:12] or "none" for value in (old, new))
-                hashes.append(f"the hash of {_HASHES[name]} is {was} there and {now} here")
-        else:
-            said.append(f"{name} is {old!r} there and {new!r} here")
-    return "; ".join([*said, *hashes])
-
-
-def _hashed(value: Any) -> bool:
-    return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
 
 
 def check_report_path(path: Path) -> None:

@@ -12,8 +12,8 @@ from made import tiny_moe
 
 import moeaudit as ma
 from moeaudit.causal import replay_for
-from moeaudit.causal.walk.full_precision import in_float32
 from moeaudit.models.forward import evaluating
+from moeaudit.models.precision.widened import in_float32
 
 pytestmark = [
     pytest.mark.cuda,

@@ -12,6 +12,11 @@ from moeaudit.errors import InputError
 
 from .table import Table, lines
 
+SUMMARY = (
+    "It looks like the summary of an evaluation (lm-evaluation-harness writes one), which has no single answers: "
+    "give its samples, written with --log_samples."
+)
+
 
 def read_json(path: Path, text: str) -> tuple[list[dict[str, Any]], list[int]]:
     """The objects of a file and the line each begins in. Numbers are left as the file writes them.
@@ -27,8 +32,9 @@ def read_json(path: Path, text: str) -> tuple[list[dict[str, Any]], list[int]]:
         if len(kept) > 1 and kept[0][1].strip() == "{":  # one object over many lines
             found = _parsed(path, text, None)
             raise InputError(
-                f"{path} is one JSON object ({_keys(found)}), not a table of predictions. Give JSON Lines: "
-                "one object a line, with confidence and correct."
+                f"{path} is one JSON object ({_keys(found)}), not a table of predictions. "
+                + (f"{SUMMARY} " if isinstance(found, dict) and "results" in found else "")
+                + "Give JSON Lines: one object a line, with confidence and correct."
             )
         records = [(f"line {n:,}", _parsed(path, line, n)) for n, line in kept]
         numbers = [n for n, _ in kept]
