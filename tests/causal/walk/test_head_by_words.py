@@ -52,7 +52,7 @@ def test_both_roads_give_the_same_numbers(architecture, horizon, heads, monkeypa
 def test_small_blocks_give_the_same_numbers(horizon, monkeypatch):
     model, ids = tiny_moe.load("deepseek_v2"), tiny_moe.ids(9)
     whole = ma.ablate(model, [ids], horizon=horizon, outcomes=ASKED)
-    budgets.use(monkeypatch, expert_rows=3, logits=1, compared=50)
+    budgets.use(monkeypatch, logits=3 * tiny_moe.VOCABULARY, compared=50)
     cut = ma.ablate(model, [ids], horizon=horizon, outcomes=ASKED)
     for name in NUMBERS:
         np.testing.assert_allclose(cut[name], whole[name], atol=5e-6)

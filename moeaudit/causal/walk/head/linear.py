@@ -149,15 +149,18 @@ class _Work:
         """Outcomes at each of `positions * steps` places, of rows `"positions steps all ..."` from step `first` on."""
         (count, steps, each), budget = some.shape[:3], self.plan.budget
         target = torch.stack([spill.target(first + k) for k in range(steps)], 1).flatten()
-        alone = full(self._before_head(some[:, :, 0].flatten(0, 1)))  # (places, d_model)
+        width = max(1, _fit(self.plan, self.head) // (count * steps))  # rows of a place at once
+        together = self._before_head(some[:, :, : 1 + width])
+        alone = full(together[:, 0])  # (places, d_model)
         logits = self.head.logits(alone, budget.logits)
         if first == 0:
             self._drift(logits.view(count, steps, -1)[:, 0], spill)
         before = Clean.of(self.head, alone, logits, target)
-        parts, width = [], max(1, _fit(self.plan, self.head) // len(alone))
+        parts = []
         for a in range(1, each, width):
-            block = some[:, :, a : a + width]
-            edited = self._before_head(block.flatten(0, 2)).view(len(alone), block.shape[2], -1)
+            edited = together[:, 1:]
+            if a > 1:
+                edited = self._before_head(some[:, :, a : a + width])
             change = full(edited) - alone[:, None]
             if empty is not None:  # an edit of nothing is the pass-through row itself
                 none = empty[:, None, a - 1 : a - 1 + width].expand(-1, steps, -1).flatten(0, 1)
@@ -167,8 +170,10 @@ class _Work:
         return Outcomes.joined(parts, 1)
 
     def _before_head(self, rows: torch.Tensor) -> torch.Tensor:
-        given = (self.head.module, rows, self.ids[0], self.tuple_tail)
-        return before_head(self.plan.model, *given)
+        """Of `"positions steps rows ..."`, by place: `"places rows d_model"`."""
+        count, steps, each = rows.shape[:3]
+        given = (self.head.module, rows.flatten(0, 2), self.ids[0], self.tuple_tail)
+        return before_head(self.plan.model, *given).view(count * steps, each, -1)
 
     def _drift(self, logits: torch.Tensor, spill: Spill) -> None:
         """How far rows without an edit end from the clean forward, with logits rounded as the model gives them."""
