@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from ..plan import WalkPlan
 
 
+_SPILL = ("spill_nll", "spill_kl")
+
+
 def row_outcomes(
     plan: WalkPlan,
     clean: Float[torch.Tensor, "tokens vocab"],
@@ -36,15 +39,14 @@ def row_outcomes(
     if asked[0]:
         return by_rows(*given, careful=True)
     head = linear_head(plan, rows, ids, tuple_tail) if fusable(plan.extra) else None
-    whole = head is None or head.weight.device != clean.device
-    found, moved = by_rows(*given, careful=False) if whole else by_words(head, *given)
-    if _finite(found, moved, extra=not whole):
+    if head is None or head.weight.device != clean.device:
+        found, moved = by_rows(*given, careful=False)
+        # A function of the user's own may say infinity.
+        checked = [name for name in _SPILL if name in found.extra]
+    else:
+        found, moved = by_words(head, *given)
+        checked = list(found.extra)
+    columns = [found.delta_nll, found.kl, moved, *(found.extra[name] for name in checked)]
+    if bool(torch.isfinite(torch.stack([column.sum() for column in columns])).all()):
         return found, moved
     return by_rows(*given, careful=True)
-
-
-def _finite(found: Outcomes, moved: torch.Tensor, *, extra: bool) -> bool:
-    """Whether nothing overflowed; a user's own function may say infinity."""
-    names = found.extra if extra else [n for n in ("spill_nll", "spill_kl") if n in found.extra]
-    columns = [found.delta_nll, found.kl, moved, *(found.extra[name] for name in names)]
-    return bool(torch.isfinite(torch.stack([column.sum() for column in columns])).all())
