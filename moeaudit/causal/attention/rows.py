@@ -17,7 +17,7 @@ from moeaudit.models.precision import full
 
 SCORES = 1 << 22  # attention scores held at once
 # Scores of whole positions that a CPU keeps in its cache, so that the softmax finds them there.
-CACHED = 1 << 18
+CACHED = 1 << 19
 
 
 @dataclass

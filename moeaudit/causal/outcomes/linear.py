@@ -136,6 +136,7 @@ class Sums:
     more: dict[str, torch.Tensor]
 
 
+@torch.no_grad()
 def summed(
     clean: Clean,
     change: Float[torch.Tensor, "places rows d_model"],

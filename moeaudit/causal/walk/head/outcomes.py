@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _SPILL = ("spill_nll", "spill_kl")
 
 
+@torch.no_grad()
 def row_outcomes(
     plan: WalkPlan,
     clean: Float[torch.Tensor, "tokens vocab"],
