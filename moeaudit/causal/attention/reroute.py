@@ -39,7 +39,7 @@ class RowState:
     rows: int = 0
     idle: bool = False
     # By identity of the mask; the mask itself is kept so that its identity stays taken.
-    masks: dict[int, tuple[torch.Tensor | None, torch.Tensor]] = field(default_factory=dict)
+    masks: dict[int, tuple[torch.Tensor | None, torch.Tensor, bool]] = field(default_factory=dict)
     original: dict[int, str] = field(default_factory=dict)
 
 
@@ -93,19 +93,24 @@ def _remember(
         )
     if id(module) in state.clean:
         raise RowsDoNotHold(f"{where} attends twice in one layer")
-    state.clean[id(module)] = CleanKeys(key[0], value[0], _checked_mask(state, module, mask, query))
+    seen = _checked_mask(state, module, mask, query)
+    state.clean[id(module)] = CleanKeys(key[0], value[0], *seen)
 
 
 def _checked_mask(
     state: RowState, module: nn.Module, mask: torch.Tensor | None, query: torch.Tensor
-) -> torch.Tensor:
+) -> tuple[torch.Tensor, bool]:
+    """The additive mask, and whether it is causal and nothing besides."""
     slot = id(mask)
     if slot not in state.masks:
         additive = causal_mask(module, mask, query)
-        if bool((additive.diagonal(dim1=-2, dim2=-1) != 0).any()):
+        hidden = (additive.diagonal(dim1=-2, dim2=-1) != 0).any()
+        before = (additive.tril() != 0).any()
+        itself, window = torch.stack([hidden, before]).tolist()
+        if itself:
             raise RowsDoNotHold(f"{type(module).__name__} does not attend to the token itself")
-        state.masks[slot] = (mask, additive)
-    return state.masks[slot][1]
+        state.masks[slot] = (mask, additive, not window)
+    return state.masks[slot][1:]
 
 
 def _for_rows(

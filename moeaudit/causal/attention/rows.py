@@ -16,6 +16,8 @@ from jaxtyping import Float, Int
 from moeaudit.models.precision import full
 
 SCORES = 1 << 22  # attention scores held at once
+# Scores of whole positions that a CPU keeps in its cache, so that the softmax finds them there.
+CACHED = 1 << 19
 
 
 @dataclass
@@ -25,6 +27,8 @@ class CleanKeys:
     key: torch.Tensor  # (kv_heads, tokens, d_key)
     value: torch.Tensor  # (kv_heads, tokens, d_value)
     mask: torch.Tensor  # (1 or heads, tokens, tokens), additive
+    # Whether each token sees all tokens up to its own and none after it: then most of the mask adds nothing.
+    causal: bool = False
 
 
 def attend_rows(
@@ -52,17 +56,18 @@ def attend_rows(
     v = value[0].reshape(kv_heads, 1, count, rows, steps, -1)
     block = _lone if steps == 1 else _suffix
     each = kv_heads * groups * steps * (clean.key.shape[1] + steps)  # scores of one row
-    step, some = max(1, scores // (each * rows)), max(1, min(rows, scores // each))
+    fit = min(scores, CACHED) if q.device.type == "cpu" else scores
+    step, some = max(1, fit // (each * rows)), max(1, min(rows, scores // each))
     # Fused kernels keep scores and sums of half precision in float32 as well.
     clean, given = _precise(clean), value.dtype
-    q, k, v = full(q), full(k), full(v)
+    q, k, v = full(q) * scaling, full(k), full(v)
     out = []
     for a in range(0, count, step):
         part, cut = slice(a, a + step), []
         for b in range(0, rows, some):
             here = (slice(None), slice(None), part, slice(b, b + some))
-            mine = (clean, at[part], max(edited[part]), q[here], k[here], v[here])
-            cut.append(block(*mine, scaling, kwargs))
+            mine = (clean, at[part], edited[part], q[here], k[here], v[here])
+            cut.append(block(*mine, kwargs))
         out.append(torch.cat(cut, 3) if len(cut) > 1 else cut[0])
     heads_last = torch.cat(out, 2).reshape(kv_heads * groups, count * rows * steps, -1)
     return heads_last.transpose(0, 1)[None].contiguous().to(given)
@@ -72,69 +77,70 @@ def _precise(clean: CleanKeys) -> CleanKeys:
     if clean.key.dtype in (torch.float32, torch.float64):
         return clean
     # A half-precision mask ends at its own lowest number, which is low enough.
-    return CleanKeys(full(clean.key), full(clean.value), full(clean.mask))
+    return CleanKeys(full(clean.key), full(clean.value), full(clean.mask), clean.causal)
 
 
 def _lone(
     clean: CleanKeys,
     at: torch.Tensor,  # (p, 1)
-    highest: int,  # of the positions
-    q: torch.Tensor,  # (kv_heads, groups, p, rows, 1, d_key)
+    edited: Sequence[int],  # the positions
+    q: torch.Tensor,  # (kv_heads, groups, p, rows, 1, d_key), scaled
     k: torch.Tensor,  # (kv_heads, 1, p, rows, 1, d_key)
     v: torch.Tensor,  # (kv_heads, 1, p, rows, 1, d_value)
-    scaling: float | torch.Tensor,
     kwargs: dict[str, Any],
 ) -> torch.Tensor:
     q, k, v, positions = q.squeeze(4), k.squeeze(4), v.squeeze(4), at[:, 0]
     kv_heads, groups, p, rows, width = q.shape
-    last = highest + 1
+    first, last = min(edited), max(edited) + 1
     flat = q.reshape(kv_heads, groups * p * rows, width)
-    scores = torch.matmul(flat, clean.key[:, :last].transpose(1, 2)) * scaling
+    scores = torch.matmul(flat, clean.key[:, :last].transpose(1, 2))
     scores = scores.view(kv_heads, groups, p, rows, last)
     # The row's own key stands where the clean token's key stood.
     place = positions.view(1, 1, p, 1, 1).expand(kv_heads, groups, p, rows, 1)
-    own = (q * k).sum(-1, keepdim=True) * scaling
+    own = (q * k).sum(-1, keepdim=True)
     scores = _capped(scores.scatter_(-1, place, own), kwargs)
-    scores = scores + _mask(clean.mask[:, positions, :last], kv_heads, groups)[..., None, :]
+    # Keys before the first position of the block are seen by all of it where the mask is causal.
+    start = first if clean.causal else 0
+    mask = _mask(clean.mask[:, positions, start:last], kv_heads, groups)
+    scores[..., start:].add_(mask[..., None, :])
     probability = _softmax(scores, v, kwargs)
     mine = probability.gather(-1, place)
-    others = probability.scatter(-1, place, 0.0)
+    others = probability.scatter_(-1, place, 0.0)
     mixed = torch.matmul(others.reshape(kv_heads, -1, last), clean.value[:, :last])
-    return mixed.view(kv_heads, groups, p, rows, -1) + mine * v
+    return mixed.view(kv_heads, groups, p, rows, -1).addcmul_(mine, v)
 
 
 def _suffix(
     clean: CleanKeys,
     at: torch.Tensor,  # (p, steps)
-    highest: int,  # of the edited positions
-    q: torch.Tensor,  # (kv_heads, groups, p, rows, steps, d_key)
+    edited: Sequence[int],  # the edited positions
+    q: torch.Tensor,  # (kv_heads, groups, p, rows, steps, d_key), scaled
     k: torch.Tensor,  # (kv_heads, 1, p, rows, steps, d_key)
     v: torch.Tensor,  # (kv_heads, 1, p, rows, steps, d_value)
-    scaling: float | torch.Tensor,
     kwargs: dict[str, Any],
 ) -> torch.Tensor:
     kv_heads, groups, p, rows, steps, width = q.shape
-    edited = at[:, 0]
-    last = max(1, highest)  # clean keys lie below the edited token
+    first = at[:, 0]
+    last = max(1, *edited)  # clean keys lie below the edited token
     flat = q.reshape(kv_heads, -1, width)
-    before = torch.matmul(flat, clean.key[:, :last].transpose(1, 2)) * scaling
+    before = torch.matmul(flat, clean.key[:, :last].transpose(1, 2))
     before = before.view(kv_heads, groups, p, rows, steps, last)
-    own = torch.matmul(q, k.transpose(-1, -2)) * scaling  # (..., steps, steps)
+    own = torch.matmul(q, k.transpose(-1, -2))  # (..., steps, steps)
     scores = _capped(torch.cat([before, own], -1), kwargs)
     low = torch.finfo(scores.dtype).min
     # (1 or heads, p, steps, last): what each step sees of the clean tokens, none from the edit on
     seen = clean.mask[:, at, :last].masked_fill(
-        torch.arange(last, device=at.device) >= edited[:, None, None], low
+        torch.arange(last, device=at.device) >= first[:, None, None], low
     )
     among = clean.mask[:, at[:, :, None], at[:, None, :]]  # (1 or heads, p, steps, steps)
     # Steps past the end of the text repeat its last place; no step before them may see them.
     among = among.masked_fill(at.new_ones(steps, steps).triu(1).bool(), low)
     mask = torch.cat([seen, among], -1)
-    scores = scores + _mask(mask, kv_heads, groups)[:, :, :, None]
+    scores = scores.add_(_mask(mask, kv_heads, groups)[:, :, :, None])
     probability = _softmax(scores, v, kwargs)
     flat = probability[..., :last].reshape(kv_heads, -1, last)
     mixed = torch.matmul(flat, clean.value[:, :last]).view(*q.shape[:-1], -1)
-    return (mixed + torch.matmul(probability[..., last:], v)).flatten(3, 4)
+    return mixed.add_(torch.matmul(probability[..., last:], v)).flatten(3, 4)
 
 
 def _capped(scores: torch.Tensor, kwargs: dict[str, Any]) -> torch.Tensor:

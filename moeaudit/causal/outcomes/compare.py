@@ -113,11 +113,16 @@ class Spill:
         clean: Float[torch.Tensor, "positions vocab"],
         edited: Float[torch.Tensor, "positions rows vocab"],
     ) -> None:
-        """The predictions `step` tokens after the edited one; those past the text count nothing."""
-        at = self.positions + step + 1
-        there = at < len(self.ids)  # has a target
-        target = self.ids[at.clamp(max=len(self.ids) - 1)]
-        later = compare(clean, edited, target, self.at_once, self.careful)
+        """The predictions `step` tokens after the edited one, as logits."""
+        self.count_in(step, compare(clean, edited, self.target(step), self.at_once, self.careful))
+
+    def target(self, step: int) -> Int[torch.Tensor, " positions"]:
+        """What each of these predictions is of; the last token where the text has ended."""
+        return self.ids[(self.positions + step + 1).clamp(max=len(self.ids) - 1)]
+
+    def count_in(self, step: int, later: Outcomes) -> None:
+        """What was measured `step` tokens after the edited one; past the text it counts nothing."""
+        there = self.positions + step + 1 < len(self.ids)  # has a target
         if self.nll is None or self.kl is None or self.flips is None:
             self.nll, self.kl = torch.zeros_like(later.delta_nll), torch.zeros_like(later.kl)
             self.flips = torch.zeros_like(later.flip, dtype=torch.int32)
@@ -203,7 +208,8 @@ def _compare(
     shift = torch.bmm(grown, weights).squeeze(-1).log1p()
     # Where e^delta overflows, no digits are at stake.
     if careful and not bool(torch.isfinite(shift).all()):
-        exact = torch.logsumexp(p.log()[:, None] + delta, -1)
+        # p may be 0 in float32 where its logarithm is not.
+        exact = torch.logsumexp(clean.log_softmax(-1)[:, None] + delta, -1)
         shift = torch.where(torch.isfinite(shift), shift, exact)
     return shift - at_target, (shift - left).clamp_min(0.0), flip
 

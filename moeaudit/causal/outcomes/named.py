@@ -80,15 +80,18 @@ class LogitContrast:
         edited: Float[torch.Tensor, "positions rows vocab"],
         target: Int[torch.Tensor, " positions"],  # noqa: ARG002
     ) -> Float[torch.Tensor, "positions rows"]:
-        vocab = clean.shape[-1]
+        self.require_tokens(clean.shape[-1])
+        after = edited[..., self.a] - edited[..., self.b]
+        return (after - (clean[:, self.a] - clean[:, self.b])[:, None]).float()
+
+    def require_tokens(self, vocab: int) -> None:
+        """Raise InputError for a token that the model does not predict."""
         for token in (self.a, self.b):
             if not 0 <= token < vocab:
                 raise InputError(
                     f"LogitContrast({self.a}, {self.b}): token {token} does not exist; the model predicts ids "
                     f"from 0 to {vocab - 1}. Look ids up with model.tokenizer."
                 )
-        after = edited[..., self.a] - edited[..., self.b]
-        return (after - (clean[:, self.a] - clean[:, self.b])[:, None]).float()
 
 
 Outcome = str | LogitContrast | Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -96,6 +99,9 @@ Outcome = str | LogitContrast | Callable[[torch.Tensor, torch.Tensor, torch.Tens
 
 def further_outcomes(outcomes: Iterable[Outcome]) -> dict[str, Measure]:
     """Functions by column name. A function of one's own is named after itself.
+
+    Named outcomes and contrasts are computed beside delta NLL and KL, in blocks of the vocabulary where the model's
+    head is linear. A function of one's own gets whole logits of a block of rows, which takes longer.
 
     Raises InputError for an unknown name, or a column that is there already.
     """

@@ -12,6 +12,7 @@ from moeaudit.models import Model, MoELayer
 from ..operators.draws import document_key
 from ..operators.routing import Edits, Operator, Routing, edited_answer, rank_order
 from ..outcomes.compare import Measure, Outcomes
+from ..outcomes.linear import LinearHead
 from .budget import Budget
 from .layout import Layout
 from .several.sample import Sample
@@ -42,6 +43,8 @@ class WalkPlan:
     driven: bool = False
     # Lengths of texts in which a row ended elsewhere and no layer was at fault (`checks/departure`).
     cleared: list[int] = field(default_factory=list)
+    # The head where it is one matrix, None where not (`head/linear`); nothing before it was looked at.
+    head: list[LinearHead | None] = field(default_factory=list)
     # The largest blocks held at once; None for what suits the model's device.
     budget: Budget = None  # type: ignore[assignment]  # set below
 

@@ -6,18 +6,28 @@ import torch
 from made import budgets, tiny_moe
 
 import moeaudit as ma
-from moeaudit.causal.walk import head
+from moeaudit.causal.outcomes import linear
 from moeaudit.causal.walk.budget import Budget
+from moeaudit.causal.walk.head import outcomes as roads
+from moeaudit.causal.walk.head import whole as rows_road
 from moeaudit.errors import InputError
 
 BLOCKS = {"layer_rows": 7, "logits": 3 * tiny_moe.VOCABULARY, "residuals": 1, "scores": 1}
+BLOCKS["compared"] = BLOCKS["logits"]
 
 
-@pytest.mark.parametrize("architecture", ["olmoe", "deepseek_v2"])
 @pytest.mark.parametrize(
-    ("operator", "horizon"), [(ma.Swap("all"), 0), (ma.Zero(), "all"), (ma.Swap("all"), 3)]
+    ("operator", "horizon", "architecture", "road"),
+    [
+        (ma.Swap("all"), 0, "olmoe", "rows"),
+        (ma.Swap("all"), 0, "deepseek_v2", "words"),
+        (ma.Zero(), "all", "olmoe", "words"),
+        (ma.Zero(), "all", "deepseek_v2", "rows"),
+        (ma.Swap("all"), 3, "olmoe", "words"),
+        (ma.Swap("all"), 3, "deepseek_v2", "rows"),
+    ],
 )
-def test_cut_rows_are_the_same_rows(architecture, operator, horizon, monkeypatch):
+def test_cut_rows_are_the_same_rows(operator, horizon, architecture, road, monkeypatch):
     model, ids = tiny_moe.load(architecture), tiny_moe.ids(9)
     largest, seen = 0, []
 
@@ -31,8 +41,12 @@ def test_cut_rows_are_the_same_rows(architecture, operator, horizon, monkeypatch
         hidden = args[0] if args else kwargs["hidden_states"]
         seen.append(hidden.shape[1])
 
-    real = head.tail_logits
-    monkeypatch.setattr(head, "tail_logits", watched)
+    # Where a head is taken in blocks of the vocabulary, those; else whole logits of blocks of rows.
+    at, name = (linear, "_product") if road == "words" else (rows_road, "tail_logits")
+    real = getattr(at, name)
+    monkeypatch.setattr(at, name, watched)
+    if road == "rows":
+        monkeypatch.setattr(roads, "linear_head", lambda *_: None)
     hooks = [
         layer.register_forward_pre_hook(layer_rows, with_kwargs=True)
         for layer in model.anatomy.decoder_layers

@@ -133,10 +133,10 @@ def test_the_model_is_left_as_it_was():
 
 
 def test_an_error_in_the_middle_leaves_the_model_as_it_was(monkeypatch):
-    import moeaudit.causal.walk.head as head
+    import moeaudit.causal.walk.head.linear as head
 
     model = tiny_moe.load("olmoe")
-    monkeypatch.setattr(head, "measure_steps", lambda *_: 1 / 0)
+    monkeypatch.setattr(head, "effects", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run("wavefront", model, Zero())
     assert model.hf.config._attn_implementation in ("sdpa", "eager")
