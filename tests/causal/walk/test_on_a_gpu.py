@@ -62,6 +62,16 @@ def test_half_precision_walks_and_its_weights_in_float32_are_exact(tmp_path):
         assert ma.verify(ma.ablate(model, DOCS), model, 12).max_abs_delta_nll < 1e-5
 
 
+def test_the_kind_of_number_is_measured_on_the_card(tmp_path):
+    tiny_moe.build("olmoe").bfloat16().save_pretrained(tmp_path)
+    model = ma.load(tmp_path, device="cuda")
+    found = model.provenance["precision"]
+    assert found["stored"] == "bfloat16" and found["removals"] > 0
+    assert set(found["tried"]) >= {"float32", "bfloat16"} and found["tried"]["float32"]["off"] == 0
+    assert str(model.dtype).endswith(found["computes"])
+    assert len(ma.ablate(model, DOCS[:1]))
+
+
 def test_an_edit_of_nothing_is_nothing(folder):
     effects = ma.ablate(ma.load(folder, device="cuda"), DOCS, ma.Scale(1.0))
     assert (effects.delta_nll == 0.0).all() and (effects.kl == 0.0).all()
