@@ -101,5 +101,7 @@ def test_weights_on_meta_that_come_from_the_cpu_are_walked():
     assert all(p.is_meta for p in built.parameters())
     found = ma.ablate(ma.load(built), [tiny_moe.ids(12)])
     expected = ma.ablate(tiny_moe.load("qwen2_moe"), [tiny_moe.ids(12)])
-    assert found.engine.startswith("wavefront") and (found.delta_nll == expected.delta_nll).all()
+    # A head that is not here is taken in blocks of rows, the other in blocks of the vocabulary.
+    assert found.engine.startswith("wavefront")
+    assert (found.delta_nll - expected.delta_nll).abs().max() < 1e-5
     assert all(p.is_meta for p in built.parameters())
