@@ -1,13 +1,18 @@
-"""A model's own forward with other hidden states in the place of what its last decoder layer returns."""
+"""A model's own forward with other hidden states in the place of what its last decoder layer returns.
+
+Its decoder layers stand aside, so that final norms, heads, scalings and soft caps need not be known.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from torch import nn
 
 if TYPE_CHECKING:
     from ..model import Model
@@ -24,36 +29,66 @@ def head_of(
 ) -> Float[torch.Tensor, "rows vocab"]:
     """Logits of rows that have passed the last decoder layer; no layer runs, and none is brought.
 
-    Rows stand as short documents of `tokens` tokens. `filler` is any token id; `tuple_tail` is what the layers
-    return after the hidden state, None for layers that return it alone.
+    Rows stand as short documents of `tokens` tokens. `filler` is any valid token id (its embedding is thrown
+    away); `tuple_tail` is what the layers return after the hidden state, None for layers that return it alone.
     """
-    count = len(hidden)
-    padded = hidden.new_zeros(-(-count // tokens) * tokens, *hidden.shape[1:])
-    padded[:count] = hidden
-    rows = padded.unflatten(0, (-1, tokens))
+    rows = as_documents(hidden, tokens)
+    logits = last_logits(model, rows, filler.expand(rows.shape[:2]), tuple_tail)
+    return logits.flatten(0, 1)[: len(hidden)]
 
-    def returned(*_: Any, **__: Any) -> Any:
-        return rows if tuple_tail is None else (rows, *tuple_tail)
+
+def as_documents(
+    hidden: Float[torch.Tensor, "rows ..."], tokens: int
+) -> Float[torch.Tensor, "documents tokens ..."]:
+    """Rows as documents of so many tokens, the last one filled up with zeros."""
+    documents = -(-len(hidden) // tokens)
+    if documents * tokens == len(hidden):
+        return hidden.reshape(documents, tokens, *hidden.shape[1:])
+    padded = hidden.new_zeros(documents * tokens, *hidden.shape[1:])
+    padded[: len(hidden)] = hidden
+    return padded.view(documents, tokens, *hidden.shape[1:])
+
+
+@torch.no_grad()
+def last_logits(
+    model: Model,
+    hidden: Float[torch.Tensor, "documents tokens ..."],
+    ids: Int[torch.Tensor, "documents tokens"],
+    tuple_tail: tuple[Any, ...] | None,
+) -> Float[torch.Tensor, "documents tokens vocab"]:
+    """Logits of documents whose tokens have passed the last decoder layer, as `head_of`."""
+    layers = model.anatomy.decoder_layers
+
+    def returned(value: torch.Tensor) -> Any:
+        return value if tuple_tail is None else (value, *tuple_tail)
+
+    def stand_aside(*args: Any, **kwargs: Any) -> Any:
+        return returned(args[0] if args else kwargs["hidden_states"])
 
     with ExitStack() as stack:
-        for layer in model.anatomy.decoder_layers:
-            _replace(stack, layer, returned)
-        ids = filler.expand(len(rows), tokens)
-        return model.hf(input_ids=ids, use_cache=False).logits.flatten(0, 1)[:count]
+        for layer in layers:
+            replace_forward(stack, layer, stand_aside)
+        replace_forward(stack, layers[-1], lambda *_, **__: returned(hidden))
+        return model.hf(input_ids=ids, use_cache=False).logits
 
 
-def _replace(stack: ExitStack, layer: torch.nn.Module, forward: Any) -> None:
-    """Another forward, without the layer's hooks: what they do (bring or widen weights) is the layer's."""
-    had = vars(layer).get("forward")  # set by offloading hooks, absent otherwise
+def replace_forward(stack: ExitStack, module: nn.Module, forward: Any) -> None:
+    """Another forward, without the module's hooks: what they do (bring or widen weights) is the layer's."""
     for hooks in ("_forward_hooks", "_forward_pre_hooks"):
-        stack.callback(setattr, layer, hooks, getattr(layer, hooks))
-        setattr(layer, hooks, OrderedDict())
+        stack.callback(setattr, module, hooks, getattr(module, hooks))
+        setattr(module, hooks, OrderedDict())
+    stack.enter_context(another_forward(module, forward))
 
-    def restore() -> None:
+
+@contextmanager
+def another_forward(module: nn.Module, forward: Any) -> Iterator[None]:
+    """Inside, the module runs `forward` between its own hooks."""
+    had = module.__dict__.get("forward")  # set by offloading hooks, absent otherwise
+    module.__dict__["forward"] = forward
+    try:
+        yield
+    finally:
         if had is None:
-            vars(layer).pop("forward", None)
+            module.__dict__.pop("forward", None)
         else:
-            vars(layer)["forward"] = had
-
-    vars(layer)["forward"] = forward
-    stack.callback(restore)
+            module.__dict__["forward"] = had
