@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also as a script
 import moeaudit as ma  # noqa: E402
 from benchmarks.flops import Flops  # noqa: E402
 from moeaudit.causal.check.engines import make_engine  # noqa: E402
+from moeaudit.errors import ModelError  # noqa: E402
 from moeaudit.models.precision import rounding  # noqa: E402
 from moeaudit.text.for_model import first_tokens  # noqa: E402
 
@@ -51,7 +52,7 @@ class Result:
     census: float
     hook: float
     nnsight: float
-    bridge: float  # TransformerLens
+    bridge: float | None  # TransformerLens; None where it cannot remove a single expert
     off: float  # the largest difference of any contestant's effect from the census's, nats
     clean: float  # one document alone
     batched: float  # one document's share of a batch
@@ -71,8 +72,8 @@ class Result:
         return self.nnsight * self.rate
 
     @property
-    def times_bridge(self) -> float:
-        return self.bridge * self.rate
+    def times_bridge(self) -> float | None:
+        return None if self.bridge is None else self.bridge * self.rate
 
 
 def load(name: str) -> ma.Model:
@@ -113,7 +114,13 @@ def measure(model: ma.Model, tokens: int, rounds: int, cells: int, seed: int = 0
     ids = document(model, tokens)
     effects = ma.ablate(model, [ids], ma.Zero())  # also the warm-up
     rng = np.random.default_rng(seed)
-    engines = {name: make_engine(name, model) for name in PEERS}
+    engines = {}
+    for name in PEERS:
+        try:
+            engines[name] = make_engine(name, model)
+        except ModelError:  # TransformerLens has no hook on the experts of some architectures
+            if name != "transformer_lens":
+                raise
     off = 0.0
     one = torch.from_numpy(ids)[None]
     many = one.repeat(BATCH, 1)
@@ -151,7 +158,7 @@ def measure(model: ma.Model, tokens: int, rounds: int, cells: int, seed: int = 0
         median["census"],
         median["hooks"],
         median["nnsight"],
-        median["transformer_lens"],
+        median.get("transformer_lens"),
         off,
         median["clean"],
         median["batched"],
@@ -174,10 +181,10 @@ def cells_of(result: Result) -> tuple[str, ...]:
         f"{result.rate:,.0f}",
         f"{1 / result.hook:,.0f}",
         f"{1 / result.nnsight:,.0f}",
-        f"{1 / result.bridge:,.0f}",
+        "cannot" if result.bridge is None else f"{1 / result.bridge:,.0f}",
         f"{result.times_hook:,.0f}",
         f"{result.times_nnsight:,.0f} ({result.spread[0]:,.0f} to {result.spread[1]:,.0f})",
-        f"{result.times_bridge:,.0f}",
+        "-" if result.times_bridge is None else f"{result.times_bridge:,.0f}",
         f"{result.off:.0e}",
         f"{result.census / result.clean:.1f}",
         f"{result.census / result.batched:.1f}",
