@@ -35,7 +35,7 @@ def pruning(curve: Any, *, outcome: str = "d_nll") -> go.Figure:
             "ma.prune_curve(model, docs, criteria) returns."
         )
     plot = curve.figure(outcome)
-    height, width = int(plot.layout.height), None
+    height = int(plot.layout.height)
     documents = len(curve.boot.sums.document)
     random = curve.table[curve.table["criterion"] == "random"]
     draws = int(random["draw"].nunique())
@@ -49,4 +49,4 @@ def pruning(curve: Any, *, outcome: str = "d_nll") -> go.Figure:
     ]
     clean = f"The whole model's loss is {curve.clean_nll:.4f} nats a token."
     title = f"What does each cut cost? {curve.model}"
-    return sheet(plot, title, clean, note, height=height - 60).update_layout(width=width)
+    return sheet(plot, title, clean, note, height=height - 60).update_layout(width=None)
