@@ -160,9 +160,7 @@ def test_hostile_text_is_inert():
     trace = by_hand()
     tokens = trace.tokens.assign(text="<b>x</b>\n")
     figure = ma.plot.routes(ma.Trace(tokens, trace.routing, trace.facts), 0)
-    assert (
-        figure.layout.xaxis.ticktext[0] == "&lt;b&gt;x&lt;/b&gt;"[:13] + "\N{HORIZONTAL ELLIPSIS}"
-    )
+    assert figure.layout.xaxis.ticktext[0] == "&lt;b&gt;x&lt;/b&gt;\\n"
 
 
 def test_routes_are_refused_in_words():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from ..figures.figure import styled
 from ..figures.palette import VERDICTS
 from ..words.evidence import OUTCOMES, metric_name, outcome_name, read
 from ..words.numbers import count, estimate, layers_text, plural, probability
-from .sheet import require, sheet
+from .sheet import ABOVE, inert, require, sheet
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -32,7 +31,7 @@ SIGNS = {
     "v-few": ("circle-dot", "\N{FISHEYE}"),
     "v-none": ("x-thin-open", "\N{MULTIPLICATION SIGN}"),
 }
-CONTROL = ("diamond", "\N{BLACK DIAMOND}", "#3a3a3a")
+CONTROL = ("diamond", "\N{BLACK DIAMOND}", "#6f6f6f")
 NEEDS = [
     "question",
     "outcome",
@@ -47,6 +46,7 @@ NEEDS = [
 ]
 NEEDS += ["p", "p_maxt", "verdict", "reason"]
 WIDE, HIGH = 0.42, 250
+MOST_LEVEL = 6  # metrics whose names stand level under the plot
 
 
 def contrasts(table: Any) -> go.Figure:
@@ -112,10 +112,9 @@ def contrasts(table: Any) -> go.Figure:
         under,
         note,
         height=110 + HIGH * len(outcomes),
+        labels=64 if len(names) > MOST_LEVEL else 16,
     )
-    right = {"x": 1, "xanchor": "right", "y": 1.0, "yanchor": "bottom"}
-    out.update_layout(legend={"orientation": "h", **right}, margin_t=130)
-    return out
+    return out.update_layout(legend=ABOVE, margin_t=130)
 
 
 def order_of(frame: Frame) -> tuple[list[str], list[str]]:
@@ -171,6 +170,7 @@ def face(frame: Frame, names: list[str], outcomes: list[str]) -> go.Figure:
     plot = make_subplots(
         rows=len(outcomes), cols=1, subplot_titles=titles, vertical_spacing=0.22 / len(outcomes)
     )
+    plot.update_annotations(x=0, xanchor="left")  # the legend stands at the right
     layers = sorted({int(layer) for layer in frame["layer"]})
     step = 2 * WIDE / max(1, len(layers))
     for row, outcome in enumerate(outcomes, start=1):
@@ -192,7 +192,7 @@ def face(frame: Frame, names: list[str], outcomes: list[str]) -> go.Figure:
                         "color": "#8a8a8a",
                     },
                     mode="markers",
-                    name=html.escape(metric_name(name)[0]),
+                    name=inert(metric_name(name)[0]),
                     showlegend=False,
                     marker={
                         "symbol": [symbol for symbol, _ in looks],
@@ -212,11 +212,11 @@ def face(frame: Frame, names: list[str], outcomes: list[str]) -> go.Figure:
         plot.add_vline(len(names) - len(controls) - 0.5, line={"color": "#888888", "width": 1})
     plot.update_xaxes(
         tickvals=list(range(len(names))),
-        ticktext=[_label(n, n in controls) for n in names],
+        ticktext=[_label(n, n in controls, aslant=len(names) > MOST_LEVEL) for n in names],
         range=[-0.5, len(names) - 0.5],
         showgrid=False,
         zeroline=False,
-        tickangle=-28 if len(names) > 6 else 0,
+        tickangle=-30 if len(names) > MOST_LEVEL else 0,
         showticklabels=False,
     )
     plot.update_xaxes(showticklabels=True, row=len(outcomes), col=1)
@@ -234,12 +234,13 @@ def face(frame: Frame, names: list[str], outcomes: list[str]) -> go.Figure:
         align="left",
         name="key",
     )
-    return styled(plot, 160 + HIGH * len(outcomes))
+    drawn = styled(plot, 160 + HIGH * len(outcomes))
+    return drawn.update_layout(legend=ABOVE, margin_b=60 + (64 if len(names) > MOST_LEVEL else 16))
 
 
-def _label(name: str, control: bool) -> str:
-    words = html.escape(metric_name(name)[0])
-    return f"{words}<br>(control)" if control else words
+def _label(name: str, control: bool, *, aslant: bool) -> str:
+    words = inert(metric_name(name)[0])
+    return f"{words}<br>(control)" if control and not aslant else words
 
 
 def _look(row: dict[Any, Any]) -> tuple[str, str]:
@@ -265,9 +266,9 @@ def _key(frame: Frame) -> str:
 
 
 def _tip(row: dict[Any, Any]) -> str:
-    head = f"{html.escape(metric_name(row['metric'])[0])}, layer {row['layer']}"
+    head = f"{inert(metric_name(row['metric'])[0])}, layer {row['layer']}"
     if not np.isfinite(row["d_z"]):
-        return f"{head}<br>{html.escape(str(row.get('reason') or NOT_ESTIMABLE))}"
+        return f"{head}<br>{inert(str(row.get('reason') or NOT_ESTIMABLE))}"
     verdict = row["verdict"] or row["role"] if row["role"] == "metric" else "control"
     return (
         f"{head}<br>d_z {estimate(row['d_z'], row['low'], row['high'])}<br>{verdict}, adjusted p "

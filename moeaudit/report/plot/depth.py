@@ -136,7 +136,9 @@ def face(frame: Frame, said: OperatorWords) -> go.Figure:
         plot.update_yaxes(title=unit, row=1, col=i)
     layers = [int(layer) for layer in frame["layer"]]
     plot.update_xaxes(title="layer", zeroline=False, tickvals=layers if len(layers) < 13 else None)
-    plot.update_yaxes(zeroline=True, zerolinecolor="#888888", gridcolor="#e4e4e4")
+    plot.update_yaxes(
+        zeroline=True, zerolinecolor="#888888", gridcolor="#e4e4e4", rangemode="tozero"
+    )
     return styled(plot, 380)
 
 

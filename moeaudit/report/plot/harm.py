@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,9 +19,9 @@ from moeaudit.stats.ranking.table import QUESTION
 
 from ..figures.figure import styled
 from ..words.evidence import metric_name, outcome_name
-from ..words.numbers import count, estimate, fixed, layers_text, plural
+from ..words.numbers import count, estimate, fixed, interval, layers_text, plural
 from .effects import asked
-from .sheet import require, sheet
+from .sheet import inert, require, sheet
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -106,6 +105,12 @@ def harm_against_metric(
         else "",
         why,
     ]
+    beyond = 0
+    for _, part in drawn.groupby("layer"):
+        low, high = calm(part)
+        beyond += int(((part["harm_low"] < low) | (part["harm_high"] > high)).sum())
+    if beyond:
+        note.append(f"{plural(beyond, 'bar')} beyond the axis; double-click to see all.")
     plot = face(drawn, metric, outcome, ranks, known.said.many)
     title = f"{name.capitalize()} per expert against {metric_name(metric)[0]}"
     down = math.ceil(len(shown) / PER_ROW)
@@ -165,6 +170,14 @@ def _ranks(
         if lacking
         else ""
     )
+    above = [
+        y for y in layers if y in rows and _number(rows[y]["rho"]) > _number(rows[y]["ceiling"])
+    ]
+    if above:
+        why += (
+            f" In {plural(len(above), 'layer')} rho lies above the ceiling, which is an estimate with limits of its "
+            "own and no bound."
+        )
     return rows, why
 
 
@@ -190,7 +203,7 @@ def face(
         horizontal_spacing=0.24 / across, vertical_spacing=GAP / (PANEL * down + GAP * (down - 1)),
     )  # fmt: skip
     unit = "nats" if outcome in NATS else ""
-    kind, measured = outcome_name(outcome).lower(), html.escape(metric_name(metric)[0])
+    kind, measured = outcome_name(outcome).lower(), inert(metric_name(metric)[0])
     for i, layer in enumerate(layers):
         mine = points[points["layer"] == layer]
         few = (mine["rows"] < REMOVALS_FOR_LIMITS).to_numpy()
@@ -233,7 +246,21 @@ def face(
             plot.update_xaxes(title=measured, row=i // across + 1, col=i % across + 1)
     plot.update_yaxes(title=f"mean {kind}{f', {unit}' if unit else ''}", col=1)
     plot.update_annotations(font={"size": 12})
+    for i, layer in enumerate(layers):
+        span = list(calm(points[points["layer"] == layer]))
+        plot.update_yaxes(range=span, row=i // across + 1, col=i % across + 1)
     return styled(plot, 400)
+
+
+def calm(points: Frame) -> tuple[float, float]:
+    """The range of a panel: zero, all means, and limits up to three times the usual half-width beyond them."""
+    half = ((points["harm_high"] - points["harm_low"]) / 2).quantile(0.75)
+    most = 3 * float(half) if half == half else 0.0
+    low, high = float(points["harm"].min()), float(points["harm"].max())
+    low = min(0.0, low, max(float(points["harm_low"].min()), low - most))
+    high = max(0.0, high, min(float(points["harm_high"].max()), high + most))
+    room = 0.05 * (high - low) or 1e-6
+    return low - room, high + room
 
 
 def _short(values: Any) -> np.ndarray:
@@ -245,4 +272,6 @@ def _heading(layer: int, row: dict[str, Any] | None) -> str:
         return f"layer {layer}"
     rho = estimate(_number(row["rho"]), _number(row["rho_low"]), _number(row["rho_high"]))
     words = f"<b>layer {layer}</b><br>\N{GREEK SMALL LETTER RHO} {rho}"
-    return f"{words}<br>ceiling {fixed(_number(row['ceiling']), 2)}"
+    low, high = _number(row.get("ceiling_low")), _number(row.get("ceiling_high"))
+    known = "" if math.isnan(low + high) else f" {interval(low, high, 2, sign=False)}"
+    return f"{words}<br>ceiling {fixed(_number(row['ceiling']), 2)}{known}"

@@ -18,7 +18,7 @@ from ..words.operator import OperatorWords
 from ..words.subject import COLUMNS, SubjectCells
 from ..words.summary import Cells
 from .effects import asked, summarised
-from .sheet import sheet
+from .sheet import ABOVE, sheet
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -97,7 +97,8 @@ def map(
     each = COLUMNS[said.subject][1] or "every layer"
     where = each if each == "every layer" else f"{each} of every layer"
     note = [
-        f"{behind} {count(len(cells))} cells; limits hold 95%, by document, each cell on its own.",
+        f"{behind} {count(len(cells))} cells; limits hold 95%, by document, each cell on its own. Colours "
+        "end at the 98% quantile of the sizes.",
         *note,
     ]
     rows = cells["layer"].nunique()
@@ -163,7 +164,7 @@ def face(cells: Frame, said: OperatorWords, values: Sequence[str] | None = None)
         plot.update_xaxes(showticklabels=False)
     plot.update_xaxes(range=[first - 0.5, first + int(cells["expert"].max()) + 0.5])
     plot.update_yaxes(autorange="reversed", showgrid=False)
-    return styled(plot, 420)
+    return styled(plot, 420).update_layout(legend=ABOVE)
 
 
 def _heat(plot: go.Figure, cells: Frame, said: OperatorWords, column: str, *, shown: bool) -> None:

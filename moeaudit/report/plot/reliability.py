@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from moeaudit.frames import Frame
 from ..figures.figure import styled
 from ..figures.reliability import MOST_PANELS, PER_ROW
 from ..words.numbers import count, estimate, fixed, percent, plural
-from .sheet import require, sheet
+from .sheet import inert, require, sheet
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -102,7 +101,7 @@ def face(bins: Frame, shown: list[tuple[bool, str]]) -> go.Figure:
 
     across = min(PER_ROW, len(shown))
     down = math.ceil(len(shown) / across)
-    titles = ["all predictions" if whole else html.escape(name) for whole, name in shown]
+    titles = ["all predictions" if whole else inert(name) for whole, name in shown]
     plot = make_subplots(
         rows=down, cols=across, subplot_titles=titles, horizontal_spacing=0.2 / across,
         vertical_spacing=0.3 / down,
@@ -186,4 +185,4 @@ def _tip(row: dict[Any, Any], title: str) -> str:
         f"<br>{count(row['n'])} predictions of {plural(int(row['documents']), 'document')}, {percent(row['share'])}"
         " of the weight"
     )
-    return f"{text}<br>{html.escape(row['reason'])}" if isinstance(row["reason"], str) else text
+    return f"{text}<br>{inert(row['reason'])}" if isinstance(row["reason"], str) else text

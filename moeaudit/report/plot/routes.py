@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from moeaudit.frames import Frame
 from ..figures import palette
 from ..figures.figure import styled
 from ..words.numbers import count, plural
-from .sheet import require, sheet
+from .sheet import inert, require, sheet
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -57,9 +56,10 @@ def routes(trace: Any, document: int, *, start: int = 0, tokens: int = TOKENS) -
     said = trace.tokens[trace.tokens["document"] == document].sort_values("position")
     if said.empty:
         known = sorted(set(trace.tokens["document"].tolist()))
-        some = ", ".join(map(str, known[:8])) + (" ..." if len(known) > 8 else "")
+        some = ", ".join(map(str, known[:8])) + (" and more" if len(known) > 8 else "")
         raise InputError(
-            f"The trace holds no document {document!r}; it holds {plural(len(known), 'document')}: {some}."
+            f"The trace holds no document {document!r}; it holds {plural(len(known), 'document')}: {some}. "
+            "The numbers are those of trace.tokens."
         )
     here = said[said["position"] >= start]
     if here.empty:
@@ -88,7 +88,7 @@ def routes(trace: Any, document: int, *, start: int = 0, tokens: int = TOKENS) -
     title = f"Routes of document {document}"
     under = f"{trace.facts.model}: from left to right the text, from top to bottom the layers."
     plot = face(rows, shown, layers)
-    longest = max(map(len, plot.layout.xaxis.ticktext))
+    longest = min(14, max(len(repr(str(text))) - 2 for text in shown["text"]))
     above = 92 + 7 * longest  # the tokens stand aslant above the cells
     drawn = sheet(plot, title, under, note, height=above + 24 + 24 * max(3, len(layers)))
     return drawn.update_layout(margin_t=above)
@@ -101,7 +101,7 @@ def face(rows: Frame, tokens: Frame, layers: list[int]) -> go.Figure:
     positions = [int(p) for p in tokens["position"]]
     column = {p: i for i, p in enumerate(positions)}
     line = {layer: i for i, layer in enumerate(layers)}
-    words = [html.escape(repr(str(text))[1:-1]) for text in tokens["text"]]
+    words = [repr(str(text))[1:-1] for text in tokens["text"]]
     weight = np.full((len(layers), len(positions)), np.nan, dtype="float32")
     first = np.full(weight.shape, "", dtype=object)
     tips = np.full(weight.shape, "", dtype=object)
@@ -134,7 +134,7 @@ def face(rows: Frame, tokens: Frame, layers: list[int]) -> go.Figure:
     )
     plot.update_xaxes(
         tickvals=list(range(len(positions))),
-        ticktext=[w if len(w) <= 14 else f"{w[:13]}\N{HORIZONTAL ELLIPSIS}" for w in words],
+        ticktext=[inert(w if len(w) <= 14 else f"{w[:13]}\N{HORIZONTAL ELLIPSIS}") for w in words],
         tickangle=-60,
         side="top",
         tickfont={"family": "ui-monospace, monospace", "size": 11},

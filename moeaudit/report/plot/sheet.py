@@ -20,19 +20,20 @@ _RISE = 15  # pixels between its lines
 
 
 def sheet(
-    figure: go.Figure, title: str, under: str, note: Iterable[str], *, height: int
+    figure: go.Figure, title: str, under: str, note: Iterable[str], *, height: int, labels: int = 0
 ) -> go.Figure:
     """The figure with its title, one sentence under it and the note below the plot. Text is escaped here.
 
-    The note stands in `figure.layout.meta["note"]` as well, one string.
+    `labels`: pixels that names under the plot take beyond a line of numbers. The note stands in
+    `figure.layout.meta["note"]` as well, one string.
     """
-    said = " ".join(sentence for sentence in note if sentence)
+    said = " ".join(sentence.strip() for sentence in note if sentence)
     lines = textwrap.wrap(said, _LINE)
-    below = 74 + _RISE * len(lines)
+    below = 74 + labels + _RISE * len(lines)
     figure.update_layout(
         title={
-            "text": html.escape(title),
-            "subtitle": {"text": "<br>".join(map(html.escape, textwrap.wrap(under, _LINE)))},
+            "text": inert(title),
+            "subtitle": {"text": "<br>".join(map(inert, textwrap.wrap(under, _LINE)))},
             "x": 0.01,
             "xanchor": "left",
             "y": 1,
@@ -52,7 +53,7 @@ def sheet(
     if lines:
         figure.add_annotation(
             name="note",
-            text="<br>".join(map(html.escape, lines)),
+            text="<br>".join(map(inert, lines)),
             font={"size": 11, "color": "#555555"},
             showarrow=False,
             align="left",
@@ -61,11 +62,22 @@ def sheet(
             x=0,
             y=0,
             xshift=-70,
-            yshift=-60,
+            yshift=-60 - labels,
             xanchor="left",
             yanchor="top",
         )
     return figure
+
+
+# A legend above the plot, at its right: under it stand axis titles.
+ABOVE = {
+    "orientation": "h", "x": 1, "xanchor": "right", "y": 1.0, "yanchor": "bottom"
+}  # fmt: skip
+
+
+def inert(text: object) -> str:
+    """Text that plotly shows as it is: it takes a few tags and knows few entities, the quote's not among them."""
+    return html.escape(str(text), quote=False)
 
 
 def require(table: object, columns: Iterable[str], name: str, advice: str) -> None:

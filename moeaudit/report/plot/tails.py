@@ -12,7 +12,7 @@ from ..words.numbers import count, percent, significant
 from ..words.operator import OperatorWords
 from ..words.summary import Spread
 from .effects import asked, summarised
-from .sheet import sheet
+from .sheet import ABOVE, sheet
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -147,4 +147,4 @@ def face(frame: Frame, said: OperatorWords) -> go.Figure:
     )
     plot.update_yaxes(range=[len(rows) - 0.5, -0.5], type="category")
     plot.update_layout(barmode="overlay")
-    return styled(plot, 130 + 40 * len(frame))
+    return styled(plot, 130 + 40 * len(frame)).update_layout(legend=ABOVE)
