@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from made import tiny_moe
 from made.census import QUICK, census
 from made.shards import Cut
 
@@ -221,3 +222,19 @@ def test_figures_of_a_large_model_stay_light():
     assert "value= chooses" in note(drawn["map"])
     assert "are left out to keep the figure light" in note(drawn["harm"])
     assert len(drawn["harm"].data) == 24
+
+
+def test_titles_say_what_was_done_and_cells_follow_the_rows(tmp_path):
+    model = tiny_moe.load("olmoe")
+    docs = [tiny_moe.ids(9, seed=seed) for seed in range(2)]
+    cuts = ma.ablate(model, docs, ma.Skip())
+    figure = ma.plot.map(cuts)
+    assert figure.layout.xaxis.title.text == "rank"
+    assert figure.layout.title.subtitle.text.startswith("Removing the tail of the active experts")
+    assert f"{len(cuts)} cuts in 2 documents" in note(figure)
+    with pytest.raises(InputError, match="rows are about one rank, not about experts"):
+        ma.plot.map(cuts, value="share")
+    folder = ma.ablate(model, docs, ma.Zero(), out=tmp_path / "effects")
+    assert ma.plot.depth(folder).data[0].y == pytest.approx(
+        ma.ablate(model, docs, ma.Zero()).groupby("layer")["delta_nll"].mean().to_numpy(), rel=1e-5
+    )

@@ -87,8 +87,10 @@ def contrasts(table: Any) -> go.Figure:
     absent = int(frame["d_z"].isna().sum())
     beyond = sum(_beyond(frame[frame["outcome"] == outcome]) for outcome in outcomes)
     layers = sorted({int(layer) for layer in frame["layer"]})
+    least, most = count(frame["n"].min()), count(frame["n"].max())
+    tokens = least if least == most else f"{least} to {most}"
     note = [
-        f"{plural(len(frame), 'contrast')}, {count(frame['n'].min())} to {count(frame['n'].max())} tokens of "
+        f"{plural(len(frame), 'contrast')}, {tokens} tokens of "
         f"{plural(int(frame['documents'].max()), 'document')} each; layers {layers_text(layers)} from left to right in "
         "each metric. Bars hold 95%, by document.",
         f"Grey: the zone of no interest, less than {evidence.bound} (of each cell, in its own d_z)."
