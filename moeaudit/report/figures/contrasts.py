@@ -9,7 +9,7 @@ from moeaudit.frames import Frame
 from moeaudit.stats.sizes.equivalence import INCONCLUSIVE, NOT_ESTIMABLE
 
 from ..pages.tables import Column, folded, rows_of, table
-from ..plot.contrasts import face, order_of, span
+from ..plot.verdict_points import face, order_of, span
 from ..words.evidence import ROLES, Evidence, metric_name, outcome_name, outcome_words
 from ..words.numbers import count, estimate, fixed, percent, probability
 from ..words.operator import OperatorWords

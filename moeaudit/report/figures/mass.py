@@ -9,7 +9,7 @@ from moeaudit.frames import Frame
 from moeaudit.stats.sizes.equivalence import SHOWN, TOO_FEW
 
 from ..pages.tables import Column, folded, rows_of, table
-from ..plot.contrasts import face
+from ..plot.verdict_points import face
 from ..words.evidence import OUTCOMES, ROLES, metric_name, outcome_name, outcome_words
 from ..words.numbers import count, estimate, percent, probability
 from ..words.operator import OperatorWords

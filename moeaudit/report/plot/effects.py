@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from moeaudit.causal.facts import Facts
 from moeaudit.errors import InputError
 from moeaudit.frames import Frame
 from moeaudit.stats.contrast.checks import finite, one_probability
@@ -89,6 +88,8 @@ def _question(effects: Any) -> Question | None:
             f"This table joins effects of different questions ({'; '.join(told['mixed'])}), and a mean over them "
             "answers none. Draw the effects of each question by themselves."
         )
+    from moeaudit.causal.facts import Facts  # with torch, which a page does without
+
     return Facts.from_dict(told).question
 
 

@@ -17,19 +17,17 @@ from moeaudit.stats.ranking.by_expert import harm_by_expert
 from moeaudit.stats.ranking.ranking import expert_harm
 from moeaudit.stats.ranking.table import QUESTION
 
-from ..figures.figure import styled
 from ..words.evidence import metric_name, outcome_name
-from ..words.numbers import count, estimate, fixed, interval, layers_text, plural
+from ..words.numbers import count, layers_text, plural
 from .effects import asked
-from .sheet import inert, require, sheet
+from .expert_points import GAP, PANEL, PER_ROW, calm, face, number
+from .sheet import require, sheet
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-MOST_PANELS, PER_ROW, PANEL, GAP = 24, 4, 190, 96
+MOST_PANELS = 24
 MOST_POINTS = 2_000
-SYMBOLS = {False: "circle", True: "circle-open"}  # by whether removals are few
-NATS = ("delta_nll", "abs_delta_nll", "kl", "delta_entropy")
 METRICS = "Pass the table that ma.expert_metrics(trace) returns: layer, expert, metric, value."
 
 
@@ -162,7 +160,7 @@ def _ranks(
         return {}, f"The table of rank correlations has no row of {metric} and {outcome}."
     rows = {int(row["layer"]): row for row in mine.to_dict("records")}
     lacking = [
-        y for y in layers if y not in rows or _number(rows[y]["rho"]) != _number(rows[y]["rho"])
+        y for y in layers if y not in rows or number(rows[y]["rho"]) != number(rows[y]["rho"])
     ]
     reasons = "; ".join(dict.fromkeys(str(rows[y]["reason"]) for y in lacking if y in rows))
     why = (
@@ -170,108 +168,10 @@ def _ranks(
         if lacking
         else ""
     )
-    above = [
-        y for y in layers if y in rows and _number(rows[y]["rho"]) > _number(rows[y]["ceiling"])
-    ]
+    above = [y for y in layers if y in rows and number(rows[y]["rho"]) > number(rows[y]["ceiling"])]
     if above:
         why += (
             f" In {plural(len(above), 'layer')} rho lies above the ceiling, which is an estimate with limits of its "
             "own and no bound."
         )
     return rows, why
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except TypeError:  # pd.NA
-        return math.nan
-
-
-def face(
-    points: Frame, metric: str, outcome: str, ranks: dict[int, dict[str, Any]], many: str
-) -> go.Figure:
-    """Small multiples by layer: the metric across, the mean outcome up, both as they are."""
-    import plotly.graph_objects as go
-    from plotly.subplots import make_subplots
-
-    layers = sorted({int(layer) for layer in points["layer"]})
-    across = min(PER_ROW, len(layers))
-    down = math.ceil(len(layers) / across)
-    plot = make_subplots(
-        rows=down, cols=across, subplot_titles=[_heading(y, ranks.get(y)) for y in layers],
-        horizontal_spacing=0.24 / across, vertical_spacing=GAP / (PANEL * down + GAP * (down - 1)),
-    )  # fmt: skip
-    unit = "nats" if outcome in NATS else ""
-    kind, measured = outcome_name(outcome).lower(), inert(metric_name(metric)[0])
-    for i, layer in enumerate(layers):
-        mine = points[points["layer"] == layer]
-        few = (mine["rows"] < REMOVALS_FOR_LIMITS).to_numpy()
-        plot.add_trace(
-            go.Scatter(
-                x=_short(mine["value"]),
-                y=_short(mine["harm"]),
-                error_y={
-                    "type": "data",
-                    "array": _short(mine["harm_high"] - mine["harm"]),
-                    "arrayminus": _short(mine["harm"] - mine["harm_low"]),
-                    "thickness": 1,
-                    "width": 0,
-                    "color": "#b9b9b9",
-                },
-                mode="markers",
-                showlegend=False,
-                name=f"layer {layer}",
-                marker={
-                    "size": 7,
-                    "color": "#7154a5",
-                    "symbol": [SYMBOLS[x] for x in few] if few.any() else SYMBOLS[False],
-                },
-                customdata=mine[["expert", "harm_low", "harm_high", "rows", "documents"]].to_numpy(
-                    "float32"
-                ),
-                hovertemplate=f"layer {layer}, expert %{{customdata[0]:d}}<br>{measured} %{{x:.3g}}<br>{kind} "
-                f"%{{y:+.3g}} [%{{customdata[1]:+.3g}}, %{{customdata[2]:+.3g}}] {unit}<br>"
-                f"%{{customdata[3]:,d}} {many} in %{{customdata[4]:,d}} documents<extra></extra>",
-            ),
-            row=i // across + 1,
-            col=i % across + 1,
-        )
-    plot.update_xaxes(zeroline=False, gridcolor="#efefef", nticks=4, tickfont={"size": 11})
-    plot.update_yaxes(
-        zeroline=True, zerolinecolor="#888888", gridcolor="#efefef", nticks=5, tickfont={"size": 11}
-    )
-    for i in range(len(layers)):
-        if i + across >= len(layers):
-            plot.update_xaxes(title=measured, row=i // across + 1, col=i % across + 1)
-    plot.update_yaxes(title=f"mean {kind}{f', {unit}' if unit else ''}", col=1)
-    plot.update_annotations(font={"size": 12})
-    for i, layer in enumerate(layers):
-        span = list(calm(points[points["layer"] == layer]))
-        plot.update_yaxes(range=span, row=i // across + 1, col=i % across + 1)
-    return styled(plot, 400)
-
-
-def calm(points: Frame) -> tuple[float, float]:
-    """The range of a panel: zero, all means, and limits up to three times the usual half-width beyond them."""
-    half = ((points["harm_high"] - points["harm_low"]) / 2).quantile(0.75)
-    most = 3 * float(half) if half == half else 0.0
-    low, high = float(points["harm"].min()), float(points["harm"].max())
-    low = min(0.0, low, max(float(points["harm_low"].min()), low - most))
-    high = max(0.0, high, min(float(points["harm_high"].max()), high + most))
-    room = 0.05 * (high - low) or 1e-6
-    return low - room, high + room
-
-
-def _short(values: Any) -> np.ndarray:
-    return values.to_numpy("float32")
-
-
-def _heading(layer: int, row: dict[str, Any] | None) -> str:
-    if row is None or math.isnan(_number(row["rho"])):
-        return f"layer {layer}"
-    rho = estimate(_number(row["rho"]), _number(row["rho_low"]), _number(row["rho_high"]))
-    words = f"<b>layer {layer}</b><br>\N{GREEK SMALL LETTER RHO} {rho}"
-    low, high = _number(row.get("ceiling_low")), _number(row.get("ceiling_high"))
-    known = "" if math.isnan(low + high) else f" {interval(low, high, 2, sign=False)}"
-    return f"{words}<br>ceiling {fixed(_number(row['ceiling']), 2)}{known}"
