@@ -137,7 +137,8 @@ def test_reliability_counts_what_it_leaves_out_and_refuses():
 
 
 def test_routes_show_the_first_expert_and_all_weights():
-    figure = ma.plot.routes(by_hand(), 0)
+    trace = by_hand()
+    figure = ma.plot.routes(trace, trace.tokens["document"].iloc[0])
     heat = figure.data[0]
     assert heat.z.tolist() == [[pytest.approx(0.5), pytest.approx(0.6)]]
     assert [list(row) for row in heat.text] == [["0", "1"]]

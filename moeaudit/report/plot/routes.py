@@ -22,7 +22,9 @@ MOST_CHARACTERS = 110_000  # of all tips together
 WRITTEN = 40  # tokens: up to here the expert's number stands in its cell
 
 
-def routes(trace: Any, document: int, *, start: int = 0, tokens: int = TOKENS) -> go.Figure:
+def routes(
+    trace: Any, document: int | np.integer, *, start: int = 0, tokens: int = TOKENS
+) -> go.Figure:
     """The route of a document's tokens: the experts of every layer, with their gate weights.
 
     Parameters
@@ -58,7 +60,7 @@ def routes(trace: Any, document: int, *, start: int = 0, tokens: int = TOKENS) -
         known = sorted(set(trace.tokens["document"].tolist()))
         some = ", ".join(map(str, known[:8])) + (" and more" if len(known) > 8 else "")
         raise InputError(
-            f"The trace holds no document {document!r}; it holds {plural(len(known), 'document')}: {some}. "
+            f"The trace holds no document {document}; it holds {plural(len(known), 'document')}: {some}. "
             "The numbers are those of trace.tokens."
         )
     here = said[said["position"] >= start]
