@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from .observe import router_saturation as router_saturation
     from .observe import vocabulary_specialisation as vocabulary_specialisation
     from .pruning import export_pruned as export_pruned
+    from .report import plot as plot
     from .runs.costs import cost as cost
     from .runs.parts.part import audit_part as audit_part
     from .runs.plans import Plan as Plan
@@ -146,12 +147,14 @@ _ROOM_OF = {
     "documents": "text",
 }
 
-__all__ = ["MoeAuditError", "__version__", *_ROOM_OF]
+__all__ = ["MoeAuditError", "__version__", "plot", *_ROOM_OF]
 
 
 def __getattr__(name: str) -> Any:
     if name == "stats":  # a room of its own names: `moeaudit.stats.verdicts_over`
         return importlib.import_module(".stats", __name__)
+    if name == "plot":  # figures: `moeaudit.plot.map(effects)`
+        return importlib.import_module(".report.plot", __name__)
     room = _ROOM_OF.get(name)
     if room is None:
         raise AttributeError(f"module 'moeaudit' has no attribute {name!r}")

@@ -98,7 +98,8 @@ def _panel(
         name = f"random, {level:.0%} of draws"
         traces.append(go.Scatter(y=box, name=name, legendgroup="band", **shared, **band))
         mean = {"line": {"color": "#666", "dash": "dot"}, "legendgroup": "random"}
-        traces.append(go.Scatter(y=line, name="random, mean", **shared, **mean))
+        said = {"hovertemplate": "random choices, mean: %{y:+.4g}<extra></extra>"}
+        traces.append(go.Scatter(y=line, name="random, mean", **shared, **mean, **said))
     for i, name in enumerate(names):
         mine = cell[cell["criterion"] == name].set_index("keep").loc[shares]
         y, colour = mine[outcome], _COLOURS[i % len(_COLOURS)]
@@ -114,6 +115,12 @@ def _panel(
                 showlegend=first,
                 marker={"symbol": _MARKERS[i % len(_MARKERS)], "size": 9, "color": colour},
                 error_y={"type": "data", **bars},
+                customdata=[
+                    [f"{share:.4g}", a, b, gone]
+                    for share, a, b, gone in zip(shares, mine[low], mine[high], mine["dropped"])
+                ],
+                hovertemplate="%{fullData.name}: %{y:+.4g} [%{customdata[1]:+.4g}, %{customdata[2]:+.4g}] nats a token"
+                "<br>share %{customdata[0]} stays, %{customdata[3]} experts dropped<extra></extra>",
             )
         )
     return traces

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 from markupsafe import Markup
 
-from moeaudit.frames import Column as Series
 from moeaudit.frames import Frame
 from moeaudit.stats.sizes.equivalence import INCONCLUSIVE, NOT_ESTIMABLE
 
 from ..pages.tables import Column, folded, rows_of, table
-from ..words.evidence import OUTCOMES, ROLES, Evidence, metric_name, outcome_name, outcome_words
-from ..words.numbers import count, decimals_for, estimate, fixed, percent, probability
+from ..plot.verdict_points import face, order_of, span
+from ..words.evidence import ROLES, Evidence, metric_name, outcome_name, outcome_words
+from ..words.numbers import count, estimate, fixed, percent, probability
 from ..words.operator import OperatorWords
 from . import svg
-from .figure import Figure, styled
+from .figure import Figure
 from .palette import VERDICTS
 
 WIDTH, LEFT, ROW, GAP, TOP = 980, 222, 54, 46, 74
@@ -24,9 +24,7 @@ def contrasts(evidence: Evidence, said: OperatorWords) -> Figure:
     """`evidence.contrasts` as rows of metrics and columns of outcomes, one point a layer."""
     frame = evidence.contrasts
     body: list[str] = []
-    names = list(dict.fromkeys(frame.sort_values("role", kind="stable", key=_order)["metric"]))
-    tested = list(dict.fromkeys(frame["outcome"]))
-    outcomes = sorted(tested, key=lambda o: [*OUTCOMES, *tested].index(o))
+    names, outcomes = order_of(frame)
     wide = (WIDTH - LEFT - GAP * (len(outcomes) - 1) - 12) / len(outcomes)
     n_controls = frame.loc[frame["role"] == "control", "metric"].nunique()
     split = len(names) - n_controls
@@ -50,18 +48,14 @@ def contrasts(evidence: Evidence, said: OperatorWords) -> Figure:
         caption,
         svg.document(WIDTH, height, "Effect size by metric, layer and outcome", body, 720),
         folded("Every contrast as a table", _table(frame)),
-        interactive(frame, names, outcomes),
+        face(frame, names, outcomes),
     )
-
-
-def _order(role: Series) -> Series:
-    return role.map({"metric": 0, "control": 1})
 
 
 def panel(body, part, names, split, x0, width, title, labelled) -> None:
     """One outcome: a row a metric or control, a point a layer, with limits, bound and luck where known."""
     layers = sorted(int(x) for x in part["layer"].unique())
-    least, most = _range(part)
+    least, most = span(part)
     body.append(svg.text(x0, TOP - 30, title[0], "title"))
     body.append(svg.text(x0, TOP - 14, title[1], "muted"))
     place = svg.linear(-0.5, len(layers) - 0.5, x0, x0 + width)
@@ -124,24 +118,6 @@ def _luck(body, rows, layers, place, scale, span, width) -> None:
         body.append(
             svg.rect(x - half, upper, 2 * half, scale(max(row.null_low, least)) - upper, "luck")
         )
-
-
-def _range(part: Frame) -> tuple[float, float]:
-    """The axis of one outcome, shared by all its rows: zero and all intervals.
-
-    Controls that reach more than twice as far as the metrics do not squeeze the metrics: they are
-    drawn at the edge with their value.
-    """
-    spans = []
-    for role in ("metric", "control"):
-        rows = part[part["role"] == role]
-        values = rows[["low", "high", "d_z"]].to_numpy(dtype="float64").ravel()
-        values = np.concatenate([values[np.isfinite(values)], [0.0, 0.05, -0.05]])
-        spans.append((float(values.min()), float(values.max())))
-    (low, high), (other_low, other_high) = spans
-    low, high = min(low, max(other_low, 2 * low)), max(high, min(other_high, 2 * high))
-    pad = 0.06 * (high - low)
-    return low - pad, high + pad
 
 
 def _point(body: list[str], row, x: svg.Number, scale: svg.Scale) -> None:
@@ -263,54 +239,3 @@ def _robust_note(frame: Frame) -> list[str]:
         "Rank-biserial: do differences tend to be positive, whatever their size. Largest 1% carry: of the "
         "variance that d_z divides by, the share of the largest 1% of tokens (8% if it were normal)."
     ]
-
-
-def interactive(frame: Frame, names: list[str], outcomes: list[str]):
-    """The same points as a plotly figure."""
-    import plotly.graph_objects as go
-    from plotly.subplots import make_subplots
-
-    titles = [outcome_name(o) for o in outcomes]
-    plot = make_subplots(rows=1, cols=len(outcomes), subplot_titles=titles)
-    colours = [
-        "#1f6aa5",
-        "#c4500a",
-        "#2a8c6f",
-        "#8a5aa8",
-        "#b08b00",
-        "#5b6670",
-        "#c2407f",
-        "#3b9fb5",
-    ]
-    for i, name in enumerate(names):
-        for column, outcome in enumerate(outcomes, start=1):
-            rows = frame[(frame["metric"] == name) & (frame["outcome"] == outcome)]
-            control = bool((rows["role"] == "control").any())
-            digits = decimals_for(0.01) + 1
-            low = (rows["d_z"] - rows["low"]).round(digits)
-            high = (rows["high"] - rows["d_z"]).round(digits)
-            plot.add_trace(
-                go.Scatter(
-                    x=rows["layer"].astype(float) + (i - len(names) / 2) * 0.05,
-                    y=rows["d_z"].round(digits),
-                    error_y={"type": "data", "array": high, "arrayminus": low, "thickness": 1},
-                    mode="markers",
-                    name=metric_name(name)[0] + (" (control)" if control else ""),
-                    legendgroup=name,
-                    showlegend=column == 1,
-                    marker={
-                        "symbol": "diamond" if control else "circle",
-                        "color": "#8a8a8a" if control else colours[i % len(colours)],
-                        "size": 8,
-                    },
-                    customdata=rows["verdict"].fillna(""),
-                    hovertemplate="layer %{x:.0f}<br>d_z %{y:+.3f}<br>%{customdata}",
-                ),
-                row=1,
-                col=column,
-            )
-    plot.update_xaxes(
-        title="layer", zeroline=False, dtick=1 if frame["layer"].nunique() < 13 else None
-    )
-    plot.update_yaxes(zeroline=True)
-    return styled(plot, 520)

@@ -7,18 +7,13 @@ from markupsafe import Markup
 from moeaudit.frames import Frame
 
 from ..pages.tables import Column, rows_of, table
+from ..plot.depth import PANELS, face
 from ..words.numbers import count, estimate, percent
 from ..words.operator import OperatorWords
 from . import svg
-from .figure import Figure, styled
+from .figure import Figure
 
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM, GAP = 980, 250, 56, 40, 44, 64
-
-PANELS = [
-    ("delta_nll", "Mean harm", "nats per {one}", 1.0, True),
-    ("kl", "Mean disturbance", "KL, nats per {one}", 1.0, False),
-    ("flip", "Top prediction changed", "% of {many}", 100.0, False),
-]
 
 
 def depth(frame: Frame, said: OperatorWords) -> Figure:
@@ -38,7 +33,7 @@ def depth(frame: Frame, said: OperatorWords) -> Figure:
         caption,
         svg.document(WIDTH, HEIGHT, "Mean harm, disturbance and flips by layer", body, 720),
         _table(frame, said),
-        _plot(frame),
+        face(frame, said),
     )
 
 
@@ -85,29 +80,3 @@ def _table(frame: Frame, said: OperatorWords) -> Markup:
 
 def _estimate(row, name: str, sign: bool) -> str:
     return estimate(row[name], row[f"{name}_low"], row[f"{name}_high"], sign)
-
-
-def _plot(frame: Frame):
-    import plotly.graph_objects as go
-    from plotly.subplots import make_subplots
-
-    plot = make_subplots(rows=1, cols=3, subplot_titles=[p[1] for p in PANELS])
-    for i, (column, title, unit, factor, _) in enumerate(PANELS, start=1):
-        mean, low, high = (factor * frame[f"{column}{s}"] for s in ("", "_low", "_high"))
-        plot.add_trace(
-            go.Scatter(
-                x=frame["layer"],
-                y=mean,
-                error_y={"type": "data", "array": high - mean, "arrayminus": mean - low},
-                mode="lines+markers",
-                name=title,
-                showlegend=False,
-                line={"color": "#c4500a" if column == "delta_nll" else "#7154a5"},
-                hovertemplate="layer %{x}<br>%{y:.5f}<extra></extra>",
-            ),
-            row=1,
-            col=i,
-        )
-        plot.update_yaxes(title=unit, row=1, col=i)
-    plot.update_xaxes(title="layer", zeroline=False)
-    return styled(plot, 380)

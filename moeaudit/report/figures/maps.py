@@ -10,23 +10,15 @@ from markupsafe import Markup
 from moeaudit.frames import Frame
 
 from ..pages.tables import Column, folded, rows_of, table
-from ..words.numbers import count, decimals_for, estimate, fixed, percent, plural, significant
+from ..plot.map import face
+from ..words.numbers import count, estimate, fixed, percent, plural, significant
 from ..words.operator import OperatorWords
+from ..words.subject import COLUMNS
 from . import palette, svg
-from .figure import Figure, styled
+from .figure import Figure
 
 WIDTH = 980
 LEFT = 70
-
-
-# What the columns of a map are, by what a row of the effects is about: (name, of each layer, the
-# cell in words, the number of the first column).
-COLUMNS = {
-    "expert": ("expert", "every expert", "one expert of one layer", 0),
-    "rank": ("rank", "every rank", "one rank of one layer", 0),
-    "set": ("set size", "sets of every size", "the sets of one size of one layer", 1),
-    "layer": ("", "", "one layer", 0),
-}
 
 
 def maps(cells: Frame, said: OperatorWords) -> Figure:
@@ -64,7 +56,7 @@ def maps(cells: Frame, said: OperatorWords) -> Figure:
         caption,
         svg.document(WIDTH, y, f"Layer by {said.subject} maps of {names}", body, 640),
         folded("All cells as a table", _table(cells, said)),
-        _plot(cells, said),
+        face(cells, said),
     )
 
 
@@ -181,46 +173,3 @@ def _table(cells: Frame, said: OperatorWords) -> Markup:
 
 def _estimate(row, name: str, sign: bool) -> str:
     return estimate(row[name], row[f"{name}_low"], row[f"{name}_high"], sign)
-
-
-def _plot(cells: Frame, said: OperatorWords):
-    import plotly.graph_objects as go
-
-    choices = [
-        ("Mean harm (nats)", "delta_nll", palette.DIVERGING, True),
-        ("Mean KL (nats)", "kl", palette.SEQUENTIAL, False),
-        ("Share of tokens", "share", palette.SEQUENTIAL, False),
-    ]
-    heading, _, _, first = COLUMNS[said.subject]
-    choices = choices if said.subject == "expert" else choices[:2]
-    plot = go.Figure()
-    for i, (name, column, colours, signed) in enumerate(choices):
-        grid = cells.pivot(index="layer", columns="expert", values=column)
-        top = float(np.nanmax(np.abs(grid.to_numpy()))) or 1.0
-        digits = decimals_for(top / 100)
-        plot.add_heatmap(
-            z=np.round(grid.to_numpy(dtype="float64"), digits + 2),
-            x=[first + int(x) for x in grid.columns],
-            y=[said.place(int(y)) for y in grid.index],
-            colorscale=colours,
-            zmin=-top if signed else 0,
-            zmax=top,
-            visible=i == 0,
-            name=name,
-            colorbar={"title": {"text": name, "side": "right"}},
-            hovertemplate=f"%{{y}}, {heading} %{{x}}<br>{name}: %{{z}}<extra></extra>",
-        )
-    buttons = [
-        {
-            "label": choice[0],
-            "method": "restyle",
-            "args": ["visible", [j == i for j in range(len(choices))]],
-        }
-        for i, choice in enumerate(choices)
-    ]
-    plot.update_layout(
-        updatemenus=[{"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.15, "yanchor": "top"}]
-    )
-    plot.update_xaxes(title=heading)
-    plot.update_yaxes(autorange="reversed")
-    return styled(plot, 420)

@@ -9,11 +9,12 @@ from moeaudit.frames import Frame
 from moeaudit.stats.sizes.equivalence import SHOWN, TOO_FEW
 
 from ..pages.tables import Column, folded, rows_of, table
+from ..plot.verdict_points import face
 from ..words.evidence import OUTCOMES, ROLES, metric_name, outcome_name, outcome_words
 from ..words.numbers import count, estimate, percent, probability
 from ..words.operator import OperatorWords
 from . import svg
-from .contrasts import GAP, LEFT, ROW, TOP, WIDTH, interactive, key, panel
+from .contrasts import GAP, LEFT, ROW, TOP, WIDTH, key, panel
 from .figure import Figure
 
 
@@ -46,7 +47,7 @@ def mass(equal: Frame | None, said: OperatorWords) -> Figure | None:
         ).format(_sentence(frame, outcomes), _share(frame), _without(cut)),
         svg.document(WIDTH, height, "Effect size at equal gate weight", body, 720),
         folded("Every contrast at equal gate weight as a table", _table(frame)),
-        interactive(frame, names, outcomes),
+        face(frame, names, outcomes),
     )
 
 

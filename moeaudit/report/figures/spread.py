@@ -7,25 +7,25 @@ from markupsafe import Markup
 from moeaudit.frames import Frame
 
 from ..pages.tables import Column, rows_of, table
+from ..plot.tails import PAIRS, axis_ticks, face, threshold
 from ..words.numbers import count, percent, significant
 from ..words.operator import OperatorWords
 from ..words.summary import QUANTILES
 from . import svg
-from .figure import Figure, styled
+from .figure import Figure
 
 WIDTH, LEFT, ROW, TOP = 980, 70, 34, 46
-PAIRS = [(0.001, 0.999, "s1"), (0.01, 0.99, "s2"), (0.05, 0.95, "s3"), (0.25, 0.75, "s4")]
 
 
 def spread(frame: Frame, said: OperatorWords) -> Figure:
     """`summary.spread`: central shares of the signed effect by layer, on a symmetric log axis."""
-    threshold = _threshold(frame)
-    squash = svg.symlog(threshold)
+    turn = threshold(frame)
+    squash = svg.symlog(turn)
     reach = max(abs(squash(v)) for v in (*frame["least"], *frame["most"])) or 1.0
     place = svg.linear(-reach, reach, LEFT, WIDTH - 14)
     body: list[str] = []
     bottom = TOP + ROW * len(frame)
-    for tick in _ticks(threshold, max(abs(frame["least"].min()), frame["most"].max())):
+    for tick in axis_ticks(turn, max(abs(frame["least"].min()), frame["most"].max())):
         x = place(squash(tick))
         body.append(svg.line(x, TOP - 4, x, bottom + 4, "grid" if tick else "zero"))
         body.append(svg.text(x, bottom + 19, significant(tick, 1, True), "tick", "middle"))
@@ -37,7 +37,7 @@ def spread(frame: Frame, said: OperatorWords) -> Figure:
     for i, row in enumerate(frame.to_dict("records")):
         middle = TOP + i * ROW + ROW / 2
         body.append(svg.text(LEFT - 8, middle + 4, said.place(int(row["layer"])), "tick", "end"))
-        for low, high, css in PAIRS:
+        for low, high, css, *_ in PAIRS:
             x1, x2 = place(squash(row[low])), place(squash(row[high]))
             half = {"s1": 3, "s2": 6, "s3": 9, "s4": 12}[css]
             words = (
@@ -62,30 +62,13 @@ def spread(frame: Frame, said: OperatorWords) -> Figure:
         caption,
         svg.document(WIDTH, bottom + 46, "Distribution of effects by layer", body, 640),
         _table(frame, said),
-        _plot(frame, said),
+        face(frame, said),
     )
-
-
-def _threshold(frame: Frame) -> float:
-    """Where the axis turns logarithmic: the power of ten below the typical half-spread."""
-    typical = float((frame[0.75] - frame[0.25]).median()) / 2
-    power = 1e-6
-    while power * 10 <= max(typical, 1e-6):
-        power *= 10
-    return power
-
-
-def _ticks(threshold: svg.Number, top: svg.Number) -> list[float]:
-    sizes, value = [], threshold * 10
-    while value <= top * 1.0001:
-        sizes.append(value)
-        value *= 10
-    return [-v for v in reversed(sizes)] + [0.0] + sizes
 
 
 def _key(body: list[str]) -> None:
     x = WIDTH - 400.0
-    for low, high, css in PAIRS:
+    for low, high, css, *_ in PAIRS:
         body.append(svg.rect(x, 6, 22, 10, css))
         body.append(svg.text(x + 27, 15, f"{100 * (high - low):g}%", "tick"))
         x += 76
@@ -112,25 +95,3 @@ def _table(frame: Frame, said: OperatorWords) -> Markup:
         "Quantiles of the change in NLL (nats), and the share of the total |change| carried by the "
         f"largest {said.many}",
     )
-
-
-def _plot(frame: Frame, said: OperatorWords):
-    import plotly.graph_objects as go
-
-    plot = go.Figure()
-    for row in frame.to_dict("records"):
-        plot.add_box(
-            y=[said.place(int(row["layer"]))],
-            q1=[row[0.25]],
-            median=[row[0.5]],
-            q3=[row[0.75]],
-            lowerfence=[row[0.01]],
-            upperfence=[row[0.99]],
-            orientation="h",
-            name=said.place(int(row["layer"])),
-            showlegend=False,
-            line={"color": "#7154a5"},
-        )
-    plot.update_xaxes(title="change of NLL, nats (whiskers: central 98%)", zeroline=True)
-    plot.update_yaxes(autorange="reversed")
-    return styled(plot, 90 + 40 * len(frame))

@@ -215,6 +215,8 @@ def _declared(tests: Frame, name: str) -> Any:
 
 def _plain(frame: Frame, numbers: list[str]) -> Frame:
     """Renamed, with nullable columns as plain floats where NaN is what could not be estimated."""
+    if frame.empty:
+        return pd.DataFrame(columns=_EMPTY)
     renamed = {k: v for k, v in _RENAMED.items() if k in frame and frame[k].notna().any()}
     frame = frame.copy(deep=False)
     frame.attrs = {}  # pandas copies them, all the way down, for every column that is read

@@ -14,6 +14,15 @@ from .summary import OUTCOMES, Cells
 # The columns of the effects that say it, besides the layer.
 NAMED = {"expert": ["expert"], "rank": ["rank"], "set": ["rank", "members"], "layer": []}
 
+# What the columns of a map are, by what a row of the effects is about: (name, of each layer, the
+# cell in words, the number of the first column).
+COLUMNS = {
+    "expert": ("expert", "every expert", "one expert of one layer", 0),
+    "rank": ("rank", "every rank", "one rank of one layer", 0),
+    "set": ("set size", "sets of every size", "the sets of one size of one layer", 1),
+    "layer": ("", "", "one layer", 0),
+}
+
 
 @dataclass(frozen=True)
 class SubjectCells:
