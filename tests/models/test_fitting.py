@@ -259,4 +259,5 @@ def test_weights_that_accelerate_keeps_elsewhere_are_audited():
         accelerate.cpu_offload(tiny_moe.build("olmoe"), execution_device=torch.device("cpu"))
     )
     assert any("are brought to cpu" in note for note in away.notes)
-    assert ma.ablate(away, ids)["delta_nll"].equals(here["delta_nll"])
+    # The head is elsewhere, too, and is then taken in blocks of rows.
+    assert (ma.ablate(away, ids)["delta_nll"] - here["delta_nll"]).abs().max() < 1e-5

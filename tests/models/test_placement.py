@@ -7,14 +7,16 @@ from made import tiny_moe
 import moeaudit as ma
 from moeaudit.errors import ContractError, ModelError
 from moeaudit.models.contract import slot_contributions
+from moeaudit.models.precision import rounding
 
 IDS = [tiny_moe.ids(12)]
 
 
-def same(model, plain):
+def same(model, plain, within=0.0):
     got, expected = ma.ablate(model, IDS), ma.ablate(plain, IDS)
     assert got.engine.startswith("wavefront")
-    assert (got.delta_nll == expected.delta_nll).all() and (got.kl == expected.kl).all()
+    for column in ("delta_nll", "kl"):
+        assert (got[column] - expected[column]).abs().max() <= within
     assert ma.capture(model, IDS).routing.equals(ma.capture(plain, IDS).routing)
 
 
@@ -30,7 +32,9 @@ def test_offloaded_layers_are_walked_exactly(tmp_path, where, dtype):
     model = ma.load(offloaded)
     assert model.device == torch.device("cpu")
     assert any("brought to cpu when they are needed" in note for note in model.notes)
-    same(model, ma.load(built))
+    # A head that is elsewhere is taken in blocks of rows, with logits as the model rounds them; one that is here is
+    # taken in blocks of the vocabulary, in float32.
+    same(model, ma.load(built), rounding(model).verified if where == "everything" else 0.0)
     assert {p.dtype for p in offloaded.parameters()} == {dtype}
 
 

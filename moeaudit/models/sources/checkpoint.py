@@ -84,16 +84,18 @@ def _check_folder(path: Path) -> None:
             "(config.json, *.safetensors, tokenizer.json). "
             f"{_checkpoint_in(path) or 'Give the folder that `save_pretrained` wrote.'}"
         )
+    packed = sorted(p.name for p in path.glob("*.gguf"))
+    if packed and not any(path.glob("*.safetensors")):
+        raise ModelError(
+            f"The folder '{path}' holds its weights as GGUF ({packed[0]}), which is not read here. {_FROM_GGUF}."
+        )
     require_files(path)
     if not any(path.glob("*.safetensors")):
         pickled = sorted(p.name for pattern in _PICKLED for p in path.glob(pattern))
-        packed = sorted(p.name for p in path.glob("*.gguf"))
         what = (
             f"holds its weights as a pickle ({pickled[0]}), which can run code when read. Load it once in a "
             "place you trust and write it again with `model.save_pretrained(folder)`"
             if pickled
-            else f"holds its weights as GGUF ({packed[0]}), which is not read here. {_FROM_GGUF}"
-            if packed
             else "holds no weights. Files named *.safetensors were expected beside config.json"
         )
         raise ModelError(f"The folder '{path}' {what}.")

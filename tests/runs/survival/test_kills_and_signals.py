@@ -58,6 +58,8 @@ def test_a_signal_in_the_census_is_a_sentence_and_finished_shards_are_kept(
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        # A shell that started the tests in the background has told them to ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     until = time.monotonic() + 300
     while not (out / "effects" / "manifest.json").exists() and time.monotonic() < until:
