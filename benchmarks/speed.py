@@ -212,7 +212,8 @@ def markdown(results: list[Result], rounds: int, cells: int) -> str:
     verdict += "\n" if verdict else ""
     return (
         "# Benchmarks\n\n"
-        "Written by `make bench`. One census removes every active expert of every token at every "
+        f"Written by `python benchmarks/speed.py --rounds {rounds} --cells {cells}`. "
+        "One census removes every active expert of every token at every "
         "layer of one document, exactly; a raw hook, nnsight and a TransformerBridge take one full forward per "
         f"removal and were timed on {cells} random cells per round, where all found the census's effects (*off*).\n\n"
         + verdict

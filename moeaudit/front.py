@@ -205,7 +205,7 @@ def audit(
     require_folder(Path(out))
     loading = {
         "device": device,
-        "dtype": measured_dtype(model, dtype, Path(out)),
+        "dtype": measured_dtype(model, dtype, Path(out), planned),
         "experts_implementation": experts_implementation,
         "device_map": device_map,
         "max_memory": max_memory,

@@ -205,3 +205,20 @@ def test_what_transformers_does_not_save_is_said_in_words(tmp_path: Path, monkey
     with pytest.raises(ModelError, match="refuses to save it: no such thing"):
         ma.export_pruned(model, {0: range(4)}, tmp_path / "small")
     assert not any(tmp_path.iterdir())
+
+
+def test_another_half_precision_is_brought_back_to_the_sources(tmp_path: Path):
+    from transformers import AutoModelForCausalLM
+
+    hf = AutoModelForCausalLM.from_pretrained(save(tmp_path / "wide"), dtype="bfloat16")
+    hf.save_pretrained(tmp_path / "source")
+    for path in (tmp_path / "wide").glob("tokenizer*"):
+        (tmp_path / "source" / path.name).write_bytes(path.read_bytes())
+    model = ma.load(tmp_path / "source", dtype="float16")
+    model.provenance["precision"] = {"computes": "float16"}  # as if the check had chosen it
+    ma.export_pruned(model, HALF, tmp_path / "out")
+    kinds = {kind for kind, _ in stored(tmp_path / "out").values()}
+    asks = json.loads((tmp_path / "out" / "config.json").read_text())["dtype"]
+    # All of them where nothing was lost; else config.json asks for the kind that is there.
+    assert asks == ("bfloat16" if kinds == {torch.bfloat16} else "float16")
+    assert torch.bfloat16 in kinds

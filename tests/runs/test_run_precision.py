@@ -57,3 +57,15 @@ def test_the_run_says_what_it_computes_in_and_what_that_costs(half_folder, tmp_p
     again = audit(half_folder, tiny_run.TEXTS, **asked)
     assert again.spec.dtype == "float16" and again.record["model"]["precision"] == found
     assert again.tests.equals(run.tests)
+
+
+def test_a_frozen_plan_says_the_kind_and_nothing_is_measured(tmp_path):
+    from types import SimpleNamespace
+
+    from moeaudit.runs.working.folder import measured_dtype
+
+    planned = SimpleNamespace(spec=SimpleNamespace(dtype="float32"))
+    assert measured_dtype("a/model", None, tmp_path, planned) == "float32"
+    assert measured_dtype("a/model", "bfloat16", tmp_path, planned) == "bfloat16"  # then refused
+    assert measured_dtype(object(), None, tmp_path, planned) is None
+    assert measured_dtype("a/model", None, tmp_path) is None

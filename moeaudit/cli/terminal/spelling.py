@@ -28,13 +28,17 @@ _OPERATORS = {
     "Skip": "skip", "Coalitions": "coalitions", "Permutations": "permutations", "SharedExpert": "shared-expert",
     "SharedGate": "shared-gate", "Everywhere": "everywhere", "Resample": "resample", "MeanOutput": "mean-output",
 }  # fmt: skip
-_OPERATOR = re.compile(rf"\b({'|'.join(_OPERATORS)})\((\w*|'\w*'|-?[\d.]+|\([\d, ]+\))\)")
+_OPERATOR = re.compile(
+    rf"\b({'|'.join(_OPERATORS)})\(([\w-]*(?::[\w.,-]+)?|'\w*'|-?[\d.]+|\([\d, ]+\))\)"
+)
 
 
 def typed(message: str) -> str:
     """`message` with arguments as options and operators as words; what is neither stays as it is."""
     message = _NAMED.sub(lambda found: _called(found[1]), _ARGUMENT.sub(_option, message))
-    return _OPERATOR.sub(_word, message)
+    while (words := _OPERATOR.sub(_word, message)) != message:  # one in another, the inner first
+        message = words
+    return message
 
 
 def _called(name: str) -> str:

@@ -78,7 +78,9 @@ class _Cells:
 
 class _Pass:
     def __init__(self, model: Model, wide: Wide, kinds: list[torch.dtype]) -> None:
-        self.model, self.wide, self.kinds = model, wide, kinds
+        self.model, self.wide = model, wide
+        # The finer first: weights that are brought are cast from the kind that was tried before.
+        self.kinds = sorted(kinds, key=lambda kind: torch.finfo(kind).eps)
         self.ids = probe_ids(model.hf, TOKENS)  # (1, tokens)
         self.copies = _copies(model, self.ids.device)
         self.positions = np.zeros(self.copies, dtype=np.int64)

@@ -35,10 +35,14 @@ class Cast:
         ]
 
     def to(self, kind: torch.dtype) -> None:
-        """Have all of them, as they stand now, in `kind`; what is brought later comes in it, too."""
-        for place, name, tensor, _ in self.changed:
-            for each in {id(x): x for x in (tensor, place[name]) if x is not None}.values():
-                each.data = each.data.to(kind)
+        """Have all of them in `kind`, from what is stored; what is brought comes in it as it stands, now and later."""
+        for place, name, tensor, before in self.changed:
+            tensor.data = before.to(
+                kind
+            )  # not from the kind tried before, which may have rounded more
+            now = place[name]
+            if now is not tensor and now is not None:
+                now.data = now.data.to(kind)
 
     def undo(self) -> None:
         for place, name, tensor, before in self.changed:

@@ -76,8 +76,8 @@ def export_pruned(
         source = source_of(model)
         _write(model, small, unfinished, shard_size(model, source))
         tell.advance(1)
-        stored = store_as(unfinished, source)
-        state_dtype(unfinished, model, source)
+        stored = store_as(unfinished, source, back="precision" in model.provenance)
+        state_dtype(unfinished, model, source, stored)
         tell.advance(1)
         difference = _verify(model, kept, unfinished)
         facts = {

@@ -78,7 +78,7 @@ def shard_size(model: Model, source: Source) -> int | str:
     return source.largest * max(1, model.dtype.itemsize // stored)
 
 
-def store_as(folder: Path, source: Source) -> dict[str, int]:
+def store_as(folder: Path, source: Source, *, back: bool = False) -> dict[str, int]:
     """Write the tensors of a checkpoint in the kinds their source has; returns bytes by kind.
 
     One file at a time. A tensor that the source does not name, that it holds in a wider kind, or whose numbers
@@ -94,7 +94,7 @@ def store_as(folder: Path, source: Source) -> dict[str, int]:
             about = stream.metadata()
             for name in stream.keys():  # noqa: SIM118
                 tensors[name] = _narrowed(
-                    stream.get_tensor(name), source.kinds.get(name, source.kind)
+                    stream.get_tensor(name), source.kinds.get(name, source.kind), back
                 )
         for tensor in tensors.values():
             kind = str(tensor.dtype).removeprefix("torch.")
@@ -109,17 +109,29 @@ def store_as(folder: Path, source: Source) -> dict[str, int]:
     return dict(sorted(bytes_of.items(), key=lambda pair: -pair[1]))
 
 
-def _narrowed(tensor: torch.Tensor, kind: torch.dtype | None) -> torch.Tensor:
-    if kind is None or not tensor.is_floating_point() or kind.itemsize >= tensor.dtype.itemsize:
+def _narrowed(tensor: torch.Tensor, kind: torch.dtype | None, back: bool) -> torch.Tensor:
+    """`back`: from another half precision too, which was chosen by measurement and not asked for."""
+    if kind is None or not tensor.is_floating_point():
+        return tensor
+    if kind.itemsize > tensor.dtype.itemsize or (
+        kind.itemsize == tensor.dtype.itemsize and not back
+    ):
         return tensor
     narrow = tensor.to(kind)
     return narrow if torch.equal(narrow.to(tensor.dtype), tensor) else tensor
 
 
-def state_dtype(folder: Path, model: Model, source: Source) -> None:
-    """Let config.json ask for the kind that the source's asks for, unless the model was loaded narrower."""
-    stored = max((kind.itemsize for kind in source.kinds.values()), default=0)
-    if source.config_dtype is None or stored > model.dtype.itemsize:
+def state_dtype(folder: Path, model: Model, source: Source, stored: dict[str, int]) -> None:
+    """Let config.json ask for the kind that the source's asks for, unless the model was loaded narrower.
+
+    `stored` is bytes by kind as they were written: where another half-precision kind could not be brought back to
+    the source's without loss, config.json names the one that is there.
+    """
+    widest = max((kind.itemsize for kind in source.kinds.values()), default=0)
+    other = {"bfloat16": "float16", "float16": "bfloat16"}.get(str(source.config_dtype))
+    if source.config_dtype is None or widest > model.dtype.itemsize:
+        return
+    if "precision" in model.provenance and other in stored:
         return
     path = folder / "config.json"
     config: dict[str, Any] = _json(path)

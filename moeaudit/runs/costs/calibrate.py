@@ -46,8 +46,8 @@ def measured(
 
     A plain forward of 32 texts of 64 tokens through one MoE layer of the model's own class and size, with
     random weights, and a block of its head, each counted by its share of the work. Where that layer takes
-    more than a quarter of the free memory, its matrices alone are timed, one after the other. On a CPU both
-    the stored dtype and float32 are tried and the faster is taken, as a walk does. Times are of the wall:
+    more than a quarter of the free memory, its matrices alone are timed, one after the other. On a CPU a
+    `dtype` other than float32 is tried beside it and the faster is taken. Times are of the wall:
     what else the machine does now is in them.
     """
     where = torch.device(device)

@@ -78,6 +78,8 @@ def cost(
     Raises ModelError for a model without configuration or without routed experts, InputError for
     numbers that cannot be.
     """
+    import torch
+
     from moeaudit.models.placement import require_device, require_dtype
     from moeaudit.models.placement.asked import asked
     from moeaudit.models.placement.fits import budget_of
@@ -107,8 +109,11 @@ def cost(
     notes, stored, item = _stored(found, shapes, kind)
     if given is None:
         fits = shapes.parameters * item < 0.5 * _free(where)
+        # Half precision on a CPU is computed in float32, unless it passes a check that only loading can make.
+        on_cpu = str(where or "cpu").startswith("cpu")
+        computed = kind or (torch.float32 if on_cpu else _stored_dtype(found))
         given = measured(
-            found, shapes, work.head_share, device=where or "cpu", dtype=kind or _stored_dtype(found),
+            found, shapes, work.head_share, device=where or "cpu", dtype=computed,
             efficiency=efficiency, disk=not fits,
         )  # fmt: skip
     count = max(1, read.documents)
@@ -179,7 +184,7 @@ def _free(device: Any) -> float:
 
 
 def _stored_dtype(found: Any) -> Any:
-    """The dtype that `load` would give: float32 for bundled models, else as the configuration says."""
+    """The dtype that is stored: float32 for bundled models, else as the configuration says."""
     import torch
 
     if found.bundled:

@@ -156,7 +156,7 @@ def audit_part(
     planned = None if plan is None else Plan.read(plan)
     loading = {
         "device": device,
-        "dtype": measured_dtype(model, dtype, Path(out)),
+        "dtype": measured_dtype(model, dtype, Path(out), planned),
         "experts_implementation": experts_implementation,
         "device_map": device_map,
         "max_memory": max_memory,

@@ -41,11 +41,15 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def measured_dtype(model: Any, dtype: Any, folder: Path) -> Any:
-    """`dtype`, or where none is given for a model to be loaded, what the run in `folder` chose by measurement, if it
-    did: resuming measures nothing anew."""
-    if dtype is not None or not isinstance(model, (str, Path)) or not (folder / RECORD).is_file():
+def measured_dtype(model: Any, dtype: Any, folder: Path, planned: Any = None) -> Any:
+    """`dtype`, or where none is given for a model to be loaded, what the frozen plan says, or what the run in `folder`
+    chose by measurement, if it did: neither a plan nor resuming measures anything anew."""
+    if dtype is not None or not isinstance(model, (str, Path)):
         return dtype
+    if planned is not None:
+        return planned.spec.dtype
+    if not (folder / RECORD).is_file():
+        return None
     record = read_record(folder)
     chosen = "precision" in (record.get("model") or {})
     return record["spec"]["dtype"] if chosen else None

@@ -290,3 +290,13 @@ def test_it_runs_on_another_device_and_asks_little():
     # Half precision rounds otherwise where attention is computed by another kernel.
     assert got["off"][0] < 1e-5 and max(got["off"]) < 0.1, got
     assert got["asked"].get("_local_scalar_dense", 0) <= 24
+
+
+def test_what_was_tried_before_rounds_nothing():
+    """A checkpoint in float16 has digits that bfloat16 does not hold; float16 is cast from what is stored."""
+    model = ma.load(tiny_moe.build("olmoe").half())
+    alone, beside = (sampled.sampled(model, kinds) for kinds in ([torch.float16], HALVES))
+    np.testing.assert_array_equal(
+        alone.found[torch.float16].effects, beside.found[torch.float16].effects
+    )
+    assert {p.dtype for p in model.hf.parameters()} == {torch.float16}
