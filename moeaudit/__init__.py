@@ -10,9 +10,10 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-# Read by OpenMP when torch is loaded. Threads that spin while they wait take the cores from the threads that they
-# wait for, as soon as anything else runs here (docs/performance.md). Say otherwise to keep it.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Read by OpenMP when torch is loaded: how long a thread spins while it waits. Spinning threads take the cores from
+# those that they wait for as soon as anything else runs here (docs/performance.md). Say otherwise to keep it.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 if TYPE_CHECKING:
     from .calibration import Predictions as Predictions
