@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +18,7 @@ from .tail import another_forward, before_head, tail_logits
 if TYPE_CHECKING:
     from ..plan import WalkPlan
 
+_LOG = logging.getLogger("moeaudit.checking")  # shown on the command line
 _SOME = 8  # rows on which a head is looked at
 _KINDS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -63,7 +65,11 @@ def _found(
         mine = head.logits(hidden, plan.budget.logits)
     except (RuntimeError, TypeError, NotImplementedError) as error:
         not_memory(error, f"looking at the head of {plan.model.name}")
-        return None  # weights that cannot be cut
+        # Weights that cannot be cut. Blocks of rows give the same outcomes; said, since they are slower.
+        _LOG.info(
+            "%s: its head is not taken in blocks of the vocabulary: %s", plan.model.name, error
+        )
+        return None
     off = (mine - full(given)).abs().max()
     explained = rounding(given).logit * full(given).abs().max().clamp_min(1.0)
     return head if bool((given == logits).all() & (off <= explained)) else None
