@@ -8,7 +8,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +29,7 @@ from .figures.spread import spread
 from .pages.browser import browser
 from .pages.data import data_tables, facts
 from .pages.policy import policy
+from .pages.template import static, templates
 from .words import where as domains
 from .words import words
 from .words.answer import answer
@@ -138,18 +138,11 @@ def plotly_figures(run: StoredRun) -> dict[str, go.Figure]:
 
 def render(run: StoredRun) -> str:
     """The page as text. Every word that comes from a model or a corpus is escaped on the way."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     from moeaudit.version import __version__
 
-    environment = Environment(
-        loader=PackageLoader("moeaudit.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
+    environment = templates()
     environment.filters["symbols"] = symbols
-    style, script = _static("style.css"), _static("page.js")
+    style, script = static("style.css"), static("page.js")
     library, packed = _plotly()
     evidence, said = read(run.tests), said_of(run)
     tables = summarised(run, said)
@@ -255,10 +248,6 @@ def write_report(run: StoredRun, path: Path) -> Path:
     check_report_path(path)
     write_text(path, render(run))
     return path
-
-
-def _static(name: str) -> str:
-    return resources.files("moeaudit.report").joinpath("static", name).read_text("utf-8")
 
 
 @cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import resources
 from typing import Any
 
 from markupsafe import Markup
@@ -21,8 +20,8 @@ from ..words.numbers import (
     percent,
     probability,
 )
-from .policy import policy
 from .tables import Column, folded, rows_of, table
+from .template import templates, without_scripts
 
 SIGNED = {
     "gap",
@@ -41,30 +40,20 @@ def render_calibration(
     `meaning` says what each score is; `record` says where the numbers come from (title, level, draws,
     remarks, provenance). Every word that comes from the file is escaped.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    from moeaudit.version import __version__
-
-    environment = Environment(
-        loader=PackageLoader("moeaudit.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
-    static = resources.files("moeaudit.report").joinpath("static", "style.css")
-    style = static.read_text("utf-8")
     level = float(record["level"])
-    page = environment.get_template("calibration.html.j2").render(
-        version=__version__,
-        policy=policy([], [style]).replace("script-src ", "script-src 'none'"),
-        style=Markup(style),
-        record=record,
-        headline=headline(scores),
-        sentences=sentences(scores),
-        facts=_facts(scores),
-        figures=[reliability_figure(bins, scores, level), gaps_figure(scores, level)],
-        tables=_tables(scores, meaning, level),
-        percent=percent(level, 0),
+    page = (
+        templates()
+        .get_template("calibration.html.j2")
+        .render(
+            **without_scripts(),
+            record=record,
+            headline=headline(scores),
+            sentences=sentences(scores),
+            facts=_facts(scores),
+            figures=[reliability_figure(bins, scores, level), gaps_figure(scores, level)],
+            tables=_tables(scores, meaning, level),
+            percent=percent(level, 0),
+        )
     )
     return page + "\n"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +17,8 @@ from ..figures import svg
 from ..figures.figure import Figure
 from ..figures.reliability import ROW, TOP, WIDTH, gaps_figure, reliability_figure
 from ..words.numbers import count, estimate, fixed, percent, probability
-from .policy import policy
 from .tables import Column, folded, rows_of, table
+from .template import templates, without_scripts
 
 if TYPE_CHECKING:
     from moeaudit.runs.calibration.audit import CalibrationTables
@@ -37,29 +36,20 @@ def write_calibration_audit(audit: CalibrationTables, path: Path) -> Path:
 
 def render_calibration_audit(audit: CalibrationTables) -> str:
     """The page as text. Names from corpora and models are escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    from moeaudit.version import __version__
-
-    environment = Environment(
-        loader=PackageLoader("moeaudit.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
-    style = resources.files("moeaudit.report").joinpath("static", "style.css").read_text("utf-8")
     level = float(audit.record["settings"]["level"])
-    page = environment.get_template("calibration_audit.html.j2").render(
-        version=__version__,
-        policy=policy([], [style]).replace("script-src ", "script-src 'none'"),
-        style=Markup(style),
-        record=audit.record,
-        sentences=audit.sentences(),
-        figures=_figures(audit, level),
-        routing=_routing(audit, level),
-        temperatures=_temperatures(audit.tables["temperatures"]),
-        provenance=_provenance(audit.record),
-        percent=percent(level, 0),
+    page = (
+        templates()
+        .get_template("calibration_audit.html.j2")
+        .render(
+            **without_scripts(),
+            record=audit.record,
+            sentences=audit.sentences(),
+            figures=_figures(audit, level),
+            routing=_routing(audit, level),
+            temperatures=_temperatures(audit.tables["temperatures"]),
+            provenance=_provenance(audit.record),
+            percent=percent(level, 0),
+        )
     )
     return page + "\n"
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from markupsafe import Markup
 
 from moeaudit.runs.working.folder import check_report_path
 from moeaudit.runs.working.provenance import now, package_versions
 from moeaudit.store.files import write_text
 
-from ..pages.policy import policy
 from ..pages.tables import folded
+from ..pages.template import templates, without_scripts
 from ..words.numbers import count, fixed, percent
 from .figure import costs_figure
 from .tables import between_tables, costs_table, gone_tables, limits_table
@@ -37,34 +35,24 @@ def write_pruning(curve: PruneCurve, path: Path, asked: Mapping[str, Any] | None
 
 def render_pruning(curve: PruneCurve, asked: Mapping[str, Any] | None = None) -> str:
     """The page as text. Names of models, domains and rankings are escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    from moeaudit.version import __version__
-
-    environment = Environment(
-        loader=PackageLoader("moeaudit.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
-    static = resources.files("moeaudit.report").joinpath("static", "style.css")
-    style = static.read_text("utf-8")
-    page = environment.get_template("pruning.html.j2").render(
-        version=__version__,
-        policy=policy([], [style]).replace("script-src ", "script-src 'none'"),
-        style=Markup(style),
-        model=curve.model,
-        headline=headline(curve),
-        sentences=sentences(curve),
-        notes=curve.notes,
-        facts=_facts(curve),
-        figure=costs_figure(curve, folded("KL and all limits", limits_table(curve))),
-        costs=costs_table(curve),
-        gone=gone_tables(curve),
-        between=between_tables(curve),
-        provenance=_provenance(curve, asked or {}),
-        percent=percent(curve.level, 0),
-        margin=f"{curve.margin:g}",
+    page = (
+        templates()
+        .get_template("pruning.html.j2")
+        .render(
+            **without_scripts(),
+            model=curve.model,
+            headline=headline(curve),
+            sentences=sentences(curve),
+            notes=curve.notes,
+            facts=_facts(curve),
+            figure=costs_figure(curve, folded("KL and all limits", limits_table(curve))),
+            costs=costs_table(curve),
+            gone=gone_tables(curve),
+            between=between_tables(curve),
+            provenance=_provenance(curve, asked or {}),
+            percent=percent(curve.level, 0),
+            margin=f"{curve.margin:g}",
+        )
     )
     return page + "\n"
 
