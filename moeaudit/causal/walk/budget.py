@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import torch
 
 from moeaudit.errors import InputError
 from moeaudit.models import Model, MoELayer
+from moeaudit.models.placement.fits import read_size
 
 from ..attention.rows import SCORES
 from ..outcomes.compare import AT_ONCE
@@ -122,18 +122,14 @@ def most_bytes(model: Model) -> int:
     return max(least_bytes(model), budget.residuals + layer + one_by_one)
 
 
-_UNITS = {"": 1, "B": 1, "MB": 10**6, "GB": 10**9, "MIB": 2**20, "GIB": 2**30}
-
-
 def bytes_of(memory: int | str) -> int:
     """ "12GiB", "800MB" or a number of bytes as bytes. Raises InputError for anything else."""
-    said = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", str(memory))
-    unit = None if said is None or isinstance(memory, bool) else _UNITS.get(said[2].upper())
-    if said is None or unit is None or float(said[1]) <= 0:
+    size = read_size(memory)
+    if size is None:
         raise InputError(
             f"memory = {memory!r}: a number of bytes, or a size such as '12GiB' or '800MB', was expected."
         )
-    return int(float(said[1]) * unit)
+    return size
 
 
 def row_bytes(model: Model) -> int:

@@ -45,16 +45,23 @@ def bytes_in(x: torch.Tensor, kind: torch.dtype) -> int:
     return x.numel() * (kind.itemsize if is_half(x.dtype) else x.element_size())
 
 
-def size_of(given: Any) -> int:
-    """Bytes in "12GiB", "12GB" or a number. Raises ModelError for what is no size."""
+def read_size(given: Any) -> int | None:
+    """Bytes in "12GiB", "12GB" or a number; None for what is no size."""
     found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([A-Za-z]*)\s*", str(given))
-    unit = None if found is None else _UNITS.get(found[2].upper())
-    if found is None or unit is None or float(found[1]) <= 0 or isinstance(given, bool):
+    unit = None if found is None or isinstance(given, bool) else _UNITS.get(found[2].upper())
+    size = 0.0 if found is None or unit is None else float(found[1]) * unit
+    return int(size) if 1 <= size < float("inf") else None
+
+
+def size_of(given: Any) -> int:
+    """`read_size` of a `max_memory`. Raises ModelError for what is no size."""
+    size = read_size(given)
+    if size is None:
         raise ModelError(
             f"max_memory = {given!r} is not a size of memory. Give bytes or a number with a unit, such as '12GiB' or "
             "'800MB'."
         )
-    return int(float(found[1]) * unit)
+    return size
 
 
 def said(size: int) -> str:

@@ -162,7 +162,7 @@ def test_a_memory_is_shared_out_and_held(monkeypatch):
         ma.ablate(model, [ids], memory=least - 1)
 
 
-@pytest.mark.parametrize("memory", ["twelve", "12 parsecs", "-3GiB", True, "0"])
+@pytest.mark.parametrize("memory", ["twelve", "12 parsecs", "-3GiB", True, "0", "9" * 400])
 def test_what_is_no_memory_is_refused(memory):
     with pytest.raises(InputError, match="12GiB"):
         Budget.within(memory, tiny_moe.load("olmoe"))
