@@ -8,8 +8,8 @@ from made import budgets, tiny_moe
 import moeaudit as ma
 from moeaudit.causal.outcomes import linear
 from moeaudit.causal.walk.budget import Budget
-from moeaudit.causal.walk.head import outcomes as roads
-from moeaudit.causal.walk.head import whole as rows_road
+from moeaudit.causal.walk.head import by_rows as rows_road
+from moeaudit.causal.walk.head import roads
 from moeaudit.errors import InputError
 
 BLOCKS = {"layer_rows": 7, "logits": 3 * tiny_moe.VOCABULARY, "residuals": 1, "scores": 1}

@@ -8,7 +8,7 @@ from made.largest import Largest
 from made.plain import removal
 
 import moeaudit as ma
-from moeaudit.causal.walk.head import outcomes as roads
+from moeaudit.causal.walk.head import roads
 
 NUMBERS = ["delta_nll", "kl", "delta_entropy", "delta_brier", "delta_confidence", "contrast_3_7"]
 ASKED = ["entropy", "brier", "confidence", ma.LogitContrast(3, 7)]

@@ -133,7 +133,7 @@ def test_the_model_is_left_as_it_was():
 
 
 def test_an_error_in_the_middle_leaves_the_model_as_it_was(monkeypatch):
-    import moeaudit.causal.walk.head.linear as head
+    import moeaudit.causal.walk.head.by_words as head
 
     model = tiny_moe.load("olmoe")
     monkeypatch.setattr(head, "effects", lambda *_: 1 / 0)

@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float, Int
 
 from ...outcomes.compare import Outcomes
 from ...outcomes.sums import fusable
-from .linear import by_words, linear_head
-from .whole import by_rows
+from .by_rows import by_rows
+from .by_words import by_words, linear_head
 
 if TYPE_CHECKING:
     from ..plan import WalkPlan
@@ -31,8 +31,8 @@ def row_outcomes(
 ) -> tuple[Outcomes, Float[torch.Tensor, " positions"]]:
     """Effects of each row against row 0 of its position, and the drift of row 0 at each (nats).
 
-    A linear head is taken in blocks of the vocabulary (`linear.py`); any other, a function of the user's own, a
-    -inf among the clean logits and an effect too large for the fast formula, in blocks of rows (`whole.py`).
+    A linear head is taken in blocks of the vocabulary (`by_words.py`); any other, a function of the user's own, a
+    -inf among the clean logits and an effect too large for the fast formula, in blocks of rows (`by_rows.py`).
     What of this there is, is asked of the device once.
     """
     asked = torch.stack([~torch.isfinite(clean).all(), empty.any()]).tolist()
