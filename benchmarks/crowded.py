@@ -31,15 +31,19 @@ rows = len(ma.ablate(model, ids))
 print(rows / (time.perf_counter() - start))
 """
 SPIN = "while True: pass"
+# The second is what `import moeaudit` sets.
+POLICIES = ("as OpenMP has it", "GOMP_SPINCOUNT=20000", "OMP_WAIT_POLICY=PASSIVE")
 
 
 def rate(options: argparse.Namespace, threads: int, policy: str) -> float:
     """Removals a second of one census in a process of its own."""
     script = CENSUS.format(model=options.model, tokens=options.tokens, documents=options.documents)
     env = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    env.pop("OMP_WAIT_POLICY", None)
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        env.pop(name, None)
     if policy != "as OpenMP has it":
-        env["OMP_WAIT_POLICY"] = policy
+        name, _, value = policy.partition("=")
+        env[name] = value
     command = [sys.executable, "-c", script]
     try:
         done = subprocess.run(
@@ -76,7 +80,7 @@ def main(arguments: list[str] | None = None) -> dict[tuple[int, int, str], list[
     settings = [
         (beside, threads, policy)
         for beside in (0, options.busy)
-        for threads, policy in ((cores, "as OpenMP has it"), (cores, "PASSIVE"), (1, "PASSIVE"))
+        for threads, policy in (*((cores, policy) for policy in POLICIES), (1, POLICIES[0]))
     ]
     found: dict[tuple[int, int, str], list[float]] = {each: [] for each in settings}
     for _ in range(options.rounds):
