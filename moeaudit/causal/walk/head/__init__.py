@@ -1,4 +1,4 @@
-"""From the last decoder layer's output to outcomes: `tail` runs the model's own code, `roads` picks how it is measured."""
+"""From the last decoder layer's output to outcomes: `tail` runs the model's own code, `roads` picks how to measure."""
 
 from .roads import row_outcomes as row_outcomes
 from .tail import last_logits as last_logits
