@@ -37,6 +37,8 @@ ROUTING_COLUMNS = {
     "contribution_norm": "float32",
     "change": "float32",
 }
+# Columns of one layer, "rows * top_k" each, and the reasons of those that hold nulls.
+LayerColumns = tuple[dict[str, np.ndarray], dict[str, str]]
 _POSITIONS = 256  # rows of logits turned into float64 at a time
 
 
@@ -86,17 +88,16 @@ def tokens_frame(
 
 
 def routing_frame(
-    document: int, start: int, rows: int, layers: dict[int, tuple[MoELayer, LayerRecord]]
+    document: int, start: int, rows: int, layers: dict[int, LayerColumns]
 ) -> tuple[pd.DataFrame, dict[str, str]]:
-    """One row per (layer, position, rank) of the first `rows` positions, in that order.
+    """One row per (layer, position, rank) of the first `rows` positions, in that order of `layer_columns`.
 
     Returns:
         The frame, and for each column with nulls the reason: `{"logit": "layer 3: ..."}`.
     """
     frames, reasons = [], {}
-    for index, (layer, record) in layers.items():
-        columns, why = _layer_columns(layer, record, rows)
-        top_k = record.index.shape[1]
+    for index, (columns, why) in layers.items():
+        top_k = len(columns["expert"]) // rows
         frames.append(
             {
                 "document": np.full(rows * top_k, document),
@@ -112,10 +113,11 @@ def routing_frame(
     return pd.DataFrame(joined).astype(ROUTING_COLUMNS), reasons
 
 
-def _layer_columns(
-    layer: MoELayer, record: LayerRecord, rows: int
-) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Flat columns of one layer, slots put into rank order."""
+def layer_columns(layer: MoELayer, record: LayerRecord, rows: int) -> LayerColumns:
+    """Flat columns of one layer, slots put into rank order; and why a column holds nulls.
+
+    The experts are asked again for each slot's output: best while their weights are there.
+    """
     reasons: dict[str, str] = {}
     weight = record.weight[:rows].float()
     # Slots come in no particular order in some routers; ties keep the order of the slots.

@@ -1,13 +1,14 @@
-"""A model's own forward with other hidden states in the place of what its last decoder layer returns.
+"""A model's own forward while its decoder layers stand aside: what they are called with, and what comes after them.
 
-Its decoder layers stand aside, so that final norms, heads, scalings and soft caps need not be known.
+Other hidden states stand in the place of what the last one returns, so that final norms, heads, scalings and soft caps
+need not be known.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -92,3 +93,32 @@ def another_forward(module: nn.Module, forward: Any) -> Iterator[None]:
             module.__dict__.pop("forward", None)
         else:
             module.__dict__["forward"] = had
+
+
+@torch.no_grad()
+def layer_arguments(
+    model: Model, ids: Int[torch.Tensor, "1 tokens"]
+) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """What the model's own forward calls each decoder layer with when all of them stand aside.
+
+    The hidden state among the arguments is the first layer's, for all of them.
+    """
+    given: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    layers = model.anatomy.decoder_layers
+
+    def note(*args: Any, **kwargs: Any) -> Any:
+        given.append((args, kwargs))
+        if len(given) == len(layers):
+            raise AllSeen
+        return args[0] if args else kwargs["hidden_states"]
+
+    with ExitStack() as stack:
+        for layer in layers:
+            replace_forward(stack, layer, note)
+        with suppress(AllSeen):
+            model.hf(input_ids=ids, use_cache=False)
+    return given
+
+
+class AllSeen(Exception):
+    """What was looked for is known; what comes after it need not run."""
