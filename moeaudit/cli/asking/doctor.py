@@ -31,12 +31,17 @@ def _show(told: dict[str, Any]) -> None:
     say(screen, f"moeaudit {told['packages']['moeaudit']}, Python {told['python']}", style="bold")
     say(screen, f"Platform: {told['platform']}")
     code = told["code"]
-    say(screen, f"Code: {code['reason'] or code['commit'][:12] + ', changed' * bool(code['dirty'])}")
+    say(
+        screen, f"Code: {code['reason'] or code['commit'][:12] + ', changed' * bool(code['dirty'])}"
+    )
     for title, names in (("Packages", "packages"), ("Extras", "extras")):
         known = [f"{k} {v or 'not installed'}" for k, v in told[names].items() if k != "moeaudit"]
         say(screen, f"{title}: {', '.join(known)}")
     for device in told["devices"]:
-        say(screen, f"Device {device['name']}: {device['says']}, {_bytes(device['free_bytes'])} free")
+        say(
+            screen,
+            f"Device {device['name']}: {device['says']}, {_bytes(device['free_bytes'])} free",
+        )
     waits = ", ".join(f"{k}={v}" for k, v in told["waiting"].items() if v is not None)
     say(screen, f"Threads: {told['threads']} of {told['cores']} cores; waiting threads: {waits}")
     for place, free in told["disk"].items():
@@ -52,7 +57,10 @@ def _show(told: dict[str, Any]) -> None:
         cells = [_bytes(row[name]) for name in ("weights_bytes", "least_bytes")]
         table.add_row(row["model"], row["device"], row["how"], *cells)
     screen.print(table)
-    say(screen, "An audit of 160 documents of 128 tokens; `moeaudit plan MODEL` says what one takes.")
+    say(
+        screen,
+        "An audit of 160 documents of 128 tokens; `moeaudit plan MODEL` says what one takes.",
+    )
     for note in told["notes"]:
         say(screen, f"Note: {note}")
 

@@ -47,7 +47,9 @@ def found() -> dict[str, Any]:
         "extras": {extra: _version(package) for extra, package in EXTRAS.items()},
         "devices": devices,
         "threads": torch.get_num_threads(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
         "waiting": {name: os.environ.get(name) for name in WAITING},
         "disk": _disk(),
         "browser": _browser(),

@@ -142,7 +142,11 @@ def _cost(
             streams=found.memory.streams,
             stored=found.bytes,
             quantities=found.table,
-            machine={"name": found.machine.name, "device": found.machine.device, "how": found.machine.how},
+            machine={
+                "name": found.machine.name,
+                "device": found.machine.device,
+                "how": found.machine.how,
+            },
             asked=found.asked,
             notes=found.notes,
         )
@@ -187,7 +191,9 @@ def _freeze(
         **options_of(asked),
     )
     if json:
-        document("plan", file=freeze, plan=settled.record, run=f"moeaudit audit {name} --plan {freeze}")
+        document(
+            "plan", file=freeze, plan=settled.record, run=f"moeaudit audit {name} --plan {freeze}"
+        )
         return
     spec, screen = settled.spec, console()
     code = settled.record["code"]

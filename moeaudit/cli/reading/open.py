@@ -53,14 +53,16 @@ def _page(folder: Path) -> tuple[Path, bool]:
                     "command that wrote this folder again."
                 )
             return folder / name, False
-    from moeaudit.runs.working.intact import stale_page
+    from moeaudit.runs.working.intact import require_whole, stale_page
 
     why = stale_page(folder)
     if why is None:
         return folder / "report.html", False
     from moeaudit.front import Run
 
-    return Run.load(folder).report(), True
+    found = Run.load(folder)
+    require_whole(folder)
+    return found.report(), True
 
 
 def _opened(page: Path) -> bool:

@@ -29,10 +29,12 @@ def report(
     """Write the HTML report of a finished run from its tables; nothing is computed again."""
     from moeaudit.front import Run
     from moeaudit.runs.working.folder import check_report_path, require_own_page
+    from moeaudit.runs.working.intact import require_whole
 
     if out is not None:
         check_report_path(out)
     found = Run.load(run)
+    require_whole(run)
     if out is not None and not force:
         require_own_page(out, found.spec.hash)
     page = found.report(out)

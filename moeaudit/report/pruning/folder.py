@@ -75,7 +75,9 @@ def write_folder(
         write_pruning(curve, making / PAGE, asked)
         write_json(making / RECORD, record)
     if full:
-        for path in sorted(whole.iterdir(), key=lambda each: each.name == RECORD):  # the record last
+        for path in sorted(
+            whole.iterdir(), key=lambda each: each.name == RECORD
+        ):  # the record last
             path.replace(folder / path.name)
         whole.rmdir()
     return folder / PAGE

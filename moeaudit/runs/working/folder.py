@@ -57,7 +57,14 @@ def _other_format(path: Path, record: Any) -> str:
 
 
 # What every record says from its first line on, and what it says besides once the run is finished.
-BEGUN = {"spec": dict, "spec_hash": str, "status": str, "sessions": list, "stages": dict, "notes": list}
+BEGUN = {
+    "spec": dict,
+    "spec_hash": str,
+    "status": str,
+    "sessions": list,
+    "stages": dict,
+    "notes": list,
+}
 FINISHED = {"model": dict, "summary": dict, "verification": list, "engine": object, "drift": object}
 
 
@@ -161,7 +168,11 @@ def check_report_path(path: Path) -> None:
 
 def require_own_page(path: Path, question: str) -> None:
     """Refuse a page that is there and not of this run. `question` is the hash of its spec, which its page names."""
-    if path.is_file() and path.stat().st_size and question not in path.read_text("utf-8", "replace"):
+    if (
+        path.is_file()
+        and path.stat().st_size
+        and question not in path.read_text("utf-8", "replace")
+    ):
         raise RunError(
             f"{path} is the page of another run. Nothing was written. Choose another name for the report, or give "
             "--force (in Python force=True) to write over it."

@@ -5,7 +5,7 @@ Each check is one sentence; `check_folder` makes all of them and stops at none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from ..spec import AuditSpec
 from .folder import MARK, RECORD, read_record
 
 PAGE = "report.html"
+NO_DIGESTS = f"{RECORD} is of an earlier version and has no SHA-256 of the tables beside the shards"
 # Columns without which a table is not what its name says; tables may have more.
 COLUMNS = {
     "effects": ("document", "position", "layer", "rank", "expert", "weight", "delta_nll", "kl", "flip"),
@@ -44,7 +45,7 @@ class Checked:
 def check_folder(folder: Path) -> list[Checked]:
     """Every check of a finished run that its files allow. Raises RunError where there is no record to begin with."""
     record = read_record(folder)
-    parts: list[tuple[str, Callable[[], str]]] = [
+    parts: list[tuple[str, Callable[[], str | None]]] = [
         ("record", lambda: _record(record)),
         ("files", lambda: _files(folder, record)),
     ]
@@ -62,11 +63,12 @@ def check_folder(folder: Path) -> list[Checked]:
     return [*(_made(what, check) for what, check in parts), _page(folder, record)]
 
 
-def _made(what: str, check: Callable[[], str]) -> Checked:
+def _made(what: str, check: Callable[[], str | None]) -> Checked:
     try:
-        return Checked(what, True, check())
+        said = check()
     except MoeAuditError as wrong:
         return Checked(what, False, str(wrong))
+    return Checked(what, None if said is None else True, said or NO_DIGESTS)
 
 
 def _record(record: dict[str, Any]) -> str:
@@ -88,12 +90,10 @@ def _record(record: dict[str, Any]) -> str:
     return f"{RECORD}: finished, question {spec.hash[:12]}, {record['format']}"
 
 
-def _files(folder: Path, record: dict[str, Any]) -> str:
+def _files(folder: Path, record: dict[str, Any]) -> str | None:
     known = record.get("files", {})
     if not known:
-        raise RunError(
-            f"{RECORD} names no files, so it cannot be said whether they are as they were written."
-        )
+        return None
     require_files(folder, record)
     return f"{len(known)} tables have the SHA-256 of the record"
 
@@ -111,6 +111,15 @@ def require_files(folder: Path, record: dict[str, Any]) -> None:
                 f"{path} is not what was written (SHA-256 of {RECORD}). Run the same audit command again, which makes "
                 "it anew, or restore the file."
             )
+
+
+def require_whole(folder: Path) -> None:
+    """Raise RunError, naming the file and what to do, for a run whose page cannot be written from what is there."""
+    record = read_record(folder)
+    require_files(folder, record)
+    require_effects(folder)
+    if record["spec"].get("shift"):
+        require_effects(folder / SHIFT)
 
 
 def require_effects(folder: Path) -> None:
@@ -168,7 +177,9 @@ def _complete(place: Path, folder: Path, record: dict[str, Any]) -> str:
             doubled += int(frame.duplicated([*KEYS]).sum())
         missing += int(frame[["delta_nll", "kl"]].isna().to_numpy().sum())
     counted = {"rows": rows, "tokens": len(tokens), "documents": int(tokens["document"].nunique())}
-    if wrong := [f"{n} is {told.get(n)} there and {v} here" for n, v in counted.items() if told.get(n) != v]:
+    if wrong := [
+        f"{n} is {told.get(n)} there and {v} here" for n, v in counted.items() if told.get(n) != v
+    ]:
         raise RunError(f"{RECORD} and the tables in {place} differ: {', '.join(wrong)}.")
     if asked.share == 1 and places != len(tokens):
         raise RunError(
@@ -216,10 +227,5 @@ def _stale(folder: Path, record: dict[str, Any]) -> str | None:
         return "is the page of another run"
     if f"{MARK} {__version__}" not in text[:4096]:
         return "was written by another version"
-    newest = max(path.stat().st_mtime for path in _written(folder))
-    return "is older than the tables" if page.stat().st_mtime < newest else None
-
-
-def _written(folder: Path) -> Iterator[Path]:
-    yield folder / RECORD
-    yield from folder.glob("*.parquet")
+    # The page says when the run was finished; a table that is made anew finishes it anew.
+    return None if str(record.get("finished")) in text else "is of an earlier state of the tables"

@@ -104,4 +104,6 @@ def _folder(folder: Path) -> str:
             f"{folder} is a run folder, and calibrate scores one table of predictions. The calibration of the audited "
             f"model stands on the run's page: moeaudit open {folder}."
         )
-    return f"{folder} is a folder, and calibrate scores one table: a CSV, JSON Lines or Parquet file."
+    return (
+        f"{folder} is a folder, and calibrate scores one table: a CSV, JSON Lines or Parquet file."
+    )

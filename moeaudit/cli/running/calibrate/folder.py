@@ -57,9 +57,7 @@ def require_same(
         )
 
 
-def _asked(
-    source: Path, settings: Mapping[str, Any], columns: Mapping[str, str]
-) -> dict[str, str]:
+def _asked(source: Path, settings: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, str]:
     """What makes two calibrations the same: the file's content, its columns, the settings."""
     return {
         "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
