@@ -18,7 +18,7 @@ from .asking.inspect import inspect
 from .asking.models import models
 from .asking.plan import plan
 from .ending import FAULT as FAULT
-from .ending import ended, whole
+from .ending import WRONG, ended, whole
 from .reading.check import check
 from .reading.open import open_run
 from .reading.report import report
@@ -68,6 +68,7 @@ DEBUG, QUIET, VERBOSE = ("--debug",), ("--quiet", "-q"), ("--verbose", "-v")
     "  moeaudit open runs/tiny-olmoe",
 )
 def _main(
+    context: typer.Context,
     version: bool = typer.Option(False, "--version", help="Print the version and stop."),
     debug: bool = typer.Option(False, *DEBUG, help="Show the traceback of an error, too."),  # noqa: ARG001
     quiet: bool = typer.Option(False, *QUIET, help="No progress and no notes on stderr."),
@@ -77,6 +78,9 @@ def _main(
     if version:
         typer.echo(f"moeaudit {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:  # options of every command, and no command
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(WRONG)
 
 
 def main() -> None:

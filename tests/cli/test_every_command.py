@@ -92,6 +92,9 @@ def test_json_is_one_document_and_nothing_else(name, place, monkeypatch, capfd):
     out = capfd.readouterr().out
     found = json.loads(out, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
     assert found["command"] == name and KEYS[name] <= set(found)
+    page = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text("utf-8")
+    documented = page.partition("## JSON")[2].partition("\n## ")[0]
+    assert not [key for key in found if f"`{key}`" not in documented], "a key that the docs lack"
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,7 @@ def read_again(run: Path, max_length: int) -> TokenizedCorpus:
         run / "tokens.parquet", ["document", "domain", "position", "token", "target"]
     )
     chunks = []
-    for (document, domain), rows in table.groupby(["document", "domain"], sort=False):
+    for (which, domain), rows in table.groupby(["document", "domain"], sort=False):
         rows = rows.sort_values("position")
         at = rows["position"].to_numpy()
         cuts = np.flatnonzero(np.diff(at) != 1) + 1
@@ -158,5 +158,5 @@ def read_again(run: Path, max_length: int) -> TokenizedCorpus:
             ids = rows["token"].to_numpy()[part]
             last = rows["target"].to_numpy()[part[-1]]
             whole = np.append(ids, last).astype(np.int64)
-            chunks.append(Chunk(int(document), str(domain), int(at[part[0]]), whole))
+            chunks.append(Chunk(int(which), str(domain), int(at[part[0]]), whole))
     return TokenizedCorpus(chunks, int(table["document"].nunique()), 0, max_length)
