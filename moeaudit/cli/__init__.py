@@ -13,6 +13,7 @@ import typer
 
 from moeaudit.version import __version__
 
+from .asked import Context
 from .asking.doctor import doctor
 from .asking.inspect import inspect
 from .asking.models import models
@@ -68,7 +69,7 @@ DEBUG, QUIET, VERBOSE = ("--debug",), ("--quiet", "-q"), ("--verbose", "-v")
     "  moeaudit open runs/tiny-olmoe",
 )
 def _main(
-    context: typer.Context,
+    context: Context,
     version: bool = typer.Option(False, "--version", help="Print the version and stop."),
     debug: bool = typer.Option(False, *DEBUG, help="Show the traceback of an error, too."),  # noqa: ARG001
     quiet: bool = typer.Option(False, *QUIET, help="No progress and no notes on stderr."),

@@ -39,7 +39,7 @@ def gone(name: str) -> Callable[[Path], None]:
 
 
 # What is wrong, and words of the message, among them the file.
-BAD: dict[str, tuple[Callable[[Path], None], str]] = {
+BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "newer": (changed(format="moeaudit-run/9"), "audit.json is in the format moeaudit-run/9"),
     "no JSON": (
         lambda folder: (folder / "audit.json").write_text("{"),
