@@ -9,10 +9,19 @@ import typer
 
 from moeaudit.errors import InputError
 
-from .asked import Context, asked_of, asking, loading_of, options_of
-from .options import placement, writable
+from ..asked import Context, asked_of, asking, loading_of, options_of
+from ..options import placement, writable
+from ..terminal.document import Json, document
+from ..terminal.examples import examples
 
 
+@examples(
+    "moeaudit plan allenai/OLMoE-1B-7B-0924 --machine laptop",
+    "moeaudit plan tiny-olmoe --sesoi 0.01nats --freeze plan.json",
+    'moeaudit plan --amend plan.json --freeze new.json --alpha 0.01 --why "stricter"',
+    "moeaudit plan --pilot runs/tiny-olmoe --sesoi 0.02nats --power 0.9",
+    "moeaudit plan tiny-olmoe --machine h100 --json",
+)
 @asking
 def plan(
     context: Context,
@@ -50,6 +59,7 @@ def plan(
             help="Cost for a stated machine: laptop, card-24gb, h100, ray-8.  [default: this one, measured]",
         ),
     ] = None,
+    json: Json = False,
 ) -> None:
     """Say what an audit of MODEL costs: rows, work, memory, time, documents needed. Its configuration is
     enough, weights are not loaded. Or settle the audit before it is run (--freeze), change a frozen plan in
@@ -59,7 +69,7 @@ def plan(
             n for n, v in (("MODEL", model), ("--freeze", freeze), ("--amend", amend)) if v
         ]:
             raise InputError(f"--pilot plans from a run and takes no {' and no '.join(given)}.")
-        _needed(context, pilot, power)
+        _needed(context, pilot, power, json)
         return
     if freeze is not None:
         writable(freeze, "--freeze", folder=False)
@@ -68,7 +78,7 @@ def plan(
                 f"A frozen plan takes no {' and no '.join(given)}: those belong to the estimate. Leave --freeze "
                 "out to see the cost, then freeze."
             )
-        _freeze(context, model, freeze, amend, why)
+        _freeze(context, model, freeze, amend, why, json)
         return
     if amend is not None or why is not None:
         raise InputError("An amendment needs --freeze FILE, the new file to write.")
@@ -77,7 +87,7 @@ def plan(
             "A plan needs the MODEL whose cost is wanted; a settled one needs --freeze FILE, the new file to "
             "write. (--pilot RUN finds how many documents to plan for.)"
         )
-    _cost(context, model, power, machine)
+    _cost(context, model, power, machine, json)
 
 
 def _given(context: Context, *names: str) -> list[str]:
@@ -95,12 +105,13 @@ def _cost(
     model: str,
     power: float,
     machine: str | None,
+    json: bool,
 ) -> None:
     from moeaudit.runs.costs import cost
     from moeaudit.runs.session import declared_of, outcomes_of, require_counts
     from moeaudit.runs.working.asked import OPTIONS
 
-    from .terminal.console import console, say
+    from ..terminal.console import console, say
 
     asked = asked_of(context, {})
     given = options_of(asked)
@@ -119,6 +130,27 @@ def _cost(
         machine=machine,
         **placement(*(context.params[n] for n in ("device_map", "max_memory", "offload"))),
     )
+    if json:
+        document(
+            "plan",
+            model=found.name,
+            configuration=found.origin,
+            layers=found.layers,
+            unit=found.unit,
+            share=found.share,
+            fits=found.memory.fits,
+            streams=found.memory.streams,
+            stored=found.bytes,
+            quantities=found.table,
+            machine={
+                "name": found.machine.name,
+                "device": found.machine.device,
+                "how": found.machine.how,
+            },
+            asked=found.asked,
+            notes=found.notes,
+        )
+        return
     say(console(), repr(found))
 
 
@@ -128,11 +160,12 @@ def _freeze(
     freeze: Path,
     amend: Path | None,
     why: str | None,
+    json: bool,
 ) -> None:
     from moeaudit.front import plan as settle
     from moeaudit.runs.plans import Plan
 
-    from .terminal.console import console, say
+    from ..terminal.console import console, say
 
     before = None if amend is None else Plan.read(amend)
     if before is None and why is not None:
@@ -157,6 +190,11 @@ def _freeze(
         **loading_of(context, asked),
         **options_of(asked),
     )
+    if json:
+        document(
+            "plan", file=freeze, plan=settled.record, run=f"moeaudit audit {name} --plan {freeze}"
+        )
+        return
     spec, screen = settled.spec, console()
     code = settled.record["code"]
     commit = code["commit"] or code["reason"]
@@ -176,19 +214,22 @@ def _freeze(
     say(screen, f"Run it: moeaudit audit {name} --plan {freeze}")
 
 
-def _needed(context: Context, pilot: Path, power: float) -> None:
+def _needed(context: Context, pilot: Path, power: float, json: bool) -> None:
     from moeaudit.runs.plans import documents_needed
     from moeaudit.runs.plans.pilot import SCOPE
     from moeaudit.stats.least import FEW_DOCUMENTS
     from moeaudit.stats.sizes.bounds import IN_NATS
 
-    from .terminal.console import console, say
+    from ..terminal.console import console, say
 
     def given(name: str) -> Any:
         source = context.get_parameter_source(name)
         return context.params[name] if source is not None and source.name != "DEFAULT" else None
 
     table = documents_needed(pilot, sesoi=given("sesoi"), alpha=given("alpha"), power=power)
+    if json:
+        document("plan", pilot=pilot, power=power, documents_needed=table, scope=SCOPE)
+        return
     screen = console()
     for row in table.to_dict("records"):
         unit = "nats" if row["outcome"] in IN_NATS else "in the outcome's unit"
@@ -208,30 +249,3 @@ def _needed(context: Context, pilot: Path, power: float) -> None:
             f"With fewer than {FEW_DOCUMENTS} documents a table carries a caution: plan for more.",
         )
     say(screen, SCOPE)
-
-
-def check(
-    run: Annotated[Path, typer.Argument(help="A run folder that `moeaudit audit` finished.")],
-    file: Annotated[Path, typer.Argument(help="The frozen plan.")],
-) -> None:
-    """Say what of a finished RUN equals the plan in FILE; exit status 1 where something does not."""
-    from moeaudit.runs.plans import check_plan
-
-    from .terminal.console import console, say
-
-    table = check_plan(run, file)
-    screen = console()
-    for row in table.to_dict("records"):
-        if row["equal"]:
-            say(screen, f"equal    {row['field']}")
-        elif row["note"]:
-            say(
-                screen,
-                f"note     {row['field']}: planned {row['planned']}, found {row['found']} ({row['note']})",
-            )
-        else:
-            say(screen, f"DIFFERS  {row['field']}: planned {row['planned']}, found {row['found']}")
-    if not table.attrs["kept"]:
-        say(screen, f"The run in {run} is not the audit that was planned in {file}.", style="bold")
-        raise typer.Exit(1)
-    say(screen, f"The run in {run} is the audit that was planned in {file}.", style="bold")

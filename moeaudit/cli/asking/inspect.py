@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
     from moeaudit.models import Model
 
-from .options import Device, DeviceMap, Dtype, Experts, MaxMemory, Offload, load_model, placement
+from ..options import Device, DeviceMap, Dtype, Experts, MaxMemory, Offload, load_model, placement
+from ..terminal.document import Json, document
+from ..terminal.examples import examples
 
 
+@examples(
+    "moeaudit inspect tiny-deepseek-v2",
+    "moeaudit inspect ./my-checkpoint --device cuda --dtype bfloat16",
+    "moeaudit inspect tiny-olmoe --json",
+)
 def inspect(
     model: Annotated[
         str, typer.Argument(help="A bundled model, a folder in hub layout, or a hub id.")
@@ -22,8 +29,57 @@ def inspect(
     device_map: DeviceMap = None,
     max_memory: MaxMemory = None,
     offload: Offload = "auto",
+    json: Json = False,
 ) -> None:
     """Show the MoE layers of MODEL, verify its router contract, and name the engine that will run."""
+    loaded = load_model(model, device, dtype, experts, **placement(device_map, max_memory, offload))
+    if json:
+        document("inspect", **_told(loaded))
+    else:
+        _show(loaded)
+
+
+def _told(loaded: Model) -> dict[str, Any]:
+    """What is shown, for programs; of an engine null where it can verify, else why it cannot."""
+    from moeaudit.causal import replay_for
+    from moeaudit.causal.check.engines import ENGINES
+    from moeaudit.causal.walk.budget import least_bytes, most_bytes
+    from moeaudit.models.placement.fits import free
+    from moeaudit.models.placement.summary import held
+
+    return {
+        "model": loaded.name,
+        "says": repr(loaded),
+        "layers": [
+            {
+                "layer": layer.index,
+                "experts": layer.num_experts,
+                "top_k": layer.top_k,
+                "router": layer.router_path,
+                "experts_module": layer.experts_path,
+                "class": type(layer.experts).__name__,
+            }
+            for layer in loaded.anatomy.layers
+        ],
+        "contract": "holds",
+        "notes": loaded.anatomy.notes,
+        "held": list(held(loaded)),
+        "census": {
+            "free_bytes": free(loaded.device),
+            "most_bytes": most_bytes(loaded),
+            "least_bytes": least_bytes(loaded),
+        },
+        "device": str(loaded.device),
+        "dtype": loaded.provenance["dtype"],
+        "experts_implementation": loaded.experts_implementation,
+        "engine": str(replay_for(loaded)),
+        "verification": {name: engine.supports(loaded) for name, engine in ENGINES.items()},
+        "max_length": loaded.max_length,
+        **{name: loaded.provenance.get(name) for name in ("source", "revision", "weights_sha256")},
+    }
+
+
+def _show(loaded: Model) -> None:
     from rich import box
     from rich.table import Table
 
@@ -31,10 +87,9 @@ def inspect(
     from moeaudit.causal.check.engines import ENGINES
     from moeaudit.models.placement.summary import held
 
-    from .terminal.console import console, say
+    from ..terminal.console import console, say
 
     screen = console()
-    loaded = load_model(model, device, dtype, experts, **placement(device_map, max_memory, offload))
     say(screen, f"{loaded!r}")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("layer", "experts", "top-k"):

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,15 +9,22 @@ import typer
 
 from moeaudit.errors import InputError
 
-from .asked import Context, asked_of, asking, loading_of, options_of
-from .options import default_out
+from ..asked import Context, asked_of, asking, loading_of, options_of
+from ..ending import NO, stoppable
+from ..options import Force, default_out
+from ..terminal.document import Json, document
+from ..terminal.examples import examples
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from moeaudit.front import Run
 
 
+@examples(
+    "moeaudit audit tiny-olmoe",
+    "moeaudit audit tiny-olmoe --documents 24 --operator reroute",
+    "moeaudit audit allenai/OLMoE-1B-7B-0924 --text my_texts/ --layers 0,7,15 --out runs/mine",
+    "moeaudit audit tiny-olmoe --json > audit.json",
+)
 @asking
 def audit(
     context: Context,
@@ -56,6 +60,8 @@ def audit(
         int | None,
         typer.Option(help="Workers on the cluster.  [default: as many as it has room for]"),
     ] = None,
+    force: Force = False,
+    json: Json = False,
 ) -> None:
     """Audit MODEL: remove every active expert of every token, one at a time (or edit the routing as
     --operator says), and test what routing metrics say about it. The same command resumes an
@@ -64,8 +70,8 @@ def audit(
     from moeaudit.runs.parts.division import read_part
     from moeaudit.runs.plans import Plan
 
-    from .terminal.console import console, say
-    from .terminal.progress import ConsoleProgress
+    from ..terminal.console import console, say
+    from ..terminal.progress import ConsoleProgress
 
     planned = None if plan is None else Plan.read(plan)
     asked = asked_of(context, {} if planned is None else planned.record["asked"])
@@ -89,7 +95,10 @@ def audit(
             part = audit_part(
                 model, asked["text"], shard=shard, out=folder, progress=progress, **given
             )
-        say(console(), repr(part))
+        if json:
+            document("audit", folder=part.folder, part=str(part.part), question=part.spec.hash)
+        else:
+            say(console(), repr(part))
         return
     with stoppable(folder), ConsoleProgress(console(stderr=True)) as progress:
         run = run_audit(
@@ -100,74 +109,20 @@ def audit(
             progress=progress,
             executor=executor,
             workers=workers,
+            force=force,
             **given,
         )
-    show(run, console(), report or folder / "report.html")
+    tell("audit", run, report or folder / "report.html", json)
+
+
+def tell(command: str, run: Run, page: Path, json: bool) -> None:
+    """The answer on stdout, and status 1 where the numbers failed their verification."""
+    from ..terminal.answer import answered, show
+    from ..terminal.console import console
+
+    if json:
+        document(command, **answered(run, page))
+    else:
+        show(run, console(), page)
     if run.alarm:
-        raise typer.Exit(1)
-
-
-@contextmanager
-def stoppable(folder: Path | None) -> Iterator[None]:
-    """Ctrl-C, or a scheduler's SIGTERM, ends the command with a sentence and status 130, or 143.
-
-    `folder` keeps what was finished; None where a command leaves nothing half-done.
-    """
-
-    def terminate(*_: object) -> None:
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        terminated = isinstance(stop, _Terminated)
-        what = "ended by the system (SIGTERM)" if terminated else "interrupted"
-        left = (
-            "Nothing half-written was left; the same command begins anew."
-            if folder is None
-            else f"What was finished is kept in {folder}; the same command continues from there."
-        )
-        typer.echo(f"moeaudit: {what}. {left}", err=True)
-        raise typer.Exit(143 if terminated else 130) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, raised where the process is."""
-
-
-def show(run: Run, screen: Console, page: Path) -> None:
-    """The answer, the table of verdicts, the verification, and where the report is."""
-    from moeaudit.report.page import said_of
-    from moeaudit.report.words import where as domains
-    from moeaudit.report.words.answer import answer
-    from moeaudit.report.words.evidence import read
-    from moeaudit.report.words.summary import limits_of, overall
-    from moeaudit.report.words.words import checks
-
-    from .terminal.console import say
-    from .terminal.verdicts import verdict_table
-
-    evidence, words = read(run.tests), said_of(run)
-    whole = overall(run.shards, limits_of(run.question.share))
-    said = answer(evidence, whole, run.spec.model, words)
-    say(screen, f"\n{said.headline}.", style="bold")
-    for sentence in (*said.sentences, said.thin):
-        say(screen, f"- {sentence}")
-    screen.print()
-    if evidence.outcomes:
-        screen.print(verdict_table(evidence, screen.encoding))
-    for sentence in domains.sentences(run):
-        say(screen, f"- {sentence}")
-    for check in checks(run, words):
-        say(screen, f"{check['css']}: {check['text']}")
-    drift = run.record["drift"]
-    ends = "" if drift is None else f"; rows without an edit end within {drift:.1e} nats"
-    say(screen, f"Engine: {run.record['engine']}{ends}")
-    for note in run.record["notes"]:
-        say(screen, f"Note: {note}")
-    if run.alarm:
-        say(screen, f"\n{run.alarm}", style="bold")
-    say(screen, f"\nReport: {page}\nTables: {run.folder}")
+        raise typer.Exit(NO)

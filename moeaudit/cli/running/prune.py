@@ -9,13 +9,13 @@ import typer
 
 from moeaudit.errors import InputError
 
-from .asked import Seed
-from .audit import stoppable
-from .options import (
+from ..asked import Seed
+from ..options import (
     Device,
     DeviceMap,
     Dtype,
     Experts,
+    Force,
     MaxMemory,
     Offload,
     at_least,
@@ -23,6 +23,8 @@ from .options import (
     placement,
     readable,
 )
+from ..terminal.document import Json, document
+from ..terminal.examples import examples
 
 if TYPE_CHECKING:
     from moeaudit.models import Model
@@ -33,6 +35,12 @@ if TYPE_CHECKING:
 EXAMPLE = "--criteria reap --keep 0.5 --export FOLDER"
 
 
+@examples(
+    "moeaudit prune tiny-olmoe --out pruned",
+    "moeaudit prune tiny-olmoe --criteria reap,utilisation --keep 0.75,0.5 --draws 10",
+    "moeaudit prune tiny-olmoe --criteria reap --keep 0.75 --export small",
+    "moeaudit prune tiny-olmoe --json > pruning.json",
+)
 def prune(
     model: Annotated[
         str, typer.Argument(help="A bundled model, a folder in hub layout, or a hub id.")
@@ -82,6 +90,8 @@ def prune(
     device_map: DeviceMap = None,
     max_memory: MaxMemory = None,
     offload: Offload = "auto",
+    force: Force = False,
+    json: Json = False,
 ) -> None:
     """Drop experts of MODEL by each criterion and at random, and measure loss and KL on documents
     that the criteria were not computed on."""
@@ -96,7 +106,7 @@ def prune(
     }  # fmt: skip
     asked = asked_of(
         None if criteria is None else _words(criteria, "--criteria", "reap,ean"),
-        [_share(word) for word in _words(keep, "--keep", "0.75,0.5")],
+        _shares(keep),
         scope=_words(scope, "--scope", "layer,global"),
         layers=_words(layers, "--layers", "early,late"),
         draws=draws,
@@ -109,7 +119,7 @@ def prune(
             f"--tokens is {tokens}; 2 or more of each document are needed, or 0 for all."
         )
     placed = placement(device_map, max_memory, offload)
-    _check_places(out, export, asked)
+    _check_places(out, export, asked, force)
     readable(text, "--text")
     if export is not None and offload == "stream":
         raise InputError(
@@ -125,8 +135,7 @@ def prune(
     def loaded_model() -> Model:
         return load_model(model, device, dtype, experts, **placed)
 
-    with stoppable(None):
-        _prune(loaded_model, corpus, asked, documents, tokens, out, export, given)
+    _prune(loaded_model, corpus, asked, documents, tokens, out, export, given, force, json)
 
 
 def _prune(
@@ -138,6 +147,8 @@ def _prune(
     out: Path | None,
     export: Path | None,
     given: dict[str, Any],
+    force: bool,
+    json: bool,
 ) -> None:
     from moeaudit.front import prune_curve
     from moeaudit.pruning.choose import number_kept
@@ -147,9 +158,9 @@ def _prune(
     from moeaudit.report.pruning.words import headline, sentences
     from moeaudit.text.choice import gather
 
-    from .terminal.console import console, say
-    from .terminal.progress import ConsoleProgress
-    from .terminal.pruning import cost_tables
+    from ..terminal.console import console, say
+    from ..terminal.progress import ConsoleProgress
+    from ..terminal.pruning import cost_tables
 
     with ConsoleProgress(console(stderr=True)) as progress:
         progress.stage("loading", 1, "model")
@@ -181,33 +192,52 @@ def _prune(
             seed=asked.seed,
             progress=progress,
         )
+    # What was left out on either side the curve says itself.
+    own = [note for note in found.notes if not note.startswith(("Metrics:", "Effects:"))]
+    notes = [*own, *curve.notes]
+    page = None if out is None else write_folder(curve, out, given, replace=force)
+    written = None
+    if export is not None:
+        named = [name for name in asked.names if name != "random"] or ["random"]
+        kept = curve.kept(named[0], asked.shares[0])
+        with ConsoleProgress(console(stderr=True)) as progress:
+            written = export_pruned(loaded, kept, export, progress=progress)
+    if json:
+        document(
+            "prune",
+            model=curve.model,
+            headline=headline(curve),
+            sentences=sentences(curve),
+            level=curve.level,
+            margin=curve.margin,
+            curve=curve.overview(),
+            notes=notes,
+            report=page,
+            folder=out,
+            export=written,
+        )
+        return
     screen = console()
     say(screen, f"\n{headline(curve)}.", style="bold")
     for sentence in sentences(curve):
         say(screen, f"- {sentence}")
     screen.print()
     screen.print(cost_tables(curve, screen.width, screen.encoding), highlight=False)
-    # What was left out on either side the curve says itself.
-    own = [note for note in found.notes if not note.startswith(("Metrics:", "Effects:"))]
-    for note in (*own, *curve.notes):
+    for note in notes:
         say(screen, f"Note: {note}")
     if out is not None:
-        page = write_folder(curve, out, given)
         say(screen, f"\nReport: {page}\nTables: {out}")
-    if export is not None:
-        named = [name for name in asked.names if name != "random"] or ["random"]
-        kept = curve.kept(named[0], asked.shares[0])
-        with ConsoleProgress(console(stderr=True)) as progress:
-            written = export_pruned(loaded, kept, export, progress=progress)
+    if written is not None:
         say(screen, f"Pruned model: {written}")
 
 
-def _check_places(out: Path | None, export: Path | None, asked: Asked) -> None:
+def _check_places(out: Path | None, export: Path | None, asked: Asked, force: bool) -> None:
     """Refuse a folder that is full or cannot be written, and an export that could not be one model."""
     from moeaudit.pruning.export.place import require_new
+    from moeaudit.report.pruning.folder import require_place
 
     if out is not None:
-        require_new(out, "--out")
+        require_place(out, "--out", replace=force)
     if export is None:
         return
     named = [name for name in asked.names if name != "random"]
@@ -239,6 +269,17 @@ def _words(text: str, option: str, example: str) -> list[str]:
             f"{option} {example}."
         )
     return words
+
+
+def _shares(text: str) -> list[float]:
+    """Numbers between commas. Raises InputError where one cannot be read, or the comma was a decimal one."""
+    words = _words(text, "--keep", "0.75,0.5")
+    if len(words) % 2 == 0 and set(words[::2]) <= {"0", "1"} and all(map(str.isdigit, words)):
+        raise InputError(
+            f"--keep {text!r} is read as the shares {' and '.join(words)}: commas separate them. Write decimals with "
+            f"a point, such as --keep {','.join('.'.join(pair) for pair in zip(words[::2], words[1::2]))}."
+        )
+    return [_share(word) for word in words]
 
 
 def _share(word: str) -> float:

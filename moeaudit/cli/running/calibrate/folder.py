@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,37 @@ def check_folder(folder: Path) -> None:
         )
 
 
+def require_same(
+    folder: Path, source: Path, settings: Mapping[str, Any], columns: Mapping[str, str]
+) -> None:
+    """Refuse to write over scores of another table, or of the same one asked otherwise (`--force` does)."""
+    if not (folder / RECORD).is_file():
+        return
+    try:
+        there = json.loads((folder / RECORD).read_text(encoding="utf-8"))["provenance"]
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{folder / RECORD} cannot be read ({error}), so it is not known what it is of. Give --force to write "
+            "over it, or choose another folder."
+        ) from error
+    mine = _asked(source, settings, columns)
+    different = [name for name, value in mine.items() if there.get(name) != value]
+    if different:
+        raise RunError(
+            f"{folder} holds the calibration of {there.get('file')}, which differs from what is asked now in "
+            f"{', '.join(different)}. Nothing was written. Give --force to write over it, or choose another folder."
+        )
+
+
+def _asked(source: Path, settings: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, str]:
+    """What makes two calibrations the same: the file's content, its columns, the settings."""
+    return {
+        "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
+        "columns": ", ".join(f"{k}: {v}" for k, v in columns.items()) or "called by their roles",
+        **{name: str(value) for name, value in settings.items()},
+    }
+
+
 def write_calibration(
     folder: Path,
     source: Path,
@@ -54,14 +86,9 @@ def write_calibration(
     from moeaudit.version import __version__
 
     check_folder(folder)
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()
-    provenance = {
-        "file": source.name,
-        "sha256": digest,
-        "moeaudit": __version__,
-        "columns": ", ".join(f"{k}: {v}" for k, v in columns.items()) or "called by their roles",
-        **{name: str(value) for name, value in settings.items()},
-    }
+    asked = _asked(source, settings, columns)
+    first = {"file": source.name, "sha256": asked["sha256"], "moeaudit": __version__}
+    provenance = first | asked
     record = {
         "title": source.name,
         "level": settings["level"],

@@ -16,13 +16,18 @@ DASH = "-"
 KEY = ("gap", "ece_mass_l1", "ece_debiased_documents", "smece", "kuiper")
 
 
-def as_json(scores: Frame, bins: Frame, settings: dict[str, Any]) -> str:
+def as_json(scores: Frame, bins: Frame, settings: dict[str, Any], **more: Any) -> str:
     """Both tables and the settings; missing numbers are null."""
+    from moeaudit.version import __version__
+
+    from ...terminal.document import plain
+
     tables = {
         name: json.loads(frame.to_json(orient="records", double_precision=15))
         for name, frame in (("scores", scores), ("reliability", bins))
     }
-    return json.dumps({"settings": settings, **tables}, indent=2, allow_nan=False)
+    said = {"command": "calibrate", "moeaudit": __version__, "settings": settings}
+    return json.dumps({**said, **tables, **plain(more)}, indent=2, allow_nan=False)
 
 
 def print_tables(
@@ -35,7 +40,7 @@ def print_tables(
     """Every score of all predictions, the reliability table, and one line a stratum."""
     from moeaudit.report.pages.calibration import headline
 
-    from ..terminal.console import console, say
+    from ...terminal.console import console, say
 
     screen = console()
     say(screen, headline(scores) + ".", "bold")

@@ -5,20 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..terminal.document import Json, document
+from ..terminal.examples import examples
+
 MISSING = "-"
 
 
-def models() -> None:
+@examples("moeaudit models", "moeaudit models --json")
+def models(json: Json = False) -> None:
     """List the bundled models with the figures on their cards."""
+    from moeaudit.models.bundled import bundled_figures, bundled_models
+
+    names = bundled_models()
+    if json:
+        document("models", models=[_told(name, bundled_figures(name)) for name in names])
+        return
     from rich import box
     from rich.table import Table
 
-    from moeaudit.models.bundled import bundled_figures, bundled_models
-
-    from .terminal.console import console, say
+    from ..terminal.console import console, say
 
     screen = console()
-    names = bundled_models()
     if not names:
         say(screen, "No model is bundled with this installation.")
         return
@@ -41,16 +48,39 @@ def models() -> None:
     say(screen, "Small models test the instrument; they are no evidence about large ones.")
 
 
+def _told(name: str, figures: dict[str, Any]) -> dict[str, Any]:
+    """The same for programs; null where the model's card does not have it."""
+    above = figures.get("routing", [])
+    return {
+        "name": name,
+        "parameters": figures.get("parameters"),
+        "active_parameters": figures.get("active_parameters"),
+        "weights_bytes": figures.get("weights_bytes"),
+        **{each: _mean(each, figures) for each in ("bits_per_byte", "trigram", "unigram")},
+        "routing_layers": len(above) or None,
+        "routing_layers_above_chance": sum(map(_above, above)) if above else None,
+    }
+
+
+def _mean(name: str, figures: dict[str, Any]) -> float | None:
+    rows = [row[name] for row in figures.get("language", []) if row["trained"]]
+    return sum(rows) / len(rows) if rows else None
+
+
 def _bits(name: str) -> Callable[[dict[str, Any]], str]:
     def write(figures: dict[str, Any]) -> str:
-        rows = [row[name] for row in figures["language"] if row["trained"]]
-        return f"{sum(rows) / len(rows):.2f}"
+        mean = _mean(name, figures)
+        return MISSING if mean is None else f"{mean:.2f}"
 
     return write
 
 
+def _above(row: dict[str, Any]) -> bool:
+    return row["top1"]["value"] > row["top1"]["null_95"]
+
+
 def _routing(figures: dict[str, Any]) -> str:
-    above = [row["top1"]["value"] > row["top1"]["null_95"] for row in figures["routing"]]
+    above = [_above(row) for row in figures["routing"]]
     return f"{sum(above)} of {len(above)}"
 
 
