@@ -1,5 +1,5 @@
 """The command line: `moeaudit audit`, `merge`, `models`, `inspect`, `report`, `plan`,
-`check`, `calibrate`, `prune`, `screen`.
+`check`, `calibrate`, `prune`, `screen`, `compare`.
 
 Nothing heavy is imported here, so that `moeaudit --help` answers at once.
 """
@@ -18,6 +18,7 @@ from moeaudit.version import __version__
 
 from .audit import audit
 from .calibrate.command import calibrate
+from .compare import EXAMPLES, compare
 from .inspect import inspect
 from .merge import merge
 from .models import models
@@ -45,6 +46,7 @@ app.command()(check)
 app.command()(calibrate)
 app.command()(prune)
 app.command()(screen)
+app.command(epilog="\b\nExamples:\n  " + "\n  ".join(EXAMPLES))(compare)
 
 
 @app.callback(invoke_without_command=True)

@@ -20,9 +20,8 @@ from moeaudit.stats.difference.verdicts import SAME
 from . import tables as make
 from .agreed import counted, verdicts
 from .asked import across_names
-from .naming import named
 from .pairs import CELLS, Pair, pair_of
-from .sides import LETTERS, Side, opened, require_outcomes, summed
+from .sides import LETTERS, Side, named, opened, require_outcomes, summed
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

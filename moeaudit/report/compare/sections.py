@@ -41,7 +41,7 @@ def runs_table(compared: Comparison) -> Markup:
 
 
 def _mean(side: str) -> Any:
-    def write(row: Row) -> str:
+    def write(row: Any) -> str:
         said = significant(number(row[f"mean_{side}"]), 3, row["outcome"] in SIGNED)
         return f"{said} {unit(row['outcome'])}".rstrip()
 
