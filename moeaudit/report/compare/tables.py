@@ -12,7 +12,7 @@ import pandas as pd
 from moeaudit.frames import Frame
 from moeaudit.stats.difference.agreement import agreement
 from moeaudit.stats.difference.columns import Difference, Sums, difference_of_columns, pooled
-from moeaudit.stats.difference.verdicts import tested
+from moeaudit.stats.difference.verdicts import judged
 from moeaudit.stats.nullable import nullable
 from moeaudit.stats.sizes.limits import means_of_columns
 
@@ -62,7 +62,7 @@ def differences(
         if not made:
             continue
         family = [each for _, _, each in made]
-        found = tested(family, bound=how.sesoi, alpha=how.alpha, seed=how.seed)
+        found = judged(family, bound=how.sesoi, alpha=how.alpha, seed=how.seed)
         for (pair, level, each), said in zip(made, found):
             part = pd.DataFrame(level.places)
             part.insert(0, "outcome", outcome)

@@ -51,7 +51,7 @@ FLIPS = 5_000
 
 
 @dataclass(frozen=True)
-class Tested:
+class Judged:
     """Per cell of one difference: p on its own, p corrected over the family (NaN where nothing was tested), the
     verdict, and why documents were too few (None where they were not)."""
 
@@ -61,14 +61,14 @@ class Tested:
     too_few: list[str | None]
 
 
-def tested(
+def judged(
     family: Sequence[Difference],
     *,
     bound: float | None,
     alpha: float = 0.05,
     seed: int = 0,
     n_flips: int = FLIPS,
-) -> list[Tested]:
+) -> list[Judged]:
     """Verdicts of all cells of all differences of one family.
 
     `bound`: the smallest difference of interest, in the outcome's units; None judges no sizes.
@@ -91,17 +91,19 @@ def tested(
         for each, u in zip(family, use)
     ]
     p, corrected = _documents(family, use, spreads, alpha, seed, n_flips)
-    beyond = _holm([_each(d, s, bound or 0.0, p_beyond) for d, s in zip(family, spreads)])
-    within = [np.full(len(d.value), np.nan) for d in family]
+    beyond = within = [np.full(len(d.value), np.nan) for d in family]
     if bound is not None:
-        within = _holm([_each(d, s, bound, tost_p) for d, s in zip(family, spreads)])
+        beyond, within = (
+            _holm([_each(d, s, bound, test) for d, s in zip(family, spreads)])
+            for test in (p_beyond, tost_p)
+        )
     out = []
     for i, each in enumerate(family):
         said = [
             _verdict(each, c, few[i][c], corrected[i][c], within[i][c], beyond[i][c], bound, alpha)
             for c in range(len(each.value))
         ]
-        out.append(Tested(p[i], corrected[i], said, few[i]))
+        out.append(Judged(p[i], corrected[i], said, few[i]))
     return out
 
 
