@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from .comparison import Comparison
     from .pairs import Pair
 
-WIDTH, LEFT = 320, 26
-WIDE, MOST_NARROW = 980, 40  # experts: above it maps stand under each other, over the page's width
+WIDTH, LEFT = 320.0, 26.0
+WIDE, MOST_NARROW = (
+    980.0,
+    40,
+)  # experts: above it maps stand under each other, over the page's width
 SIGNED = ("delta_nll", "delta_entropy", "delta_confidence", "delta_brier")
 MARKS = [("circle", "v-rev"), ("square", "v-pred"), ("diamond", "c-gate_weight"), ("up", "v-eq"), ("down",
 "c-heldout_causal")]  # fmt: skip
@@ -183,7 +186,9 @@ def depth_drawing(compared: Comparison, outcome: str) -> Markup:
     return _drawing(page, y - 6, f"{outcome_name(outcome)} by depth in {names}", body, False)
 
 
-def _drawing(width: float, height: float, label: str, body: list[str], wide: bool) -> Markup:
+def _drawing(
+    width: svg.Number, height: svg.Number, label: str, body: list[str], wide: bool
+) -> Markup:
     """An svg that follows the width it is given: narrow ones stand beside or under each other as there is room."""
     if wide:
         return svg.document(width, height, label, body, 640)

@@ -6,16 +6,15 @@ import json
 import sys
 
 import pytest
-from made import altered, synthetic
+from made import altered
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory):
-    first = synthetic.write_run(
-        tmp_path_factory.mktemp("compare") / "first", documents=12, tokens=16, layers=3, experts=8
-    )
+def two(made_up, tmp_path_factory):
+    """The made-up run twice, the second under another operator's name."""
     question = {"name": "reroute", "operator": {"operator": "Reroute", "scores": "kept"}}
-    return first, altered.copy(first, first.parent / "second", question=question)
+    second = tmp_path_factory.mktemp("compare") / "second"
+    return made_up, altered.copy(made_up, second, question=question)
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
