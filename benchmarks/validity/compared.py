@@ -4,11 +4,9 @@
 
 takes the census of a finished run and makes two of it, in which nothing differs but chance: other documents (the
 documents are dealt to two sides) or the same documents (the tokens of each are dealt to two sides). Both are then
-compared
-as `moeaudit.compare` does, by the package's own code, without a smallest difference of interest. Printed, by
-outcome and
-kind of place: the share of comparisons in which a difference is shown anywhere (at most alpha = .05 is promised), the
-mean number of places that are shown, and how often a place's 95 % limits hold the true difference, 0.
+compared as `moeaudit.compare` does, by the package's own code, without a smallest difference of interest. Printed, by
+outcome and kind of place: the share of comparisons in which a difference is shown anywhere (at most alpha = .05 is
+promised), the mean number of places that are shown, and how often a place's 95 % limits hold the true difference, 0.
 """
 
 from __future__ import annotations

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from ..words.numbers import count, percent, plural
 
 if TYPE_CHECKING:
-    from .comparison import Comparison
     from .pairs import Pair
+    from .result import Compared
 
 
-def paired(compared: Comparison) -> list[str]:
+def paired(compared: Compared) -> list[str]:
     """What differs between the runs, and how their documents stand to each other."""
     return [text for pair in compared.pairs for text in (_differ(pair), _paired(pair))]
 
@@ -58,7 +58,7 @@ def _paired(pair: Pair) -> str:
     )
 
 
-def samples(compared: Comparison) -> list[str]:
+def samples(compared: Compared) -> list[str]:
     """What is to be known of runs that made a part of all removals."""
     sampled = [s for s in compared.sides if s.run.question.share != 1]
     if not sampled:
@@ -70,7 +70,7 @@ def samples(compared: Comparison) -> list[str]:
     ]
 
 
-def method(compared: Comparison) -> list[str]:
+def method(compared: Compared) -> list[str]:
     """How differences were made and judged."""
     how = compared.how
     flipped = all(
@@ -101,7 +101,7 @@ def method(compared: Comparison) -> list[str]:
     ]
 
 
-def limits(compared: Comparison) -> list[str]:
+def limits(compared: Compared) -> list[str]:
     """What was not compared, and what is not claimed."""
     out = list(compared.not_compared)
     across = {name for pair in compared.pairs for name in pair.asked.across}

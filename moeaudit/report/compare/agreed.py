@@ -21,8 +21,7 @@ RECIPE = {"protocol", "sesoi", "alpha"}
 
 def verdicts(pairs: Sequence[Pair]) -> tuple[Frame, list[str]]:
     """One row per pair and tested cell that both have: `verdict_a`, `verdict_b`, `estimate_a`, `estimate_b` (d_z
-    within a
-    token, rho across experts); and why cells or pairs are not there."""
+    within a token, rho across experts); and why cells or pairs are not there."""
     out, why = [], []
     for pair in pairs:
         names = f"{pair.a.letter} and {pair.b.letter}"

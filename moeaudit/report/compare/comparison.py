@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +13,12 @@ from moeaudit.errors import InputError, one_of
 from moeaudit.frames import Frame
 from moeaudit.seeds import check_seed
 from moeaudit.stats.contrast.checks import fraction, positive
-from moeaudit.stats.difference.verdicts import SAME
 
 from . import tables as make
-from .agreed import counted, verdicts
+from .agreed import verdicts
 from .asked import across_names
-from .pairs import CELLS, Pair, pair_of
+from .pairs import CELLS, pair_of
+from .result import Compared
 from .sides import LETTERS, Side, named, opened, require_outcomes, summed
 
 if TYPE_CHECKING:
@@ -31,41 +29,8 @@ SESOI = 0.01  # nats (or, of flips, a hundredth): what pruning would notice (run
 SHOWN_CELLS = 12  # in a notebook; the page and `.cells` have all
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Runs side by side; differences are of the first run (A) less another (B, C, ...), in the outcome's units.
-
-    Tables, one row per outcome, pair and place: `whole`, `thirds` (of the depth), `layers`, `cells` (layer,
-    expert), each
-    with `mean_a`, `mean_b`, `difference`, `low`, `high` (of that place alone), `p`, `p_corrected` (over the outcome's
-    places), `verdict` and `too_few`. `ranks`: agreement of the experts' order, by layer. `verdicts`: what each run said
-    of routing metrics; `agreement` counts these. `profile`: each run's layers by relative depth. Tables of places that
-    the runs do not share are empty, and `not_compared` says why.
-    """
-
-    sides: list[Side]
-    pairs: list[Pair]
-    outcomes: list[str]
-    how: make.Settings
-    whole: Frame
-    thirds: Frame
-    layers: Frame
-    cells: Frame
-    ranks: Frame
-    verdicts: Frame
-    profile: Frame
-    not_compared: list[str]
-
-    @cached_property
-    def agreement(self) -> Frame:
-        return counted(self.verdicts)
-
-    @property
-    def identical(self) -> bool:
-        """Whether every difference is exactly 0.0, since all runs hold the same sums in every cell."""
-        table = self.layers if self.cells.empty else self.cells
-        table = self.whole if table.empty else table
-        return bool((table["verdict"] == SAME).all())
+class Comparison(Compared):
+    __doc__ = Compared.__doc__
 
     @property
     def sentences(self) -> list[str]:
@@ -79,7 +44,7 @@ class Comparison:
 
         Raises InputError for an outcome that was not compared.
         """
-        from .plotted import plotted
+        from .drawn.plotted import plotted
 
         return plotted(self, self._chosen(outcome))
 
@@ -87,8 +52,7 @@ class Comparison:
         """Write one self-contained HTML page.
 
         Raises RunError where `path` holds anything but a page of these very runs, unless `force` (which replaces
-        pages of
-        moeaudit only), or cannot be written.
+        pages of moeaudit only), or cannot be written.
         """
         from .page import write_comparison
 

@@ -20,20 +20,19 @@ from ..words.evidence import outcome_name
 from ..words.numbers import percent
 from ..words.words import provenance
 from . import about, sections, words
-from .maps import MOST_NARROW, depth_drawing, map_drawings
+from .drawn.maps import MOST_NARROW, depth_drawing, map_drawings
 
 if TYPE_CHECKING:
-    from .comparison import Comparison
     from .pairs import Pair
+    from .result import Compared
 
 MAPPED = ("delta_nll", "kl")
 MANY_CELLS = 3_000  # rows of the table of cells: above it, maps are drawn of these outcomes only
 
 
-def write_comparison(compared: Comparison, path: Path, *, force: bool = False) -> Path:
+def write_comparison(compared: Compared, path: Path, *, force: bool = False) -> Path:
     """Write the page atomically. Raises RunError where `path` holds anything but a page of these very runs; with
-    `force`
-    where it holds anything but a page of moeaudit."""
+    `force` where it holds anything but a page of moeaudit."""
     check_report_path(path)
     if path.is_file() and path.stat().st_size and not force:
         mark = f'<meta name="moeaudit-runs" content="{runs_hash(compared)}">'
@@ -46,7 +45,7 @@ def write_comparison(compared: Comparison, path: Path, *, force: bool = False) -
     return path
 
 
-def runs_hash(compared: Comparison) -> str:
+def runs_hash(compared: Compared) -> str:
     """What was compared: the questions of all runs in order, their folders, and what is compared."""
     told = [
         [s.run.record["spec_hash"], str(s.run.folder.resolve()), s.name] for s in compared.sides
@@ -54,7 +53,7 @@ def runs_hash(compared: Comparison) -> str:
     return hashlib.sha256(json.dumps([told, compared.outcomes]).encode()).hexdigest()[:32]
 
 
-def render_comparison(compared: Comparison) -> str:
+def render_comparison(compared: Compared) -> str:
     """The page as text. Names of models, operators and folders are escaped."""
     base = without_scripts()
     style = static("style.css") + static("compare.css")
@@ -98,7 +97,7 @@ def _contents(said: dict[str, Any]) -> list[tuple[str, str]]:
     return [*parts, ("method", "Method"), ("limits", "Not compared"), ("provenance", "Provenance")]
 
 
-def _maps(compared: Comparison) -> list[dict[str, Any]]:
+def _maps(compared: Compared) -> list[dict[str, Any]]:
     """A figure for each pair whose experts are compared, and each of two outcomes."""
     mapped = compared.outcomes
     if len(compared.cells) > MANY_CELLS:  # to keep the page light
@@ -112,7 +111,7 @@ def _maps(compared: Comparison) -> list[dict[str, Any]]:
     return out
 
 
-def _figure(compared: Comparison, pair: Pair, outcome: str, drawn: bool) -> dict[str, Any]:
+def _figure(compared: Compared, pair: Pair, outcome: str, drawn: bool) -> dict[str, Any]:
     name = outcome_name(outcome)
     many = f", {pair.a.letter} and {pair.b.letter}" if len(compared.pairs) > 1 else ""
     caption = Markup(
@@ -138,7 +137,7 @@ def _figure(compared: Comparison, pair: Pair, outcome: str, drawn: bool) -> dict
     }
 
 
-def _provenance(compared: Comparison) -> list[dict[str, Any]]:
+def _provenance(compared: Compared) -> list[dict[str, Any]]:
     versions = {k: v for k, v in package_versions().items() if v is not None}
     how = compared.how
     here = {

@@ -14,15 +14,15 @@ from moeaudit.stats.difference.verdicts import VERDICTS
 from ..pages.tables import Column, Row, folded, rows_of, table
 from ..words.evidence import metric_name, outcome_name
 from ..words.numbers import count, estimate, fixed, layers_text, percent, probability, significant
-from .maps import SIGNED
+from .drawn.maps import SIGNED
 from .words import difference, number, unit, verdict_words
 
 if TYPE_CHECKING:
-    from .comparison import Comparison
     from .pairs import Pair
+    from .result import Compared
 
 
-def runs_table(compared: Comparison) -> Markup:
+def runs_table(compared: Compared) -> Markup:
     """One row a run: what was asked of which model, on what, when."""
     rows = [{"side": side, "run": side.run} for side in compared.sides]
     columns = [
@@ -66,7 +66,7 @@ def _kept(columns: list[Column], rows: Sequence[Row]) -> list[Column]:
     return columns if any(row["too_few"] for row in rows) else columns[:-1]
 
 
-def differences_table(compared: Comparison, frame: Frame, what: str) -> Markup:
+def differences_table(compared: Compared, frame: Frame, what: str) -> Markup:
     """A table of differences of one kind of place, outcome by outcome."""
     rows = rows_of(frame)
     stub = [Column("outcome", lambda r: outcome_name(r["outcome"]), text=True)]
@@ -81,7 +81,7 @@ def differences_table(compared: Comparison, frame: Frame, what: str) -> Markup:
     )
 
 
-def depth_tables(compared: Comparison) -> Markup:
+def depth_tables(compared: Compared) -> Markup:
     """Thirds of the depth, and layers where they are the same places."""
     parts = []
     if not compared.thirds.empty:
@@ -91,7 +91,7 @@ def depth_tables(compared: Comparison) -> Markup:
     return Markup("").join(parts)
 
 
-def cells_table(compared: Comparison, pair: Pair, outcome: str) -> Markup:
+def cells_table(compared: Compared, pair: Pair, outcome: str) -> Markup:
     """Every cell, the largest difference first."""
     cells = compared.cells
     mine = cells[(cells["outcome"] == outcome) & (cells["b"] == pair.b.letter)]
@@ -108,7 +108,7 @@ def cells_table(compared: Comparison, pair: Pair, outcome: str) -> Markup:
     )
 
 
-def ranks_table(compared: Comparison) -> Markup:
+def ranks_table(compared: Compared) -> Markup:
     """Rank agreement, layer by layer; empty markup where experts are not compared."""
     if compared.ranks.empty:
         return Markup("")
@@ -138,7 +138,7 @@ def ranks_table(compared: Comparison) -> Markup:
     )
 
 
-def agreed_tables(compared: Comparison) -> Markup:
+def agreed_tables(compared: Compared) -> Markup:
     """How often verdicts are the same, and where they are not."""
     if compared.agreement.empty:
         return Markup("")
@@ -180,7 +180,7 @@ def agreed_tables(compared: Comparison) -> Markup:
     )
 
 
-def meanings(compared: Comparison) -> Markup:
+def meanings(compared: Compared) -> Markup:
     """What each verdict that occurs means."""
     tables = (compared.whole, compared.thirds, compared.layers, compared.cells)
     found = {v for each in tables if not each.empty for v in each["verdict"]}

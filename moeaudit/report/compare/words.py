@@ -29,8 +29,8 @@ from ..words.numbers import count, estimate, fixed, plural, significant
 from .about import paired, samples
 
 if TYPE_CHECKING:
-    from .comparison import Comparison
     from .pairs import Pair
+    from .result import Compared
 
 UNITS = {"flip": "", "delta_confidence": "", "delta_brier": ""}  # others are nats
 
@@ -43,7 +43,7 @@ def with_unit(number: str, outcome: str) -> str:
     return f"{number} {unit(outcome)}".strip()
 
 
-def bound_words(compared: Comparison, outcome: str) -> str:
+def bound_words(compared: Compared, outcome: str) -> str:
     """`0.01 nats`: the smallest difference of interest; `any size` where none was set."""
     sesoi = compared.how.sesoi
     return "any size" if sesoi is None else with_unit(f"{sesoi:g}", outcome)
@@ -54,7 +54,7 @@ def verdict_words(verdict: str, a: str, b: str) -> str:
     return {A_MORE: f"larger in {a}", B_MORE: f"larger in {b}"}.get(verdict, verdict)
 
 
-def headline(compared: Comparison) -> str:
+def headline(compared: Compared) -> str:
     """The answer in one sentence, without a full stop."""
     outcome = compared.outcomes[0]
     if compared.identical:
@@ -62,7 +62,7 @@ def headline(compared: Comparison) -> str:
     return "; ".join(_main(compared, row, outcome) for row in _rows(compared.whole, outcome))
 
 
-def _main(compared: Comparison, row: dict[str, Any], outcome: str) -> str:
+def _main(compared: Compared, row: dict[str, Any], outcome: str) -> str:
     a, b, verdict = row["a"], row["b"], row["verdict"]
     name, size = outcome_name(outcome), bound_words(compared, outcome)
     beyond = "" if compared.how.sesoi is None else f", by more than {size}"
@@ -80,7 +80,7 @@ def _main(compared: Comparison, row: dict[str, Any], outcome: str) -> str:
     }[verdict]
 
 
-def follows(compared: Comparison) -> str:
+def follows(compared: Compared) -> str:
     """What a reader may do with it, of the first outcome, on text like this."""
     if compared.identical:
         return "The runs can stand for each other: whatever is computed from one is computed from the other."
@@ -112,7 +112,7 @@ def follows(compared: Comparison) -> str:
     return " ".join(pieces)
 
 
-def sentences(compared: Comparison) -> list[str]:
+def sentences(compared: Compared) -> list[str]:
     """The findings in order of importance, each a sentence."""
     lead = [headline(compared) + "."]
     if compared.identical:
@@ -127,7 +127,7 @@ def sentences(compared: Comparison) -> list[str]:
     return [*lead, *answer(compared), *places, *more, *samples(compared)]
 
 
-def answer(compared: Comparison) -> list[str]:
+def answer(compared: Compared) -> list[str]:
     """The numbers behind the headline."""
     return [] if compared.identical else _sizes(compared)
 
@@ -136,7 +136,7 @@ def _rows(table: Frame, outcome: str) -> list[dict[str, Any]]:
     return [] if table.empty else rows_of(table[table["outcome"] == outcome])
 
 
-def _sizes(compared: Comparison) -> list[str]:
+def _sizes(compared: Compared) -> list[str]:
     out = []
     for outcome in compared.outcomes:
         for row in _rows(compared.whole, outcome):
@@ -164,12 +164,12 @@ def number(value: Any) -> float:
     return float("nan") if value is None or value is pd.NA else float(value)
 
 
-def cells(compared: Comparison, outcome: str, pair: Pair) -> list[str]:
+def cells(compared: Compared, outcome: str, pair: Pair) -> list[str]:
     """How many experts differ in one outcome, for one pair."""
     return _counted(compared, compared.cells, "expert", "experts", (outcome,), (pair,))
 
 
-def layers(compared: Comparison) -> list[str]:
+def layers(compared: Compared) -> list[str]:
     """How many layers (or thirds of the depth, where layers are not the same places) differ."""
     if not compared.layers.empty:
         return _counted(compared, compared.layers, "layer", "layers")
@@ -177,7 +177,7 @@ def layers(compared: Comparison) -> list[str]:
 
 
 def _counted(
-    compared: Comparison,
+    compared: Compared,
     table: Frame,
     one: str,
     many: str,
@@ -217,7 +217,7 @@ def _counted(
     return out
 
 
-def ranks(compared: Comparison) -> list[str]:
+def ranks(compared: Compared) -> list[str]:
     """How far the runs put a layer's experts in one order."""
     out = []
     for pair in compared.pairs if not compared.ranks.empty else ():
@@ -244,7 +244,7 @@ def ranks(compared: Comparison) -> list[str]:
     return out
 
 
-def agreed(compared: Comparison) -> list[str]:
+def agreed(compared: Compared) -> list[str]:
     """How often the runs come to the same verdict on a routing metric."""
     out = []
     for row in rows_of(compared.agreement) if not compared.agreement.empty else ():

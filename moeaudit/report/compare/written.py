@@ -17,7 +17,7 @@ from ..words.numbers import significant
 from .words import difference, number, verdict_words
 
 if TYPE_CHECKING:
-    from .comparison import Comparison
+    from .result import Compared
 
 PLACES = ("third", "layer", "expert")
 TABLES = ("whole", "thirds", "layers", "cells", "ranks", "verdicts", "agreement", "profile")
@@ -46,7 +46,7 @@ def small_table(table: Frame, caption: str) -> str:
     return f"<table>{head}<tbody>{body}</tbody></table>"
 
 
-def as_dict(compared: Comparison) -> dict[str, Any]:
+def as_dict(compared: Compared) -> dict[str, Any]:
     """Runs, how they were compared, sentences and every table (a list of rows), ready for JSON."""
     runs = [
         {

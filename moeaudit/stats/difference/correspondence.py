@@ -1,8 +1,7 @@
 """Is expert 5 of one model expert 5 of the other? A number is a name only where training made it one.
 
 Two checkpoints of one training keep their experts' places; two trainings from different seeds do not, and a cell by
-cell
-difference of theirs is of unrelated experts. Chosen experts of the same tokens tell the two apart.
+cell difference of theirs is of unrelated experts. Chosen experts of the same tokens tell the two apart.
 """
 
 from __future__ import annotations

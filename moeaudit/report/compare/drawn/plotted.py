@@ -6,27 +6,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..figures import palette
-from ..figures.figure import styled
-from ..pages.tables import rows_of
-from ..words.evidence import outcome_name
+from ...figures import palette
+from ...figures.figure import styled
+from ...pages.tables import rows_of
+from ...words.evidence import outcome_name
+from ..words import difference, headline, number, unit, verdict_words
 from .maps import SIGNED
-from .words import difference, headline, number, unit, verdict_words
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from .comparison import Comparison
+    from ..result import Compared
 
 COLOURS = ["#1f6aa5", "#c4500a", "#1d6b4f", "#6b6b6b", "#7154a5"]
 
 
-def plotted(compared: Comparison, outcome: str) -> go.Figure:
+def plotted(compared: Compared, outcome: str) -> go.Figure:
     """Maps of the first pair, or layers by depth where experts are not compared."""
     return _depth(compared, outcome) if compared.cells.empty else _maps(compared, outcome)
 
 
-def _maps(compared: Comparison, outcome: str) -> go.Figure:
+def _maps(compared: Compared, outcome: str) -> go.Figure:
     from plotly.subplots import make_subplots
 
     cells = compared.cells
@@ -72,7 +72,7 @@ def _maps(compared: Comparison, outcome: str) -> go.Figure:
     return _titled(figure, compared, outcome, 240 + 22 * len(layers))
 
 
-def _depth(compared: Comparison, outcome: str) -> go.Figure:
+def _depth(compared: Compared, outcome: str) -> go.Figure:
     import plotly.graph_objects as go
 
     figure = go.Figure()
@@ -100,7 +100,7 @@ def _depth(compared: Comparison, outcome: str) -> go.Figure:
     return _titled(figure, compared, outcome, 420)
 
 
-def _titled(figure: go.Figure, compared: Comparison, outcome: str, height: int) -> go.Figure:
+def _titled(figure: go.Figure, compared: Compared, outcome: str, height: int) -> go.Figure:
     styled(figure, height)
     figure.update_layout(
         title={"text": f"{outcome_name(outcome)}. {_escaped(headline(compared))}.", "font": {"size": 13}},

@@ -11,15 +11,15 @@ from markupsafe import Markup
 from moeaudit.frames import Frame
 from moeaudit.stats.difference.verdicts import A_MORE, B_MORE, SHOWN
 
-from ..figures import palette, svg
-from ..pages.tables import rows_of
-from ..words.evidence import outcome_name
-from ..words.numbers import estimate, significant
-from .words import difference, number, unit, verdict_words
+from ...figures import palette, svg
+from ...pages.tables import rows_of
+from ...words.evidence import outcome_name
+from ...words.numbers import estimate, significant
+from ..words import difference, number, unit, verdict_words
 
 if TYPE_CHECKING:
-    from .comparison import Comparison
-    from .pairs import Pair
+    from ..pairs import Pair
+    from ..result import Compared
 
 WIDTH, LEFT = 320.0, 26.0
 WIDE, MOST_NARROW = (
@@ -31,7 +31,7 @@ MARKS = [("circle", "v-rev"), ("square", "v-pred"), ("diamond", "c-gate_weight")
 "c-heldout_causal")]  # fmt: skip
 
 
-def map_drawings(compared: Comparison, pair: Pair, outcome: str) -> list[Markup]:
+def map_drawings(compared: Compared, pair: Pair, outcome: str) -> list[Markup]:
     """Three drawings of one size: A, B, and A less B. A and B share their colours' scale."""
     cells = compared.cells
     rows = rows_of(cells[(cells["outcome"] == outcome) & (cells["b"] == pair.b.letter)])
@@ -140,7 +140,7 @@ def _tip(row: dict[str, Any], outcome: str) -> str:
     )
 
 
-def depth_drawing(compared: Comparison, outcome: str) -> Markup:
+def depth_drawing(compared: Compared, outcome: str) -> Markup:
     """Mean of every layer with its limits, by how deep it lies: one mark a run, so that no colour tells alone."""
     table: Frame = compared.profile
     rows = rows_of(table[table["outcome"] == outcome])
