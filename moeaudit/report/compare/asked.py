@@ -129,6 +129,12 @@ def asked(
             f"one of them, or say that all of it is to be compared: across={','.join(differ)}."
         )
     wanted = differ if across is None else tuple(name for name in across if name != AGAIN)
+    if absent := [name for name in wanted if name not in differ]:
+        have = ", ".join(differ) or "nothing that effects depend on"
+        raise RunError(
+            f"{names[0]} and {names[1]} do not differ in {', '.join(absent)}; they differ in {have}. Leave across "
+            "out, and what differs is found by itself."
+        )
     if unsaid := [name for name in differ if name not in wanted]:
         more = [each for name in unsaid for each in groups[name]]
         asked_for = ", ".join(wanted) or AGAIN
@@ -136,12 +142,6 @@ def asked(
             f"{names[0]} and {names[1]} are to be compared across {asked_for}, and they differ in {', '.join(unsaid)} "
             f"as well: {told(more, *_places(names))}. Compare runs that do not, or name it too: "
             f"across={','.join([*wanted, *unsaid])}."
-        )
-    if absent := [name for name in wanted if name not in differ]:
-        have = ", ".join(differ) or "nothing that effects depend on"
-        raise RunError(
-            f"{names[0]} and {names[1]} do not differ in {', '.join(absent)}; they differ in {have}. Leave across "
-            "out, and what differs is found by itself."
         )
     tests = [each for each in found if _root(each[0]) in OF_TESTS]
     return Asked(differ, fields, tests)
