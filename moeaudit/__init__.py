@@ -65,6 +65,8 @@ if TYPE_CHECKING:
     from .observe import vocabulary_specialisation as vocabulary_specialisation
     from .pruning import export_pruned as export_pruned
     from .report import plot as plot
+    from .report.compare.comparison import Comparison as Comparison
+    from .report.compare.comparison import compare as compare
     from .runs.costs import cost as cost
     from .runs.parts.part import audit_part as audit_part
     from .runs.plans import Plan as Plan
@@ -127,6 +129,8 @@ _ROOM_OF = {
     "Model": "models",
     "bundled_models": "models",
     "load": "models",
+    "Comparison": "report.compare.comparison",
+    "compare": "report.compare.comparison",
     "Run": "front",
     "audit": "front",
     "calibration_audit": "front",

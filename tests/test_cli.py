@@ -71,6 +71,7 @@ def test_help_knows_all_commands_and_loads_nothing_heavy():
         "calibrate",
         "prune",
         "screen",
+        "compare",
     ):
         assert f"  {verb} " in done.stdout
 

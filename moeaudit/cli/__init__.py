@@ -1,5 +1,5 @@
 """The command line. What computes: `audit`, `merge`, `prune`, `screen`, `calibrate`. What asks: `models`, `inspect`,
-`plan`, `doctor`. What reads a run: `report`, `open`, `verify`, `check`.
+`plan`, `doctor`. What reads a run: `report`, `open`, `verify`, `compare`, `check`.
 
 Nothing heavy is imported here, so that `moeaudit --help` answers at once.
 """
@@ -21,6 +21,7 @@ from .asking.plan import plan
 from .ending import FAULT as FAULT
 from .ending import WRONG, ended, whole
 from .reading.check import check
+from .reading.compare import compare
 from .reading.open import open_run
 from .reading.report import report
 from .reading.verify import verify
@@ -49,6 +50,7 @@ COMMANDS = {
     "report": report,
     "open": open_run,
     "verify": verify,
+    "compare": compare,
     "plan": plan,
     "check": check,
     "calibrate": calibrate,

@@ -21,6 +21,7 @@ JSON: dict[str, list[str] | None] = {
     "report": ["TMP/run", "--out", "TMP/page.html"],
     "open": ["TMP/run", "--print"],
     "verify": ["TMP/run", "--rows", "0"],
+    "compare": ["TMP/run", "TMP/run"],
     "doctor": None,
     "inspect": None,
     "audit": None,
@@ -36,6 +37,7 @@ KEYS = {
     "report": {"folder", "question", "report"},
     "open": {"folder", "report", "written"},
     "verify": {"folder", "passed", "checks"},
+    "compare": {"identical", "report"},
 }
 
 
