@@ -29,6 +29,7 @@ def capture(
     docs: Any,
     *,
     max_length: int | None = None,
+    following: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Trace:
     """Run the model over documents and keep what every token and every MoE layer did.
@@ -39,6 +40,8 @@ def capture(
             were tokenised already.
         max_length: longest chunk in tokens; the model's own limit if None. Longer documents are
             cut into chunks that do not attend to each other, and the notes say so.
+        following: also say who is next in line, in a column `next` of `routing`: the expert that enters by the
+            model's own rule if the row's own may not be chosen; -1 where the router cannot be asked.
         progress: called with 1 after each chunk.
 
     Returns:
@@ -52,7 +55,7 @@ def capture(
     tokenized = tokens_for(model, docs, max_length)
     reasons: dict[str, str] = {}
     pairs = []
-    for pair in capture_documents(model, tokenized, reasons=reasons):
+    for pair in capture_documents(model, tokenized, reasons=reasons, following=following):
         pairs.append(pair)
         if progress is not None:
             progress(1)
@@ -62,7 +65,11 @@ def capture(
 
 
 def capture_documents(
-    model: Model, tokenized: TokenizedCorpus, *, reasons: dict[str, str] | None = None
+    model: Model,
+    tokenized: TokenizedCorpus,
+    *,
+    reasons: dict[str, str] | None = None,
+    following: bool = False,
 ) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
     """The same, one chunk at a time: yields `(tokens, routing)` frames for writing to disk.
 
@@ -73,7 +80,7 @@ def capture_documents(
     domains = list(dict.fromkeys(chunk.domain for chunk in tokenized.chunks))
     pieces = PieceCache(model)
     for chunks in _groups(model, tokens_for(model, tokenized).chunks):
-        for tokens, routing, found in _measured(model, chunks, pieces, domains):
+        for tokens, routing, found in _measured(model, chunks, pieces, domains, following):
             if reasons is not None:
                 reasons.update({name: why for name, why in found.items() if name not in reasons})
             yield tokens, routing
@@ -94,11 +101,12 @@ def _groups(model: Model, chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:
 
 
 def _measured(
-    model: Model, chunks: list[Chunk], pieces: PieceCache, domains: list[str]
+    model: Model, chunks: list[Chunk], pieces: PieceCache, domains: list[str], following: bool
 ) -> list[tuple[pd.DataFrame, pd.DataFrame, dict[str, str]]]:
     # The experts are asked again for each slot's output, with this thread's turn still held.
     with evaluating(model.hf):
-        clean = _together(model, chunks) if len(chunks) > 1 else _alone(model, chunks[0])
+        many = len(chunks) > 1
+        clean = (_together if many else _alone)(model, chunks, following)
         out = []
         for chunk, (logits, layers) in zip(chunks, clean):
             ids = chunk.ids
@@ -118,15 +126,17 @@ def _measured(
 Clean = tuple[torch.Tensor, dict[int, LayerColumns]]
 
 
-def _alone(model: Model, chunk: Chunk) -> Iterator[Clean]:
-    logits, records = layer_records(model, _ids(model, chunk))
-    rows = len(chunk.ids) - 1
-    # A record is let go once its columns are made.
-    columns = {i: layer_columns(model.anatomy[i], records.pop(i), rows) for i in list(records)}
-    yield logits, columns
+def _alone(model: Model, chunks: list[Chunk], following: bool) -> Iterator[Clean]:
+    for chunk in chunks:
+        logits, records = layer_records(model, _ids(model, chunk))
+        rows = len(chunk.ids) - 1
+        columns: dict[int, LayerColumns] = {}
+        for i in list(records):  # a record is let go once its columns are made
+            columns[i] = layer_columns(model.anatomy[i], records.pop(i), rows, following)
+        yield logits, columns
 
 
-def _together(model: Model, chunks: list[Chunk]) -> Iterator[Clean]:
+def _together(model: Model, chunks: list[Chunk], following: bool) -> Iterator[Clean]:
     """Decoder layer by decoder layer; a layer's columns are made while its weights are there."""
     moe = {layer.index: layer for layer in model.anatomy.layers}
     columns: list[dict[int, LayerColumns]] = [{} for _ in chunks]
@@ -137,7 +147,8 @@ def _together(model: Model, chunks: list[Chunk]) -> Iterator[Clean]:
         watcher = LayerWatcher(model, moe[i])
         with watcher.watching():
             call()
-        columns[t][i] = layer_columns(moe[i], watcher.record(), len(chunks[t].ids) - 1)
+        rows = len(chunks[t].ids) - 1
+        columns[t][i] = layer_columns(moe[i], watcher.record(), rows, following)
         return None
 
     texts = [_ids(model, chunk) for chunk in chunks]
@@ -149,13 +160,13 @@ def _ids(model: Model, chunk: Chunk) -> torch.Tensor:
 
 
 class PieceCache:
-    """Decoded text of single tokens; each id is decoded once.
+    """Decoded text of single tokens by the `tokenizer` of a model, or of anything; each id is decoded once.
 
     A token that holds part of a multi-byte character decodes to the replacement character. Without
     a tokenizer the piece is the id in brackets.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Any) -> None:
         self.tokenizer = model.tokenizer
         self.known: dict[int, str] = {}
 

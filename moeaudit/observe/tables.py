@@ -11,7 +11,7 @@ from torch import Tensor
 from moeaudit.models import MoELayer
 
 from .layers import LayerRecord
-from .slots import chosen_logits, slot_norms
+from .slots import NEXT, chosen_logits, next_in_line, slot_norms
 
 TOKEN_COLUMNS = {
     "document": "int32",
@@ -25,6 +25,7 @@ TOKEN_COLUMNS = {
     "confidence": "float32",
     "correct": "bool",
 }
+TOP = {"top": "int32"}  # not in the tables of before
 ROUTING_COLUMNS = {
     "document": "int32",
     "position": "int32",
@@ -39,13 +40,14 @@ ROUTING_COLUMNS = {
 }
 # Columns of one layer, "rows * top_k" each, and the reasons of those that hold nulls.
 LayerColumns = tuple[dict[str, np.ndarray], dict[str, str]]
+FOLLOWING = {NEXT: "int16"}  # where it is asked for
 _POSITIONS = 256  # rows of logits turned into float64 at a time
 
 
 def prediction_columns(
     logits: Float[Tensor, "time vocab"], targets: Int64[Tensor, " time"]
 ) -> dict[str, np.ndarray]:
-    """NLL, entropy and confidence (nats, nats, probability) and whether the top-1 is right.
+    """NLL, entropy and confidence (nats, nats, probability), whether the top-1 is right, and which it is.
 
     Computed in float64, a few hundred positions at a time, and rounded to float32 in the frame.
     """
@@ -58,9 +60,10 @@ def prediction_columns(
         top, guess = p.max(dim=-1)
         right = (guess == target[:, 0]).double()
         nll = -log_p.gather(1, target)[:, 0]
-        parts.append(torch.stack([nll, entropy, top, right]).cpu().numpy())
-    nll, entropy, confidence, correct = np.concatenate(parts, axis=1)
-    return {"nll": nll, "entropy": entropy, "confidence": confidence, "correct": correct}
+        # Token ids are exact in float64.
+        parts.append(torch.stack([nll, entropy, top, right, guess.double()]).cpu().numpy())
+    names = ("nll", "entropy", "confidence", "correct", "top")
+    return dict(zip(names, np.concatenate(parts, axis=1)))
 
 
 def tokens_frame(
@@ -84,13 +87,16 @@ def tokens_frame(
         "target": ids[1:],
         **prediction_columns(logits[:rows], targets),
     }
-    return pd.DataFrame({name: columns[name] for name in TOKEN_COLUMNS}).astype(TOKEN_COLUMNS)
+    kinds = TOKEN_COLUMNS | TOP
+    return pd.DataFrame({name: columns[name] for name in kinds}).astype(kinds)
 
 
 def routing_frame(
     document: int, start: int, rows: int, layers: dict[int, LayerColumns]
 ) -> tuple[pd.DataFrame, dict[str, str]]:
-    """One row per (layer, position, rank) of the first `rows` positions, in that order of `layer_columns`.
+    """One row per (layer, position, rank) of the first `rows` positions, in that order.
+
+    `layers` holds the `layer_columns` of each layer.
 
     Returns:
         The frame, and for each column with nulls the reason: `{"logit": "layer 3: ..."}`.
@@ -109,12 +115,16 @@ def routing_frame(
         )
         for column, reason in why.items():
             reasons.setdefault(column, f"layer {index}: {reason}")
-    joined = {name: np.concatenate([frame[name] for frame in frames]) for name in ROUTING_COLUMNS}
-    return pd.DataFrame(joined).astype(ROUTING_COLUMNS), reasons
+    following = any(NEXT in columns for columns, _ in layers.values())
+    kinds = ROUTING_COLUMNS | (FOLLOWING if following else {})
+    joined = {name: np.concatenate([frame[name] for frame in frames]) for name in kinds}
+    return pd.DataFrame(joined).astype(kinds), reasons
 
 
-def layer_columns(layer: MoELayer, record: LayerRecord, rows: int) -> LayerColumns:
-    """Flat columns of one layer, slots put into rank order; and why a column holds nulls.
+def layer_columns(
+    layer: MoELayer, record: LayerRecord, rows: int, following: bool = False
+) -> LayerColumns:
+    """Flat columns of one layer, slots put into rank order; and why a column holds nulls. With `following` also `next`.
 
     The experts are asked again for each slot's output: best while their weights are there.
     """
@@ -143,4 +153,8 @@ def layer_columns(layer: MoELayer, record: LayerRecord, rows: int) -> LayerColum
         "contribution_norm": (norms * weight.abs()).gather(1, order),
         "change": change[:, None].expand_as(order).float(),
     }
+    if following:
+        ranked = (columns["expert"], columns["weight"].to(record.weight.dtype))
+        columns[NEXT], reason = next_in_line(layer, record.hidden[:rows], *ranked)
+        reasons |= {} if reason is None else {NEXT: reason}
     return {name: value.reshape(-1).cpu().numpy() for name, value in columns.items()}, reasons
