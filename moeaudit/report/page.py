@@ -11,16 +11,19 @@ from markupsafe import Markup
 from moeaudit.runs.working.folder import check_report_path
 from moeaudit.store.files import write_text
 
-from .drawn import figures
-from .drawn import plotly_figures as plotly_figures
+from .audit.command import again
+from .audit.drawn import figures
+from .audit.drawn import plotly_figures as plotly_figures
 from .figures.domains import where
-from .gathered import lacks_for_bounds, summarised
-from .gathered import said_of as said_of
+from .audit.first import first_screen
+from .audit.gathered import lacks_for_bounds, summarised
+from .audit.gathered import said_of as said_of
 from .pages.browser import browser
 from .pages.data import data_tables, facts
 from .pages.library import library
 from .pages.policy import policy
-from .pages.rounding import drift_words
+from .audit.rounding import drift_words
+from .audit.terms import Explained
 from .pages.template import static, templates
 from .words import where as domains
 from .words import words
@@ -56,7 +59,8 @@ def render(run: StoredRun) -> str:
     from moeaudit.version import __version__
 
     environment = templates()
-    environment.filters["symbols"] = symbols
+    explained = Explained()
+    environment.filters |= {"symbols": symbols, "explained": explained}
     style, script = static("style.css"), static("page.js")
     code, packed = library()
     evidence, said = read(run.tests), said_of(run)
@@ -86,6 +90,9 @@ def render(run: StoredRun) -> str:
         drift=drift_words(run),
         strip=strip(evidence) if evidence.outcomes else "",
         answer=answer(evidence, whole, run.spec.model, said),
+        first=first_screen(run, evidence, whole, said, domains.told(run)),
+        explained=explained,
+        again=again(run),
         contents=[c for c in CONTENTS if c[0] in keys or c[0] not in _FIGURE_KEYS],
         engine=run.record["engine"],
         made="census" if run.question.share == 1 else "sample",

@@ -229,7 +229,7 @@ def test_the_report_of_one_run_is_the_same_twice(run):
 
 
 def test_effects_above_rounding_are_counted(run, monkeypatch):
-    from moeaudit.report.pages.rounding import drift_words
+    from moeaudit.report.audit.rounding import drift_words
 
     effects = run.shards.read(["delta_nll"])["delta_nll"].abs()
     monkeypatch.setitem(run.record, "drift", float(effects.median()))

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from moeaudit.frames import Frame
 
-from .words.operator import OperatorWords, words_of
-from .words.subject import SubjectCells
-from .words.summary import (
+from ..words.operator import OperatorWords, words_of
+from ..words.subject import SubjectCells
+from ..words.summary import (
     ByDomain,
     Cells,
     Means,

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 from moeaudit.frames import Frame
 
-from .figures.associations import associations
-from .figures.bounds import bounds
-from .figures.contrasts import contrasts
-from .figures.depth import depth
-from .figures.domains import where
-from .figures.figure import Figure
-from .figures.maps import maps
-from .figures.mass import mass
-from .figures.spread import spread
+from ..figures.associations import associations
+from ..figures.bounds import bounds
+from ..figures.contrasts import contrasts
+from ..figures.depth import depth
+from ..figures.domains import where
+from ..figures.figure import Figure
+from ..figures.maps import maps
+from ..figures.mass import mass
+from ..figures.spread import spread
 from .gathered import lacks_for_bounds, said_of, summarised
-from .words.evidence import read
+from ..words.evidence import read
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
