@@ -14,16 +14,16 @@ from moeaudit.store.files import write_text
 from .audit.command import again
 from .audit.drawn import figures
 from .audit.drawn import plotly_figures as plotly_figures
-from .figures.domains import where
 from .audit.first import first_screen
 from .audit.gathered import lacks_for_bounds, summarised
 from .audit.gathered import said_of as said_of
+from .audit.rounding import drift_words
+from .audit.terms import Explained
+from .figures.domains import where
 from .pages.browser import browser
 from .pages.data import data_tables, facts
 from .pages.library import library
 from .pages.policy import policy
-from .audit.rounding import drift_words
-from .audit.terms import Explained
 from .pages.template import static, templates
 from .words import where as domains
 from .words import words

@@ -81,7 +81,9 @@ def again(run: StoredRun) -> dict[str, str]:
     if word is None:
         note = f"The operator {question.name} has no word on the command line; give it as a Python object."
     elif "documents" in (spec.text, spec.shift):
-        note = "The text was given as Python objects and is not in the run folder; its hash is below."
+        note = (
+            "The text was given as Python objects and is not in the run folder; its hash is below."
+        )
     else:
         text = {"text": spec.text} if own_text else {}
         asked = {**text, **options}

@@ -10,14 +10,14 @@ from moeaudit.frames import Frame
 from ..figures.associations import associations
 from ..figures.bounds import bounds
 from ..figures.contrasts import contrasts
-from ..figures.depth import depth
 from ..figures.domains import where
 from ..figures.figure import Figure
+from ..figures.layers.depth import depth
+from ..figures.layers.spread import spread
 from ..figures.maps import maps
 from ..figures.mass import mass
-from ..figures.spread import spread
-from .gathered import lacks_for_bounds, said_of, summarised
 from ..words.evidence import read
+from .gathered import lacks_for_bounds, said_of, summarised
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

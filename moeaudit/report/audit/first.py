@@ -51,7 +51,7 @@ def first_screen(
     if said.subject == "expert" and said.scope == "position" and not evidence.untested:
         if said.removes:
             follows.append(("If you want to drop experts", dropping(evidence, elsewhere)))
-        follows.append(("If you read routing to see what matters", reading(evidence)))
+        follows.append(("If you read routing to see what matters", reading(evidence, said)))
     follows.append(("How sure is this?", sure(evidence, overall, run.verification, run.alarm)))
     return First(done(overall, len(run.spec.layers), run.spec.model, said), follows)
 
@@ -108,14 +108,17 @@ def dropping(evidence: Evidence, elsewhere: Frame | None) -> list[str]:
     most = [metric_name(str(name))[0] for name in times.index[times == times.max()]]
     layers = int(rows["layer"].nunique())
     if len(most) <= 4:
-        text += f"; most often {', '.join(most)}, in {int(times.max())} of {plural(layers, 'layer')}"
+        text += (
+            f"; most often {', '.join(most)}, in {int(times.max())} of {plural(layers, 'layer')}"
+        )
     size = shown["sesoi"].dropna()
     if len(size):
         beyond = int(shown["verdict"].isin([PREDICTIVE, REVERSED]).sum())
+        least = f"a rank correlation above {significant(size.max(), 2)} is shown"
         text += (
-            f". In {beyond} the order is shown to be a good one, by a rank correlation above {significant(size.max(), 2)}"
+            f". In {beyond} {least}"
             if beyond
-            else f". How good the order is stays open: in none is the rank correlation shown to be above {significant(size.max(), 2)}"
+            else f". How good the order is stays open: in none {least}"
         )
     text += "."
     return [text, *_elsewhere(elsewhere), warning]
@@ -139,15 +142,18 @@ def _elsewhere(cells: Frame | None) -> list[str]:
     here = rows["estimate"].to_numpy("float64", na_value=np.nan)
     here, there = float(np.nanmedian(here)), float(np.nanmedian(there))
     text = f"Median rank correlation here {fixed(here, 2, True)}, in text of other domains {fixed(there, 2, True)}"
+    if "shown_there_ceiling" in rows:
+        roof = float(np.nanmedian(rows["shown_there_ceiling"].to_numpy("float64", na_value=np.nan)))
+        text += f", where noise lets about {fixed(roof, 2)} be seen" if np.isfinite(roof) else ""
     if abs(there) < abs(here) / 2:
-        text += ": measure on the text that you will use"
+        text += ". Measure on the text that you will use"
     return [f"{text}."]
 
 
-def reading(evidence: Evidence) -> list[str]:
+def reading(evidence: Evidence, said: OperatorWords) -> list[str]:
     """What a metric says of one token: whether its highest expert there is the one that matters more."""
     out = []
-    named = [("delta_nll", "does more harm when lost"), ("kl", "moves the prediction more")]
+    named = [("delta_nll", f"costs more {said.cost}"), ("kl", "moves the prediction more")]
     for outcome, words in named:
         rows = evidence.metrics(outcome) if outcome in evidence.outcomes else None
         if rows is None or rows.empty:
@@ -183,8 +189,8 @@ def _gate(evidence: Evidence) -> str:
         shown = 0 if len(rows) == 0 else int((rows["verdict"] == PREDICTIVE).sum())
         if shown:
             return (
-                f"The gate weight that the router gives at that very token, which is no number of the expert, does tell "
-                f"{name}, by more than {evidence.bound} in {shown} of {plural(len(rows), 'layer')}."
+                "The gate weight that the router gives at that very token, which is no number of the expert, does "
+                f"tell which has more {name}, by more than {evidence.bound} in {shown} of {plural(len(rows), 'layer')}."
             )
     return ""
 
@@ -214,7 +220,9 @@ def sure(
         ranks = _ranks(evidence)
         if len(ranks):
             open_ = int(ranks["verdict"].isin([*UNDECIDED, NOT_ESTIMABLE]).sum())
-            text += f", and {open_} of {len(ranks)} comparisons of a metric with harm across experts"
+            text += (
+                f", and {open_} of {len(ranks)} comparisons of a metric with harm across experts"
+            )
         out.append(f"{text}.")
     text = f"It rests on {plural(int(overall['documents']), 'document')} of one mixture of text"
     mde = evidence.metrics(evidence.outcomes[0])["mde"].dropna() if evidence.outcomes else []
