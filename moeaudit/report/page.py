@@ -30,7 +30,7 @@ from .words import words
 from .words.answer import answer
 from .words.evidence import read
 from .words.summary import as_row
-from .words.verdicts import strip, symbols, verdicts
+from .words.verdicts import SIGNS, strip, symbols, verdicts
 
 if TYPE_CHECKING:
     from moeaudit.runs.run import StoredRun
@@ -61,7 +61,8 @@ def render(run: StoredRun) -> str:
     environment = templates()
     explained = Explained()
     environment.filters |= {"symbols": symbols, "explained": explained}
-    style, script = static("style.css"), static("page.js")
+    style = static("style.css")
+    script = "".join(static(name) for name in ("page.js", "tables.js", "bounds.js"))
     code, packed = library()
     evidence, said = read(run.tests), said_of(run)
     tables = summarised(run, said)
@@ -104,7 +105,9 @@ def render(run: StoredRun) -> str:
         standing=words.standing(run),
         where=held,
         where_said=domains.sentences(run),
-        plots={f.key: _json(f.plot) for f in plots if f.plot is not None},
+        plots={f.key: _json(json.loads(f.plot.to_json())) for f in plots if f.plot is not None},
+        sliding={f.key: _json(f.data) for f in plots if f.data is not None},
+        signs=json.dumps({verdict: sign[:2] for verdict, sign in SIGNS.items()}),
         calibration=honesty,
         browser=browser(run.tokens, run.shards, tables["tokens"], said),
         data=data_tables(run, tables["domains"], said),
@@ -141,9 +144,8 @@ def write_report(run: StoredRun, path: Path) -> Path:
     return path
 
 
-def _json(plot: Any) -> Markup:
-    """A figure as JSON that cannot end the script element it stands in."""
-    value = json.loads(plot.to_json())
+def _json(value: Any) -> Markup:
+    """JSON that cannot end the script element it stands in."""
     text = json.dumps(value, separators=(",", ":"))
     for char, code in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026")):
         text = text.replace(char, code)

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from moeaudit.frames import Frame
 from moeaudit.stats.sizes.equivalence import SHOWN
 
-from ..pages.tables import Column, folded, rows_of, table
+from ..pages.tables import Column, folded, number, rows_of, table
 from ..words.evidence import metric_name, outcome_name
 from ..words.largest import ceiling, exceeded
 from ..words.numbers import count, estimate, fixed, probability, significant
@@ -18,7 +18,9 @@ from ..words.operator import OperatorWords
 from . import palette, svg
 from .figure import Figure, styled
 
-WIDTH, LEFT, ROW, TOP, PANEL = 980, 208, 27, 30, 190
+WIDTH, LEFT, ROW, TOP = 1080, 208, 27, 30
+NARROW, LEFT_NARROW = 400, 118
+SQUARE, HEIGHT = 240, 190  # of a layer's scatter
 
 
 DRAWN = ("delta_nll", "kl", "flip")  # the outcomes that `summary.cells` has
@@ -33,22 +35,24 @@ def associations(harm: Frame, cells: Frame, metrics: Frame, said: OperatorWords)
     outcome = "delta_nll" if "delta_nll" in tested else tested[0]
     name = outcome_name(outcome).lower()
     rows = harm[harm["outcome"] == outcome]
-    body: list[str] = []
-    bottom = _matrix(body, rows)
+    title = f"Rank correlation of {name} and metric by layer"
+    drawing = svg.either(
+        _matrix(rows, WIDTH, LEFT, title), _matrix(rows, NARROW, LEFT_NARROW, title)
+    )
     best = _best(rows) if outcome in DRAWN else None
     if best is not None:
-        bottom = _scatter(body, rows, cells, metrics, best, outcome, bottom + 34)
+        drawing += _scatter(rows, cells, metrics, best, outcome)
     above, layers = len(_exceeded(rows)), rows["layer"].nunique()
     caption = Markup(
-        "Upper part: Spearman's rank correlation, across the experts of a layer, between a metric "
-        "(from other documents) and the expert's mean {0}; <strong>bold</strong> where it is shown "
-        "after correction, over documents and over experts. The ceiling is about what a perfect metric would "
-        "be seen to reach, given how well these documents determine the {0} itself; it is an estimate, with "
-        "limits in the table, and no bound{2}. {1}"
+        "Upper part: Spearman's rank correlation, from -1 (blue) to +1 (orange), across the experts of a layer, "
+        "between a metric (from other documents) and the expert's mean {0}; <strong>bold</strong>, or a dot in small "
+        "cells, where it is shown after correction, over documents and over experts. The ceiling is about what a "
+        "perfect metric would be seen to reach, given how well these documents determine the {0} itself; it is an "
+        "estimate, with limits in the table, and no bound{2}. {1}"
     ).format(
         name,
-        f"Lower part: {metric_name(best)[0]}, chosen afterwards because its median correlation is the "
-        "largest in size; an illustration, not a test."
+        f"Lower part: every expert by its rank in {metric_name(best)[0]}, chosen afterwards because its median "
+        "correlation is the largest in size; an illustration, not a test."
         if best
         else "",
         f" (*: some metric is seen above it, in {count(above)} of {count(layers)} layers)"
@@ -61,7 +65,7 @@ def associations(harm: Frame, cells: Frame, metrics: Frame, said: OperatorWords)
         "associations",
         f"{asks}{name.capitalize()} per expert against each metric",
         caption,
-        svg.document(WIDTH, bottom, f"Rank correlation of {name} and metric by layer", body, 720),
+        Markup("{}{}").format(_key(), drawing),
         folded("Every correlation as a table", _table(harm)),
         _plot(cells, metrics, names, outcome, said) if outcome in DRAWN else None,
     )
@@ -74,44 +78,59 @@ def _best(rows: Frame) -> str | None:
     return str(part.groupby("metric")["rho"].median().abs().idxmax())
 
 
-def _matrix(body: list[str], rows: Frame) -> float:
+def _key() -> Markup:
+    """What the colours of the matrix are, and its other signs."""
+    values = (-0.8, -0.4, -0.1, 0.0, 0.1, 0.4, 0.8)
+    cells = [
+        svg.rect(0.5 + 24 * i, 3, 23, 13, f"{palette.diverging(v, 1.0)} key")
+        for i, v in enumerate(values)
+    ]
+    words = "rank correlation: " + ", ".join(fixed(v, 1, True) for v in values)
+    scale = Markup(
+        f'<svg width="170" height="20" viewBox="0 0 170 20" class="chart sign" role="img" '
+        f'aria-label="{words}">{"".join(cells)}</svg>'
+    )
+    ends = svg.sign("", f"rho about {', '.join(fixed(v, 1, True) for v in values)}")
+    return svg.signs([scale, ends, svg.sign(svg.rect(1, 5, 12, 10, "none key"), "not estimable")])
+
+
+def _matrix(rows: Frame, total: int, left: int, title: str) -> Markup:
+    body: list[str] = []
     layers = sorted(int(x) for x in rows["layer"].unique())
     names = list(dict.fromkeys(rows["metric"]))
     controls = set(rows.loc[rows["role"] == "control", "metric"])
-    width = min(130.0, (WIDTH - LEFT - 10) / len(layers))
+    width = min(130.0, (total - left - 4) / len(layers))
     written = width >= 34
-    for i, layer in enumerate(layers):
-        if width >= 20 or i % 2 == 0:
-            x = LEFT + (i + 0.5) * width
-            body.append(svg.text(x, TOP - 10, str(layer), "tick", "middle"))
-    body.append(svg.text(LEFT - 8, TOP - 10, "layer", "tick", "end"))
+    step = next(s for s in (1, 2, 4, 8, 16, 32, 64) if s * width >= 16)
+    for i in range(0, len(layers), step):
+        body.append(svg.text(left + (i + 0.5) * width, TOP - 10, str(layers[i]), "tick", "middle"))
+    body.append(svg.text(left - 8, TOP - 10, "layer", "tick", "end"))
     y = float(TOP)
     for name in names:
         if name in controls and y == TOP + ROW * (len(names) - len(controls)):
-            body.append(svg.line(0, y + 6, LEFT + width * len(layers), y + 6, "rule"))
+            body.append(svg.line(0, y + 6, left + width * len(layers), y + 6, "rule"))
             y += 12
         label, detail = metric_name(name)
-        body.append(svg.text(0, y + 17, label, "label"))
-        body.append(
-            svg.text(
-                LEFT - 8, y + 17, detail if len(label) + len(detail) < 31 else "", "tiny", "end"
-            )
-        )
+        if total == WIDTH:
+            body.append(svg.name(0, y + 17, label, detail if len(label) + len(detail) < 31 else ""))
+        else:
+            body.append(svg.text(0, y + 17, label, "small"))
         for row in rows[rows["metric"] == name].itertuples():
-            x = LEFT + layers.index(int(row.layer)) * width
+            x = left + layers.index(int(row.layer)) * width
             _matrix_cell(body, row, x, y, width, written)
         y += ROW
     y += 8
-    body.append(svg.text(0, y + 15, "noise ceiling", "label"))
+    body.append(svg.text(0, y + 15, "noise ceiling", "label" if total == WIDTH else "small"))
     above = _exceeded(rows)
     for row in rows.drop_duplicates("layer").itertuples():
-        x = LEFT + (layers.index(int(row.layer)) + 0.5) * width
+        x = left + (layers.index(int(row.layer)) + 0.5) * width
         words = fixed(float(row.ceiling), 2) + ("*" if int(row.layer) in above else "")
-        if written:
-            body.append(svg.text(x, y + 15, words, "muted", "middle"))
+        if width >= 26:
+            kind = "muted" if written else "tiny"
+            body.append(svg.text(x, y + 15, words, kind, "middle"))
         else:
             body.append(svg.rect(x - width / 2, y + 4, width - 1, 14, "panel", f"ceiling {words}"))
-    return y + 24
+    return svg.document(total, y + 24, title, body)
 
 
 def _exceeded(rows: Frame) -> set[int]:
@@ -138,45 +157,57 @@ def _matrix_cell(body, row, x: svg.Number, y: svg.Number, width: svg.Number, wri
         body.append(svg.mark(x + width / 2, y + ROW / 2, "circle", f"dot on-{css}", r=1.6))
 
 
-def _scatter(body, rows, cells, metrics, name: str, outcome: str, y: svg.Number) -> float:
-    """Small multiples by layer: the metric across, the mean outcome up, both as they are."""
-    title = _mean(outcome)
-    layers = sorted(int(x) for x in rows["layer"].unique())
-    shown = [layers[i] for i in np.unique(np.linspace(0, len(layers) - 1, 6).round().astype(int))]
-    gap = 34
-    width = (WIDTH - 50 - gap * (len(shown) - 1)) / len(shown)
-    width = min(width, 230.0)
+def _scatter(rows: Frame, cells: Frame, metrics: Frame, name: str, outcome: str) -> Markup:
+    """Small multiples by layer, every one: the metric across in ranks, the mean outcome up with its limits."""
     values = metrics[metrics["metric"] == name][["layer", "expert", "value"]]
     joined = cells[cells["rows"] > 0].merge(values, on=["layer", "expert"])
-    body.append(svg.text(0, y, f"{title} against {metric_name(name)[0]}", "title"))
-    y += 26
-    for i, layer in enumerate(shown):
-        x0 = 50 + i * (width + gap)
+    limits = dict(zip(rows["layer"], rows["ceiling"]))
+    mine = rows[rows["metric"] == name].set_index("layer")
+    out = []
+    for layer in sorted(int(x) for x in rows["layer"].unique()):
         part = joined[joined["layer"] == layer]
-        body.append(svg.text(x0, y - 5, f"layer {layer}", "tick"))
-        body.append(svg.rect(x0, y, width, PANEL - 60, "panel"))
-        if part.empty:
-            continue
-        low, high = float(part[outcome].min()), float(part[outcome].max())
-        low, high = min(low, 0.0), max(high, 0.0)
-        sy = svg.linear(low, high, y + PANEL - 66, y + 6)
-        sx = svg.linear(
-            float(part["value"].min()), float(part["value"].max()), x0 + 7, x0 + width - 7
+        rho = float(mine["rho"].get(layer, math.nan))
+        said = f"rho {fixed(rho, 2, True)}, ceiling {fixed(float(limits.get(layer, math.nan)), 2)}"
+        out.append(_square(part, layer, outcome, said))
+    title = f"{_mean(outcome)} of every expert, with 95% limits, against its rank in {metric_name(name)[0]}"
+    return Markup('<h3>{}</h3><div class="panels of4">{}</div>').format(title, Markup("").join(out))
+
+
+def _square(part: Frame, layer: int, outcome: str, said: str) -> Markup:
+    """One layer. Limits that one expert alone has so long do not set the axis: they end at it, with an arrow."""
+    left, top, bottom = 40, 24, HEIGHT - 34
+    body = [svg.name(0, 14, f"layer {layer}", said)]
+    body.append(svg.rect(left, top, SQUARE - left - 2, bottom - top, "panel"))
+    if part.empty:
+        return svg.document(SQUARE, HEIGHT, f"layer {layer}: no expert was active", body)
+    ends = part[[f"{outcome}_low", f"{outcome}_high", outcome]].to_numpy("float64")
+    reach = 3 * float(np.nanquantile(np.nanmax(np.abs(ends), axis=1), 0.75)) or 1.0
+    most = max(float(np.nanmax(np.abs(ends[:, 2]))), 1e-12)
+    low = max(min(float(np.nanmin(ends)), 0.0), -max(reach, most))
+    high = min(max(float(np.nanmax(ends)), 0.0), max(reach, most))
+    sy = svg.linear(low, high, bottom - 4, top + 4)
+    order = part["value"].astype(float).rank(method="average").to_numpy()
+    sx = svg.linear(0.5, len(part) + 0.5, left + 3, SQUARE - 5)
+    body.append(svg.line(left, sy(0), SQUARE - 2, sy(0), "zero"))
+    marks = svg.ticks(low, high, 3)
+    for tick, words in zip(marks, svg.tick_texts(marks)):
+        body.append(svg.text(left - 4, sy(tick) + 3, words, "tiny", "end"))
+    for rank, row in zip(order, part.itertuples()):
+        mean, *limits = (float(getattr(row, f"{outcome}{end}")) for end in ("", "_low", "_high"))
+        x, kind = sx(rank), outcome_name(outcome).lower()
+        words = (
+            f"expert {row.expert}: {significant(row.value, 3)}; {kind} {estimate(mean, *limits)}"
         )
-        body.append(svg.line(x0, sy(0), x0 + width, sy(0), "zero"))
-        marks = svg.ticks(low, high, 3)
-        for tick, words in zip(marks, svg.tick_texts(marks)):
-            body.append(svg.text(x0 - 4, sy(tick) + 3, words, "tiny", "end"))
-        for row in part.itertuples():
-            mean, *limits = (getattr(row, f"{outcome}{end}") for end in ("", "_low", "_high"))
-            kind = outcome_name(outcome).lower()
-            words = f"expert {row.expert}: {significant(row.value, 3)}; {kind} {estimate(mean, *limits)}"
-            body.append(svg.mark(sx(row.value), sy(mean), "circle", "point", words, 3))
-        ends = (part["value"].min(), "start"), (part["value"].max(), "end")
-        for value, anchor in ends:
-            x = x0 if anchor == "start" else x0 + width
-            body.append(svg.text(x, y + PANEL - 46, significant(float(value), 2), "tiny", anchor))
-    return y + PANEL - 30
+        if all(map(math.isfinite, limits)):
+            body.append(svg.line(x, sy(max(limits[0], low)), x, sy(min(limits[1], high)), "thread"))
+            if limits[1] > high:
+                body.append(svg.mark(x, top + 3, "up", "beyond", words, 2.2))
+            if limits[0] < low:
+                body.append(svg.mark(x, bottom - 3, "down", "beyond", words, 2.2))
+        body.append(svg.mark(x, sy(mean), "circle", "point", words, 2.4))
+    body.append(svg.text(left, bottom + 13, "lowest", "tiny"))
+    body.append(svg.text(SQUARE - 2, bottom + 13, "highest value", "tiny", "end"))
+    return svg.document(SQUARE, HEIGHT, f"layer {layer}: {said}", body)
 
 
 def _table(frame: Frame) -> Markup:
@@ -185,10 +216,15 @@ def _table(frame: Frame) -> Markup:
         Column("role", lambda r: r["role"], text=True),
         Column("layer", lambda r: r["layer"]),
         Column("outcome", lambda r: outcome_name(r["outcome"]).lower(), text=True),
-        Column("experts", lambda r: count(r["n_experts"])),
-        Column("rho [95% interval]", lambda r: estimate(r["rho"], r["low"], r["high"])),
-        Column("ceiling [95% interval]", ceiling),
-        Column("p adjusted", lambda r: probability(r["p_adjusted"])),
+        number("experts", lambda r: count(r["n_experts"]), "n_experts"),
+        Column(
+            "rho [95% interval]",
+            lambda r: estimate(r["rho"], r["low"], r["high"]),
+            value=lambda r: r["rho"],
+            ends=lambda r: (r["low"], r["high"]),
+        ),
+        number("ceiling [95% interval]", ceiling, "ceiling", "ceiling_low" in frame),
+        number("p adjusted", lambda r: probability(r["p_adjusted"]), "p_adjusted"),
         Column("verdict", lambda r: r["verdict"] or "", text=True),
     ]
     notes = [

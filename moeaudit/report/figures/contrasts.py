@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from moeaudit.frames import Frame
 
-from ..pages.tables import Column, folded, rows_of, table
+from ..pages.tables import Column, folded, number, rows_of, table
 from ..plot.verdict_points import face, order_of
 from ..words.evidence import ROLES, Evidence, metric_name, outcome_name, outcome_words
 from ..words.numbers import count, estimate, percent, plural, probability
@@ -82,15 +82,20 @@ def _table(frame: Frame) -> Markup:
         Column("role", lambda r: ROLES[r["role"]], text=True),
         Column("layer", lambda r: r["layer"]),
         Column("outcome", lambda r: outcome_name(r["outcome"]).lower(), text=True),
-        Column("tokens", lambda r: count(r["n"])),
-        Column("documents", lambda r: count(r["documents"])),
-        Column("d_z [95% interval]", lambda r: estimate(r["d_z"], r["low"], r["high"])),
+        number("tokens", lambda r: count(r["n"]), "n"),
+        number("documents", lambda r: count(r["documents"]), "documents"),
+        Column(
+            "d_z [95% interval]",
+            lambda r: estimate(r["d_z"], r["low"], r["high"]),
+            value=lambda r: r["d_z"],
+            ends=lambda r: (r["low"], r["high"]),
+        ),
         *_robust(frame),
-        Column("p", lambda r: probability(r["p"])),
-        Column("p adjusted", lambda r: probability(r["p_adjusted"])),
+        number("p", lambda r: probability(r["p"]), "p"),
+        number("p adjusted", lambda r: probability(r["p_adjusted"]), "p_adjusted"),
         Column("p over experts", lambda r: probability(r.get("p_experts", np.nan))),
         Column("adjusted", lambda r: probability(r.get("p_experts_maxt", np.nan))),
-        Column("verdict", lambda r: r["verdict"] or "", text=True),
+        Column("verdict", lambda r: r["verdict"] or "", text=True, mark="verdict"),
         Column("speaks of", lambda r: r.get("supports") or "", text=True),
     ]
     return table(
@@ -113,7 +118,7 @@ def _robust(frame: Frame) -> list[Column]:
         ("rank-biserial", "rank_biserial"),
     )
     columns = [
-        Column(title, lambda r, n=name: estimate(r[n], r[f"{n}_low"], r[f"{n}_high"]))
+        number(title, lambda r, n=name: estimate(r[n], r[f"{n}_low"], r[f"{n}_high"]), name, True)
         for title, name in sizes
         if name in frame and frame[name].notna().any()
     ]

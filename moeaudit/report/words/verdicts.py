@@ -112,7 +112,7 @@ def _told(outcome: str) -> Column:
             if counts.get(verdict)
         )
 
-    return Column(outcome_name(outcome).lower(), write, text=True)
+    return Column(outcome_name(outcome).lower(), write, text=True, mark="told")
 
 
 def _best(outcome: str) -> Column:

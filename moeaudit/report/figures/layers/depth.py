@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from moeaudit.frames import Frame
 
-from ...pages.tables import Column, rows_of, table
+from ...pages.tables import Column, number, rows_of, table
 from ...plot.depth import PANELS, face
 from ...words.numbers import count, estimate, percent
 from ...words.operator import OperatorWords
@@ -70,9 +70,9 @@ def _table(frame: Frame, said: OperatorWords) -> Markup:
     columns = [
         Column("layer", lambda r: r["layer"]),
         Column(said.many, lambda r: count(r["rows"])),
-        Column("mean harm (nats)", lambda r: _estimate(r, "delta_nll", True)),
-        Column("mean KL (nats)", lambda r: _estimate(r, "kl", False)),
-        Column("flips", lambda r: percent(r["flip"])),
+        number("mean harm (nats)", lambda r: _estimate(r, "delta_nll", True), "delta_nll", True),
+        number("mean KL (nats)", lambda r: _estimate(r, "kl", False), "kl", True),
+        number("flips", lambda r: percent(r["flip"]), "flip"),
         Column(f"{said.many} that raise the loss", lambda r: percent(r["harmful"])),
     ]
     return table(rows_of(frame), columns, f"Mean effect of one {said.one}, by layer")

@@ -67,12 +67,13 @@ class Grid:
         """What the slider reads: of every bound its words and a letter a contrast, its place in `verdicts`."""
         letter = {word: chr(ord("a") + i) for i, word in enumerate(verdicts)}
         names = list(dict.fromkeys(map(str, self.rows["metric"])))
+        outcomes = list(dict.fromkeys(map(str, self.rows["outcome"])))
         return {
             "verdicts": list(verdicts),
             "metrics": [metric_name(name)[0] for name in names],
-            "outcomes": [outcome_name(o) for o in self.outcomes],
+            "outcomes": [outcome_name(o) for o in outcomes],
             "rows": [
-                [names.index(str(m)), self.outcomes.index(str(o)), int(r == "metric")]
+                [names.index(str(m)), outcomes.index(str(o)), int(r == "metric")]
                 for m, o, r in zip(self.rows["metric"], self.rows["outcome"], self.rows["role"])
             ],
             "grid": [
