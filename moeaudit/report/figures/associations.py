@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 from markupsafe import Markup
 
 from moeaudit.frames import Frame
@@ -13,14 +12,14 @@ from moeaudit.stats.sizes.equivalence import SHOWN
 from ..pages.tables import Column, folded, number, rows_of, table
 from ..words.evidence import metric_name, outcome_name
 from ..words.largest import ceiling, exceeded
-from ..words.numbers import count, estimate, fixed, probability, significant
+from ..words.numbers import count, estimate, fixed, probability
 from ..words.operator import OperatorWords
 from . import palette, svg
-from .figure import Figure, styled
+from .figure import Figure
+from .parts.experts import face, points, squares
 
 WIDTH, LEFT, ROW, TOP = 1080, 208, 27, 30
 NARROW, LEFT_NARROW = 400, 118
-SQUARE, HEIGHT = 240, 190  # of a layer's scatter
 
 
 DRAWN = ("delta_nll", "kl", "flip")  # the outcomes that `summary.cells` has
@@ -41,7 +40,9 @@ def associations(harm: Frame, cells: Frame, metrics: Frame, said: OperatorWords)
     )
     best = _best(rows) if outcome in DRAWN else None
     if best is not None:
-        drawing += _scatter(rows, cells, metrics, best, outcome)
+        drawing += squares(
+            rows, points(cells, metrics, best, outcome), best, outcome, _mean(outcome)
+        )
     above, layers = len(_exceeded(rows)), rows["layer"].nunique()
     caption = Markup(
         "Upper part: Spearman's rank correlation, from -1 (blue) to +1 (orange), across the experts of a layer, "
@@ -60,14 +61,16 @@ def associations(harm: Frame, cells: Frame, metrics: Frame, said: OperatorWords)
         else "",
     )
     asks = "Which experts can be spared? " if said.removes and outcome == "delta_nll" else ""
-    names = list(dict.fromkeys(rows["metric"]))
+    known = [n for n in dict.fromkeys(rows["metric"]) if (metrics["metric"] == n).any()]
+    shown = {n: points(cells, metrics, n, outcome) for n in known if outcome in DRAWN}
+    unit = "" if outcome == "flip" else " nats"
     return Figure(
         "associations",
         f"{asks}{name.capitalize()} per expert against each metric",
         caption,
         Markup("{}{}").format(_key(), drawing),
         folded("Every correlation as a table", _table(harm)),
-        _plot(cells, metrics, names, outcome, said) if outcome in DRAWN else None,
+        face(shown, best or next(iter(shown)), _mean(outcome), said, unit) if shown else None,
     )
 
 
@@ -157,59 +160,6 @@ def _matrix_cell(body, row, x: svg.Number, y: svg.Number, width: svg.Number, wri
         body.append(svg.mark(x + width / 2, y + ROW / 2, "circle", f"dot on-{css}", r=1.6))
 
 
-def _scatter(rows: Frame, cells: Frame, metrics: Frame, name: str, outcome: str) -> Markup:
-    """Small multiples by layer, every one: the metric across in ranks, the mean outcome up with its limits."""
-    values = metrics[metrics["metric"] == name][["layer", "expert", "value"]]
-    joined = cells[cells["rows"] > 0].merge(values, on=["layer", "expert"])
-    limits = dict(zip(rows["layer"], rows["ceiling"]))
-    mine = rows[rows["metric"] == name].set_index("layer")
-    out = []
-    for layer in sorted(int(x) for x in rows["layer"].unique()):
-        part = joined[joined["layer"] == layer]
-        rho = float(mine["rho"].get(layer, math.nan))
-        said = f"rho {fixed(rho, 2, True)}, ceiling {fixed(float(limits.get(layer, math.nan)), 2)}"
-        out.append(_square(part, layer, outcome, said))
-    title = f"{_mean(outcome)} of every expert, with 95% limits, against its rank in {metric_name(name)[0]}"
-    return Markup('<h3>{}</h3><div class="panels of4">{}</div>').format(title, Markup("").join(out))
-
-
-def _square(part: Frame, layer: int, outcome: str, said: str) -> Markup:
-    """One layer. Limits that one expert alone has so long do not set the axis: they end at it, with an arrow."""
-    left, top, bottom = 40, 24, HEIGHT - 34
-    body = [svg.name(0, 14, f"layer {layer}", said)]
-    body.append(svg.rect(left, top, SQUARE - left - 2, bottom - top, "panel"))
-    if part.empty:
-        return svg.document(SQUARE, HEIGHT, f"layer {layer}: no expert was active", body)
-    ends = part[[f"{outcome}_low", f"{outcome}_high", outcome]].to_numpy("float64")
-    reach = 3 * float(np.nanquantile(np.nanmax(np.abs(ends), axis=1), 0.75)) or 1.0
-    most = max(float(np.nanmax(np.abs(ends[:, 2]))), 1e-12)
-    low = max(min(float(np.nanmin(ends)), 0.0), -max(reach, most))
-    high = min(max(float(np.nanmax(ends)), 0.0), max(reach, most))
-    sy = svg.linear(low, high, bottom - 4, top + 4)
-    order = part["value"].astype(float).rank(method="average").to_numpy()
-    sx = svg.linear(0.5, len(part) + 0.5, left + 3, SQUARE - 5)
-    body.append(svg.line(left, sy(0), SQUARE - 2, sy(0), "zero"))
-    marks = svg.ticks(low, high, 3)
-    for tick, words in zip(marks, svg.tick_texts(marks)):
-        body.append(svg.text(left - 4, sy(tick) + 3, words, "tiny", "end"))
-    for rank, row in zip(order, part.itertuples()):
-        mean, *limits = (float(getattr(row, f"{outcome}{end}")) for end in ("", "_low", "_high"))
-        x, kind = sx(rank), outcome_name(outcome).lower()
-        words = (
-            f"expert {row.expert}: {significant(row.value, 3)}; {kind} {estimate(mean, *limits)}"
-        )
-        if all(map(math.isfinite, limits)):
-            body.append(svg.line(x, sy(max(limits[0], low)), x, sy(min(limits[1], high)), "thread"))
-            if limits[1] > high:
-                body.append(svg.mark(x, top + 3, "up", "beyond", words, 2.2))
-            if limits[0] < low:
-                body.append(svg.mark(x, bottom - 3, "down", "beyond", words, 2.2))
-        body.append(svg.mark(x, sy(mean), "circle", "point", words, 2.4))
-    body.append(svg.text(left, bottom + 13, "lowest", "tiny"))
-    body.append(svg.text(SQUARE - 2, bottom + 13, "highest value", "tiny", "end"))
-    return svg.document(SQUARE, HEIGHT, f"layer {layer}: {said}", body)
-
-
 def _table(frame: Frame) -> Markup:
     columns = [
         Column("metric", lambda r: metric_name(r["metric"])[0], text=True),
@@ -238,47 +188,3 @@ def _table(frame: Frame) -> Markup:
 
 def _mean(outcome: str) -> str:
     return f"Mean {outcome_name(outcome).lower()}{'' if outcome == 'flip' else ' (nats)'}"
-
-
-def _plot(cells: Frame, metrics: Frame, names: list[str], outcome: str, said: OperatorWords):
-    import plotly.graph_objects as go
-
-    plot = go.Figure()
-    known = [n for n in names if (metrics["metric"] == n).any()]
-    for i, name in enumerate(known):
-        values = metrics[metrics["metric"] == name][["layer", "expert", "value"]]
-        part = cells[cells["rows"] > 0].merge(values, on=["layer", "expert"])
-        plot.add_scatter(
-            x=part["value"].astype(float).map(lambda v: float(f"{v:.4g}")),
-            y=part[outcome].map(lambda v: float(f"{v:.4g}")),
-            mode="markers",
-            visible=i == 0,
-            name=metric_name(name)[0],
-            marker={
-                "color": part["layer"],
-                "colorscale": "Viridis",
-                "size": 9,
-                "colorbar": {"title": {"text": "layer"}},
-            },
-            customdata=part[["layer", "expert", "rows"]],
-            hovertemplate="layer %{customdata[0]}, expert %{customdata[1]}<br>value %{x}<br>"
-            f"{_mean(outcome)} %{{y}}<br>%{{customdata[2]}} {said.many}<extra></extra>",
-        )
-    buttons = [
-        {
-            "label": metric_name(name)[0],
-            "method": "update",
-            "args": [
-                {"visible": [j == i for j in range(len(known))]},
-                {"xaxis.title.text": metric_name(name)[0]},
-            ],
-        }
-        for i, name in enumerate(known)
-    ]
-    plot.update_layout(
-        showlegend=False,
-        updatemenus=[{"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.15, "yanchor": "top"}],
-    )
-    plot.update_xaxes(title=metric_name(known[0])[0] if known else "", zeroline=False)
-    plot.update_yaxes(title=_mean(outcome), zeroline=True)
-    return styled(plot, 460)

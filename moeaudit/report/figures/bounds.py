@@ -21,7 +21,7 @@ from .figure import Figure, styled
 from .palette import VERDICTS
 from .parts.grid import over_grid
 
-WIDTH, LEFT, ROW, TOP = 440, 112, 20, 22
+WIDTH, LEFT, ROW, TOP = 440, 60, 20, 22
 
 
 def bounds(tests: Frame, declared: str) -> Figure:
@@ -61,7 +61,7 @@ def _panel(found: Frame, outcome: str, words: list[str]) -> Markup:
         body.append(svg.text(0, y + 14, UNITS[str(unit)], "muted"))
         y += ROW
         for row in part.to_dict("records"):
-            label = short_bound(row["sesoi"]) + (" (declared)" if row["declared"] else "")
+            label = short_bound(row["sesoi"])
             kind = "label" if row["declared"] else "tick"
             body.append(svg.text(LEFT - 8, y + 14, label, kind, "end"))
             _bar(body, row, words, LEFT, y, width)
@@ -104,7 +104,7 @@ def _table(found: Frame, words: list[str]) -> Markup:
         Column("outcome", lambda r: outcome_name(r["outcome"]).lower(), text=True),
         Column("in d_z (median cell)", lambda r: significant(r["d_z"], 2)),
         *(Column(word, lambda r, word=word: r[word]) for word in words),
-        Column("", lambda r: "declared" if r["declared"] else "", text=True),
+        Column("which", lambda r: "declared" if r["declared"] else "another", text=True),
     ]
     return table(
         rows_of(found),
@@ -129,14 +129,17 @@ def _plot(found: Frame, words: list[str], outcomes: list[str]):
             rows = found[found["outcome"] == outcome].iloc[::-1]
             plot.add_trace(
                 go.Bar(
-                    y=[bound_words(b) for b in rows["sesoi"]],
+                    y=[_place(b) for b in rows["sesoi"]],
                     x=rows[word],
                     orientation="h",
                     name=word,
                     legendgroup=word,
                     showlegend=column == 1,
                     marker={"color": VERDICTS.get(word, VERDICTS[INCONCLUSIVE])[2]},
-                    hovertemplate="%{y}: %{x}<br>" + word,
+                    customdata=rows[["cells", "d_z"]].to_numpy(),
+                    hovertemplate="%{y}<br>%{x} of %{customdata[0]:d} contrasts: "
+                    + word
+                    + "<br>this size is d_z %{customdata[1]:.3f} in the median cell<extra></extra>",
                 ),
                 row=1,
                 col=column,
@@ -144,4 +147,10 @@ def _plot(found: Frame, words: list[str], outcomes: list[str]):
     plot.update_layout(barmode="stack")
     plot.update_xaxes(title="contrasts")
     plot.update_yaxes(automargin=True)
-    return styled(plot, 520)
+    plot.update_xaxes(title="contrasts", automargin=True, nticks=6)
+    return styled(plot, 560)
+
+
+def _place(bound: str) -> str:
+    """Short, since it stands at an axis on a phone too."""
+    return bound_words(bound).replace(" of the layer's mean", " of mean")

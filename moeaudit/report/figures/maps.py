@@ -30,7 +30,7 @@ def maps(cells: Frame, said: OperatorWords) -> Figure:
     panels = [
         ("Mean harm", "delta_nll", "change of the next token's NLL, nats", palette.diverging),
         ("Mean disturbance", "kl", "KL(clean || edited), nats", palette.sequential),
-        ("Use", "share", "fraction of tokens routed to the expert", palette.sequential),
+        ("Use", "share", "fraction of tokens routed to the expert", palette.even),
     ]
     by_expert = said.subject == "expert"
     _, each, cell, _ = COLUMNS[said.subject]
@@ -130,7 +130,7 @@ def units(top: svg.Number) -> tuple[float, str]:
 
 def _legend(body: list[str], y: svg.Number, top: svg.Number, factor: svg.Number, classes) -> None:
     """Swatches from weak to strong with the values where the colour changes."""
-    edges = palette.edges(top)
+    edges = palette.edges(top, classes)
     signed = classes is palette.diverging
     values = [-top, -edges[3] * 0.9, -edges[2] * 0.9, -edges[1] * 0.9] if signed else []
     values += [0.0, edges[1] * 0.9, edges[2] * 0.9, edges[3] * 0.9, top]

@@ -93,7 +93,7 @@
     if (total >= LONG) {
       const field = make("input", { type: "search", placeholder: "Filter rows", "aria-label": `Filter rows: ${caption}` });
       field.addEventListener("input", () => {
-        const wanted = field.value.toLowerCase().split(/\s+/).filter(Boolean);
+        const wanted = field.value.toLowerCase().split(/(?<!,)\s+/).filter(Boolean);
         for (const row of table.tBodies[0].rows) {
           const has = row.textContent.toLowerCase();
           row.hidden = !wanted.every((word) => has.includes(word));

@@ -61,7 +61,7 @@ def _panel(cells: Frame, title: str, column: str, unit: str, classes, label: str
 
 
 def _legend(body: list[str], top: Number, classes) -> None:
-    edges = palette.edges(top)
+    edges = palette.edges(top, classes)
     values = [0.0, *(e * 1.01 for e in edges)]
     bounds = list(edges)
     if classes is palette.diverging:
