@@ -17,6 +17,7 @@ from .audit.drawn import plotly_figures as plotly_figures
 from .audit.first import first_screen
 from .audit.gathered import lacks_for_bounds, summarised
 from .audit.gathered import said_of as said_of
+from .audit.pruned import pruning_section
 from .audit.rounding import drift_words
 from .audit.terms import Explained
 from .figures.domains import where
@@ -46,6 +47,7 @@ CONTENTS = [
     ("where", "Where it holds"),
     ("depth", "Depth"),
     ("spread", "Distribution"),
+    ("pruning", "Pruning"),
     ("calibration", "Calibration"),
     ("tokens", "Tokens"),
     ("data", "Data"),
@@ -78,6 +80,9 @@ def render(run: StoredRun) -> str:
     honesty = _calibration(run)
     if honesty is not None:
         keys.add("calibration")
+    pruned = pruning_section(run.folder, run.record["model"].get("weights_sha256"))
+    if pruned is not None:
+        keys.add("pruning")
     lacks = [] if untested or (why := lacks_for_bounds(run)) is None else [why]
     page = environment.get_template("page.html.j2").render(
         version=__version__,
@@ -110,6 +115,7 @@ def render(run: StoredRun) -> str:
         sliding={f.key: _json(f.data) for f in plots if f.data is not None},
         signs=json.dumps({verdict: sign[:2] for verdict, sign in SIGNS.items()}),
         calibration=honesty,
+        pruned=pruned,
         browser=browser(run.tokens, run.shards, tables["tokens"], said),
         data=data_tables(run, tables["domains"], said),
         notes=[*run.record["notes"], *lacks],
@@ -129,6 +135,7 @@ _FIGURE_KEYS = {
     "associations",
     "depth",
     "spread",
+    "pruning",
     "calibration",
 }
 
