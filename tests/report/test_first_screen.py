@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+from dataclasses import replace
 from html import unescape
 
 import numpy as np
@@ -184,7 +185,8 @@ def test_the_word_of_an_operator_is_the_one_that_makes_it(word):
     assert word_of(operator_of(word).to_dict()) == word
 
 
-def test_the_command_asks_the_runs_own_question(run, shown):
+def test_the_command_asks_the_runs_own_question(run, monkeypatch):
+    monkeypatch.setattr(run, "spec", replace(run.spec, text="bundled", shift="", seed=3))
     told = again(run)
     parts = shlex.split(told["command"])
     assert parts[:3] == ["moeaudit", "audit", run.spec.model]
@@ -193,13 +195,18 @@ def test_the_command_asks_the_runs_own_question(run, shown):
     call = ast.parse(told["python"]).body[1].value  # type: ignore[attr-defined]
     named = {k.arg: ast.literal_eval(k.value) for k in call.keywords}
     assert named["documents"] == run.spec.effect_documents and call.func.attr == "audit"
-    assert told["command"] in unescape(shown)
+    assert named["shift"] is False and "--no-shift" in parts
+    assert named["seed"] == 3 and parts[parts.index("--seed") + 1] == "3"
+
+
+def test_text_that_was_given_in_python_is_said_to_be_missing(run, shown):
+    told = again(run)
+    assert told["command"] == "" and "not in the run folder" in told["note"]
+    assert told["note"] in unescape(shown)
 
 
 def test_a_question_without_a_word_says_so(run, monkeypatch):
     custom = dict(run.spec.question.to_dict()) | {"operator": {"operator": "Custom", "name": "x"}}
-    from dataclasses import replace
-
     from moeaudit.store.question import Question
 
     monkeypatch.setattr(run, "spec", replace(run.spec, question=Question.from_dict(custom)))
