@@ -39,7 +39,9 @@ def markdown(docstring: str) -> str:
     text = "\n".join(line.rstrip() for line in docstring.strip().splitlines())
     pieces: list[str] = []
     at, name, google = 0, "", False
-    for found in sorted([*_UNDERLINED.finditer(text), *_GOOGLE.finditer(text)], key=lambda f: f.start()):
+    for found in sorted(
+        [*_UNDERLINED.finditer(text), *_GOOGLE.finditer(text)], key=lambda f: f.start()
+    ):
         pieces.append(_section(name, text[at : found.start()], google))
         at, name, google = found.end(), found[1], found.re is _GOOGLE
     pieces.append(_section(name, text[at:], google))
@@ -55,6 +57,11 @@ def _section(name: str, body: str, google: bool) -> str:
         body, rest = (body[: end.start()], body[end.end() :]) if end else (body, "")
         body = textwrap.dedent(body)
     title = f"**{NAMED.get(name, name)}**"
+    if name.startswith("Example"):
+        code, _, prose = textwrap.dedent(body).strip("\n").partition("\n\n")
+        return "\n\n".join(
+            p for p in (title, f"```python\n{code}\n```", prose.strip(), rest.strip()) if p
+        )
     entries, prose = _entries(body.strip("\n"), google)
     return "\n\n".join(part for part in (title, *entries, prose.strip(), rest.strip()) if part)
 

@@ -83,6 +83,12 @@ def ablate(
     the vocabulary, a horizon that no text reaches, unknown outcomes, a memory in which not one row
     fits, a share of 0 or above 1, or one by which nothing is drawn or the operator saves nothing; RunError for
     a folder `out` that holds something else, or effects of another question, model or texts, naming what differs.
+
+    Example:
+        model = ma.load("tiny-olmoe")
+        docs = ma.corpus("bundled", split="test").sample(2, seed=0)
+        effects = ma.ablate(model, docs, ma.Zero(), layers=[4], max_length=32)
+        effects.groupby("expert")["delta_nll"].mean()  # nats a removal, by expert of layer 4
     """
     operator = Zero() if operator is None else operator
     _check(model, out)

@@ -115,6 +115,16 @@ def contrast(
     ------
     InputError
         For missing columns, non-finite effects, unknown names, experts that no metric describes.
+
+    Example
+    -------
+        model = ma.load("tiny-olmoe")
+        docs = ma.corpus("bundled", split="test").sample(1, seed=0, per_domain=True)
+        other = ma.corpus("bundled", split="calibration").sample(1, seed=0, per_domain=True)
+        metrics = ma.expert_metrics(ma.capture(model, other, max_length=32), ["reap"])
+        effects = ma.ablate(model, docs, layers=[4], max_length=32)
+        table = ma.contrast(effects, metrics, n_boot=200)
+        table[["metric", "layer", "d_z", "d_z_low", "d_z_high", "verdict"]]
     """
     recipe = get_protocol(protocol).with_(**settings).settled((outcome,))
     sizes = tuple(one_of(s, SIZES, "effect size") for s in dict.fromkeys(("d_z", *sizes)))
