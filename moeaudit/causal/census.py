@@ -86,8 +86,7 @@ def ablate(
 
     Example:
         model = ma.load("tiny-olmoe")
-        docs = ma.corpus("bundled", split="test").sample(2, seed=0)
-        effects = ma.ablate(model, docs, ma.Zero(), layers=[4], max_length=32)
+        effects = ma.ablate(model, ["Rain is expected in the north."], ma.Zero(), layers=[4])
         effects.groupby("expert")["delta_nll"].mean()  # nats a removal, by expert of layer 4
     """
     operator = Zero() if operator is None else operator

@@ -119,10 +119,9 @@ def contrast(
     Example
     -------
         model = ma.load("tiny-olmoe")
-        docs = ma.corpus("bundled", split="test").sample(1, seed=0, per_domain=True)
-        other = ma.corpus("bundled", split="calibration").sample(1, seed=0, per_domain=True)
-        metrics = ma.expert_metrics(ma.capture(model, other, max_length=32), ["reap"])
-        effects = ma.ablate(model, docs, layers=[4], max_length=32)
+        texts = [d.text[:200] for d in ma.corpus("bundled").sample(16, seed=0).documents]
+        metrics = ma.expert_metrics(ma.capture(model, texts[:8]), ["reap"])  # of other documents
+        effects = ma.ablate(model, texts[8:], layers=[4])
         table = ma.contrast(effects, metrics, n_boot=200)
         table[["metric", "layer", "d_z", "d_z_low", "d_z_high", "verdict"]]
     """
