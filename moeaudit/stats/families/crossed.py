@@ -34,7 +34,9 @@ class OverExperts:
         """Limits by document, each side lengthened by the experts' part: never shorter than they were."""
         if self.reason is not None:
             return float("nan"), float("nan")
-        t = -float(special.stdtrit(max(self.dof, 1.0), (1 - level) / 2))  # stats.t.isf, in less time
+        t = -float(
+            special.stdtrit(max(self.dof, 1.0), (1 - level) / 2)
+        )  # stats.t.isf, in less time
         reach = t * math.sqrt(self.variance)
         return estimate - math.hypot(estimate - low, reach), estimate + math.hypot(
             high - estimate, reach
