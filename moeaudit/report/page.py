@@ -17,6 +17,7 @@ from moeaudit.frames import Frame
 from moeaudit.runs.working.folder import check_report_path
 from moeaudit.store.files import write_text
 
+from .explore import data as explored
 from .figures.associations import associations
 from .figures.bounds import bounds
 from .figures.contrasts import contrasts
@@ -28,6 +29,7 @@ from .figures.mass import mass
 from .figures.spread import spread
 from .pages.browser import browser
 from .pages.data import data_tables, facts
+from .pages import explore
 from .pages.policy import policy
 from .pages.template import static, templates
 from .words import where as domains
@@ -65,7 +67,7 @@ CONTENTS = [
     ("depth", "Depth"),
     ("spread", "Distribution"),
     ("calibration", "Calibration"),
-    ("tokens", "Tokens"),
+    ("tokens", "Experts and tokens"),
     ("data", "Data"),
     ("method", "Method"),
     ("limits", "Not tested"),
@@ -142,7 +144,7 @@ def render(run: StoredRun) -> str:
 
     environment = templates()
     environment.filters["symbols"] = symbols
-    style, script = static("style.css"), static("page.js")
+    style, script = static("style.css") + explore.style(), static("page.js") + explore.script()
     library, packed = _plotly()
     evidence, said = read(run.tests), said_of(run)
     tables = summarised(run, said)
@@ -184,6 +186,7 @@ def render(run: StoredRun) -> str:
         where_said=domains.sentences(run),
         plots={f.key: _json(f.plot) for f in plots if f.plot is not None},
         calibration=honesty,
+        explorer=explore.explorer(explored(run), said),
         browser=browser(run.tokens, run.shards, tables["tokens"], said),
         data=data_tables(run, tables["domains"], said),
         notes=[*run.record["notes"], *lacks],
