@@ -100,11 +100,10 @@ class Choices:
 
     def beside(self) -> list[list[list[Any]]]:
         """For each cell the experts most often chosen with it: [expert, share of its tokens, lift over chance]."""
-        out = []
+        out, tokens = [], float(len(self.tokens.table))
         for i, counts in enumerate(self.both):
             both = counts + counts.T
             mine = self.chosen[self.grid.first[i] : self.grid.first[i + 1]]
-            tokens = self._tokens_of(i)
             for expert in range(self.grid.sizes[i]):
                 share = both[expert] / max(mine[expert], 1.0)
                 order = np.argsort(-share, kind="stable")[:MOST_BESIDE]
@@ -118,7 +117,7 @@ class Choices:
         return out
 
     def replaced(self) -> list[list[list[Any]]] | None:
-        """For each cell who is next in line at its tokens: [expert, share of its tokens]; None if nobody recorded it."""
+        """For each cell who is next in line: [expert, share of its tokens]; None where that was not recorded."""
         if self.after is None:
             return None
         out = []
@@ -135,7 +134,3 @@ class Choices:
         return use_share(
             sums, self.occurs, self.occurs_squared, self.used, self.tokens_read, self.documents
         )
-
-    def _tokens_of(self, i: int) -> float:
-        """Tokens that passed the layer."""
-        return float(len(self.tokens.table))
