@@ -89,7 +89,7 @@ def use_share(
     occurs: Float[np.ndarray, " vocabulary"],
     occurs_squared: Float[np.ndarray, " vocabulary"],
     chosen: Float[np.ndarray, " cells"],
-    tokens: float,
+    tokens: float | int,
     documents: Int[np.ndarray, " cells"],
 ) -> Float[np.ndarray, " cells"]:
     """The share of being chosen (0 or 1 at every token); `occurs` of each token, and by document squared, over all."""

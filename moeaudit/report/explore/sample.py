@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moeaudit.frames import Frame
+from moeaudit.frames import Column, Frame
 from moeaudit.seeds import generator
 
 from ..words.numbers import count, plural
@@ -56,7 +56,7 @@ def sample(tokens: Frame, rows: int, seed: int, most: int = ROWS) -> Sample:
 
 
 def _said(
-    shown: dict[int, int], tokens: Frame, sizes: Frame, domain_of: Frame, length: int, seed: int
+    shown: dict[int, int], tokens: Frame, sizes: Frame, domain_of: Column, length: int, seed: int
 ) -> str:
     domains = len(set(domain_of[list(shown)]))
     every = len(set(domain_of))

@@ -52,7 +52,7 @@ const domainsOf = (data, i) => {
     make("table", { class: "xp-table xp-lines" },
       make("thead", {}, make("tr", {}, ["domain", "n", "harm (nats) with limits"].map((t, k) => make("th", { scope: "col", class: k === 1 ? "n" : null }, t)), make("td", {}))),
       make("tbody", {}, rows.map((r) => make("tr", {},
-        make("th", { scope: "row" }, r.name), make("td", { class: "n" }, count(r.n)),
+        make("th", { scope: "row" }, r.name), make("td", { class: "n", "data-label": "n" }, count(r.n)),
         make("td", {}, estimate(r.harm, r.low, r.high), has(r.low) ? null : make("small", { class: "muted" }, " no limits")),
         make("td", { class: "xp-track", "aria-hidden": "true" },
           make("span", { class: "xp-zero" }),

@@ -1,11 +1,19 @@
 // Colour classes with bounds that one extreme cell cannot move. The style sheet turns classes into colours.
 const SHARES = [1 / 16, 1 / 4, 1 / 2, 1]; // of the 98% quantile of the sizes
 
+// Four bounds between five classes; where many values are 0, they are a class, and the rest are split.
+const quantiles = (sorted) => {
+  const some = sorted.filter((v) => v > 0);
+  const zeros = sorted.length - some.length;
+  const split = zeros > sorted.length / 5 && some.length ? [some, [0, 0.25, 0.5, 0.75]] : [sorted, [0.2, 0.4, 0.6, 0.8]];
+  return split[1].map((q) => quantile(split[0], q)).filter(has);
+};
+
 const scaleOf = (values, signed) => {
   const sizes = ascending(values.map((v) => (has(v) ? Math.abs(v) : null)));
   const edges = signed
     ? SHARES.map((share) => share * (quantile(sizes, 0.98) || 0))
-    : [...new Set([0.2, 0.4, 0.6, 0.8].map((q) => quantile(ascending(values), q)).filter(has))];
+    : [...new Set(quantiles(ascending(values)))];
   const steps = (size) => edges.filter((edge) => size >= edge && (edge > 0 || size > 0)).length;
   const css = (v) => {
     if (!has(v)) return "none";

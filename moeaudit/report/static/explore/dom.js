@@ -15,11 +15,18 @@ const fill = (node, ...inside) => node.replaceChildren(...present(inside));
 
 const button = (text, act, given = {}) => make("button", { type: "button", onclick: act, ...given }, text);
 
+// A control under its name.
+let named = 0;
+const underName = (name, control) => {
+  control.id = `xp-named-${named += 1}`;
+  return make("div", { class: "xp-choice" }, make("label", { for: control.id }, name), control);
+};
+
 const choice = (label, groups, value, act) => {
   const option = ([key, text]) => make("option", { value: key, selected: key === value }, text);
   const select = make("select", { onchange: () => act(select.value) },
     groups.map(([name, options]) => (name ? make("optgroup", { label: name }, options.map(option)) : options.map(option))));
-  return make("label", { class: "xp-choice" }, make("span", {}, label), select);
+  return underName(label, select);
 };
 
 // One politely spoken line for those who do not see what changed.

@@ -56,5 +56,5 @@ const finder = (data) => {
     if (event.key === "ArrowUp") { event.preventDefault(); (at > 0 ? links[at - 1] : input).focus(); }
     if (event.key === "Escape") { event.stopPropagation(); fill(list); input.focus(); }
   });
-  return make("div", { class: "xp-find", role: "search" }, make("label", { class: "xp-choice" }, make("span", {}, "Find an expert or a token"), input), list);
+  return make("div", { class: "xp-find", role: "search" }, underName("Find an expert or a token", input), list);
 };

@@ -40,13 +40,12 @@ class Place {
     if (opener) this.opener = opener;
     this.focus = focus;
     const hash = writeState(next);
-    if (hash === location.hash || quiet) {
-      if (quiet) history.replaceState(null, "", hash);
-      this.draw(next, false);
-    } else {
-      this.own = hash;
+    if (quiet) history.replaceState(null, "", hash);
+    else if (hash !== location.hash) {
+      this.own = hash; // what follows is ours, and drawn
       location.hash = hash;
     }
+    this.draw(next, false);
   }
 
   // The fragment changed: by ourselves, a link, back, forward, or a typed address.
@@ -55,13 +54,14 @@ class Place {
     if (!read) return;
     const own = this.own === location.hash;
     this.own = null;
+    if (own) return;
     const inside = this.root.contains(document.activeElement) && document.activeElement.closest(".xp-panel, .xp-found, .xp-spare");
-    if (!own && inside && !/view=/.test(location.hash) && (read.expert || read.token)) read.view = this.state.view === "spare" && read.expert ? "spare" : read.view;
-    if (!own && document.activeElement?.matches("a[href]") && (read.expert || read.token)) {
+    if (inside && !/view=/.test(location.hash) && (read.expert || read.token)) read.view = this.state.view === "spare" && read.expert ? "spare" : read.view;
+    if (document.activeElement?.matches("a[href]") && (read.expert || read.token)) {
       if (!document.activeElement.closest(".xp-panel")) this.opener = document.activeElement;
       this.focus = true;
     }
-    this.draw(keep(read, this.state), !own);
+    this.draw(keep(read, this.state), true);
   }
 
   draw(state, arrived) {
@@ -120,13 +120,13 @@ class Place {
   }
 
   close() {
-    const back = this.state.expert ? this.map.nodes[this.data.cell(...this.state.expert)] : null;
-    const target = this.opener?.isConnected ? this.opener
-      : this.state.view === "tokens" ? this.reader.text.querySelector('.tok[tabindex="0"]') : back;
+    const expert = Array.isArray(this.state.expert) ? this.data.cell(...this.state.expert) : null;
+    const { opener } = this;
     this.opener = null;
     this.go({ expert: null, token: null }, null, false);
-    this.draw({ ...this.state, expert: null, token: null }, false);
-    (target?.offsetParent ? target : this.tabs[this.state.view]).focus();
+    // what opened it may have been drawn anew: then its place in the text or on the map
+    const back = [opener, this.reader.text.querySelector('.tok[tabindex="0"]'), this.map.nodes[expert], this.tabs[this.state.view]];
+    back.find((node) => node?.isConnected && node.offsetParent).focus();
     say("Closed");
   }
 }

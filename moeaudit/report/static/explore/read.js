@@ -7,7 +7,7 @@ class Reader {
     this.spec = { key: "delta_nll", layer: null, expert: null };
     this.overview = make("div", { class: "xp-overview" });
     this.text = make("p", { class: "tokens xp-text" });
-    this.head = make("h4", { class: "xp-doc" });
+    this.head = make("h3", { class: "xp-doc" });
     this.controls = make("div", { class: "xp-controls" });
     this.legend = make("div");
     this.box = make("div", { class: "xp-read" },

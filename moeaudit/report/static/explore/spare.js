@@ -77,7 +77,7 @@ class Spare {
       choice("Layer", [[null, [["", "all"], ...data.layers.map((l) => [String(l), String(l)])]]], filter.layer, set("layer")),
       choice("Harm in", [[null, [["", "all domains"], ...data.domains.map((d, i) => [String(i), d])]]], filter.domain, set("domain")),
       choice("Limits say", [[null, [["", "anything"], ...Object.entries(GRADES), ["within", "less than I accept"]]]], filter.grade, set("grade")),
-      make("label", { class: "xp-choice" }, make("span", {}, "Harm I accept (nats)"), accept),
+      underName("Harm I accept (nats)", accept),
       make("span", { class: "xp-actions" }, button("Download CSV", () => { download(`${data.model.replace(/[^\w.-]+/g, "-")}-experts.csv`, csv(this.lines())); say("CSV saved"); }), this.copied));
   }
 
@@ -99,9 +99,9 @@ class Spare {
     const where = this.filter.domain === "" ? "" : ` in ${this.data.domains[Number(this.filter.domain)]}`;
     const settledNow = tell("harms") + tell("helps");
     fill(this.counts, 
-      `Of ${plural(everything.length, "expert")}${where}: `, make("b", {}, `${count(tell("harms"))} cost`), ` something (limits above 0), `,
-      make("b", {}, `${count(tell("helps"))} help`), ` when they are gone (limits below 0), `, make("b", {}, `${count(tell("open"))} are not settled`),
-      tell("unknown") ? ` and ${count(tell("unknown"))} were chosen in too few documents for limits` : "", ". ",
+      `Of ${plural(everything.length, "expert")}${where}: `, make("b", {}, `${plural(tell("harms"), "costs", "cost")}`), ` something to lose (limits above 0), `,
+      make("b", {}, `${plural(tell("helps"), "helps", "help")}`), ` by being gone (limits below 0), `, make("b", {}, `${plural(tell("open"), "is", "are")} not settled`),
+      tell("unknown") ? ` and ${plural(tell("unknown"), "was", "were")} chosen in too few documents for limits` : "", ". ",
       tested ? (settledNow <= 2 * Math.max(1, byChance(tested))
         ? `Limits that leave out 0 are what about ${byChance(tested)} of ${count(tested)} would show by chance alone: this is little more than noise can do.`
         : `By chance alone about ${byChance(tested)} of ${count(tested)} limits would leave out 0.`) : "Nothing can be said about which can be spared.",

@@ -25,7 +25,9 @@ const significant = (x, digits = 2, sign = false) => {
 
 const limits = (low, high, sign = true) => {
   if (!has(low) || !has(high)) return "no limits";
-  const decimals = decimalsFor((high - low) / 2);
+  let decimals = decimalsFor((high - low) / 2);
+  // a limit that is not 0 must not read as 0: on which side of it it lies is what counts
+  while (decimals < 6 && [low, high].some((x) => x !== 0 && Number(x.toFixed(decimals)) === 0)) decimals += 1;
   return `[${fixed(low, decimals, sign)}, ${fixed(high, decimals, sign)}]`;
 };
 
