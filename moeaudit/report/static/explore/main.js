@@ -90,7 +90,9 @@ class Place {
     if (state.view === "tokens") this.reader.show(readColour(state.color, data), token);
     this.fill(state, cell, token);
     if (arrived) {
-      const to = this.panel.hidden ? this.root.closest("section") : innerWidth < 700 ? this.panel : this.bar;
+      // both in sight where both fit: what was asked for, and where it stands
+      const below = this.panel.getBoundingClientRect().top - this.bar.getBoundingClientRect().top;
+      const to = this.panel.hidden ? this.root.closest("section") : below > innerHeight * 0.6 ? this.panel : this.bar;
       to.scrollIntoView({ block: "start", behavior: "instant" });
     } else if (!this.panel.hidden) {
       const top = this.panel.getBoundingClientRect().top;
