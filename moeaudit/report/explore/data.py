@@ -29,7 +29,7 @@ OUTCOMES = {
     "kl": {"name": "disturbance (KL)", "unit": "nats", "signed": False},
     "flip": {"name": "flips", "unit": "share", "signed": False},
 }
-NO_NEXT = "The run does not hold who is next in line: it was written before that was recorded, or its routers give no scores."
+NO_NEXT = "No record of who is next in line: the run was written before that was recorded."
 NO_TOP = "The run does not hold what the model predicts: it was written before that was recorded."
 A_SAMPLE = "The effects are a sample, which has not all experts of a token, and no routing table lies beside them."
 

@@ -59,13 +59,15 @@ class Source:
             metrics=run.experts,
             share=run.question.share,
             seed=run.spec.seed,
-            strings=strings_of(run.tokens),
+            strings=strings_of(run.tokens if run.vocabulary is None else run.vocabulary),
         )
 
     def rows(self) -> Iterator[Frame]:
         """The effects, frame by frame, with the edited top prediction where it was recorded."""
         more = [TOP] if TOP in self.columns else []
-        return frames_of(self.effects, [*NEEDS, *more], "The effects table")
+        for frame in frames_of(self.effects, [*NEEDS, *more], "The effects table"):
+            inside = frame["layer"].isin(list(self.experts))
+            yield frame if inside.all() else frame[inside]
 
     def choices(self) -> Iterator[Frame]:
         """All choices of the router, frame by frame; the effects themselves where they are all of them."""
@@ -134,7 +136,7 @@ class Tokens:
 
 
 def strings_of(tokens: Frame) -> dict[int, str]:
-    """The text of the token ids that a tokens table holds."""
+    """The text of the token ids that a table of tokens, or a vocabulary, holds."""
     known = tokens.drop_duplicates("token")
     return {int(t): str(s) for t, s in zip(known["token"], known["text"])}
 
