@@ -8,54 +8,33 @@ from typing import Any
 from markupsafe import Markup
 
 from moeaudit.frames import Frame
-from moeaudit.stats import Bound, verdicts_over
-from moeaudit.stats.sensitivity import GRID, KEYS
+from moeaudit.stats import Bound
+from moeaudit.stats.sensitivity import KEYS
 from moeaudit.stats.sizes.equivalence import INCONCLUSIVE
 
 from ..pages.tables import Column, folded, rows_of, table
 from ..words.bound import UNITS, bound_words, short_bound
-from ..words.evidence import OUTCOMES, outcome_name
+from ..words.evidence import outcome_name
 from ..words.numbers import significant
 from . import svg
 from .figure import Figure, styled
 from .palette import VERDICTS
+from .parts.grid import over_grid
 
-WIDTH, LEFT, ROW, GAP, TOP = 980, 120, 21, 34, 66
+WIDTH, LEFT, ROW, TOP = 440, 60, 20, 22
 
 
 def bounds(tests: Frame, declared: str) -> Figure:
     """`tests` of a run; `declared` is the bound that its verdicts were made with."""
+    grid = over_grid(tests, declared)
     chosen = Bound.parse(declared)
-    grid = {str(Bound.parse(g)): Bound.parse(g) for g in GRID} | {str(chosen): chosen}
-    order = {unit: i for i, unit in enumerate(UNITS)}
-    grid = sorted(grid.values(), key=lambda b: (order[b.unit], b.value))
-    found = verdicts_over(tests, grid)
-    found["declared"] = found["sesoi"] == str(chosen)
-    outcomes = sorted(
-        dict.fromkeys(found["outcome"]),
-        key=lambda o: [*OUTCOMES, *found["outcome"]].index(o),
-    )
-    words = [v for v in (*VERDICTS, *found.columns) if v in found and v not in (*KEYS, "declared")]
-    words = list(dict.fromkeys(words))
-    body: list[str] = []
-    panel = (WIDTH - LEFT - GAP * (len(outcomes) - 1) - 12) / len(outcomes)
-    for i, outcome in enumerate(outcomes):
-        body.append(svg.text(LEFT + i * (panel + GAP), TOP - 18, outcome_name(outcome), "title"))
-    y = TOP
-    for unit in dict.fromkeys(b.unit for b in grid):
-        body.append(svg.text(0, y + 12, UNITS[unit], "muted"))
-        y += ROW
-        for bound in [b for b in grid if b.unit == unit]:
-            mine = found[found["sesoi"] == str(bound)]
-            kind = "label" if str(bound) == str(chosen) else "tick"
-            label = short_bound(bound) + (" (declared)" if str(bound) == str(chosen) else "")
-            body.append(svg.text(LEFT - 10, y + 14, label, kind, "end"))
-            for row in mine.to_dict("records"):
-                x = LEFT + outcomes.index(row["outcome"]) * (panel + GAP)
-                _bar(body, row, words, x, y, panel)
-            y += ROW
-        y += 8
-    _key(body, words)
+    found = grid.counts()
+    words = [v for v in VERDICTS if v in found and found[v].sum()]
+    words += [v for v in found if v not in (*KEYS, "declared", *words) and found[v].sum()]
+    outcomes = grid.outcomes
+    drawn = [_panel(found[found["outcome"] == o], o, words) for o in outcomes]
+    key = [svg.sign(svg.rect(1, 4, 12, 12, _class(word)), word) for word in words]
+    key.append(svg.sign(svg.rect(1, 4, 12, 12, "chosen key"), "declared"))
     caption = Markup(
         "Each bar holds all contrasts of a metric in a layer. The verdicts were declared with {}; the other "
         "bars show what the same effects, intervals and p-values would be called, had another size been declared. "
@@ -67,9 +46,29 @@ def bounds(tests: Frame, declared: str) -> Figure:
         "bounds",
         "How far does it hang on the size of interest?",
         caption,
-        svg.document(WIDTH, y + 6, "Verdicts by smallest effect of interest", body, 720),
+        svg.panels(drawn, svg.signs(key)),
         folded("The counts as a table", _table(found, words)),
         _plot(found, words, outcomes),
+        grid.data([*VERDICTS, *(w for w in words if w not in VERDICTS)]),
+    )
+
+
+def _panel(found: Frame, outcome: str, words: list[str]) -> Markup:
+    """One outcome: a bar a bound, under the unit that it is in."""
+    body = [svg.text(0, 14, outcome_name(outcome), "title")]
+    y, width = float(TOP), WIDTH - LEFT - 4
+    for unit, part in found.groupby("unit", sort=False):
+        body.append(svg.text(0, y + 14, UNITS[str(unit)], "muted"))
+        y += ROW
+        for row in part.to_dict("records"):
+            label = short_bound(row["sesoi"])
+            kind = "label" if row["declared"] else "tick"
+            body.append(svg.text(LEFT - 8, y + 14, label, kind, "end"))
+            _bar(body, row, words, LEFT, y, width)
+            y += ROW
+        y += 6
+    return svg.document(
+        WIDTH, y, f"{outcome_name(outcome)}: verdicts by smallest effect of interest", body
     )
 
 
@@ -99,21 +98,13 @@ def _class(word: str) -> str:
     return VERDICTS.get(word, VERDICTS[INCONCLUSIVE])[1].replace("v-", "b-")
 
 
-def _key(body: list[str], words: list[str]) -> None:
-    x = 0.0
-    for word in words:
-        body.append(svg.rect(x, 8, 12, 12, _class(word)))
-        body.append(svg.text(x + 17, 18, word, "tick"))
-        x += 36 + 6.2 * len(word)
-
-
 def _table(found: Frame, words: list[str]) -> Markup:
     columns = [
         Column("smallest effect of interest", lambda r: bound_words(r["sesoi"]), text=True),
         Column("outcome", lambda r: outcome_name(r["outcome"]).lower(), text=True),
         Column("in d_z (median cell)", lambda r: significant(r["d_z"], 2)),
         *(Column(word, lambda r, word=word: r[word]) for word in words),
-        Column("", lambda r: "declared" if r["declared"] else "", text=True),
+        Column("which", lambda r: "declared" if r["declared"] else "another", text=True),
     ]
     return table(
         rows_of(found),
@@ -138,14 +129,17 @@ def _plot(found: Frame, words: list[str], outcomes: list[str]):
             rows = found[found["outcome"] == outcome].iloc[::-1]
             plot.add_trace(
                 go.Bar(
-                    y=[bound_words(b) for b in rows["sesoi"]],
+                    y=[_place(b) for b in rows["sesoi"]],
                     x=rows[word],
                     orientation="h",
                     name=word,
                     legendgroup=word,
                     showlegend=column == 1,
                     marker={"color": VERDICTS.get(word, VERDICTS[INCONCLUSIVE])[2]},
-                    hovertemplate="%{y}: %{x}<br>" + word,
+                    customdata=rows[["cells", "d_z"]].to_numpy(),
+                    hovertemplate="%{y}<br>%{x} of %{customdata[0]:d} contrasts: "
+                    + word
+                    + "<br>this size is d_z %{customdata[1]:.3f} in the median cell<extra></extra>",
                 ),
                 row=1,
                 col=column,
@@ -153,4 +147,10 @@ def _plot(found: Frame, words: list[str], outcomes: list[str]):
     plot.update_layout(barmode="stack")
     plot.update_xaxes(title="contrasts")
     plot.update_yaxes(automargin=True)
-    return styled(plot, 520)
+    plot.update_xaxes(title="contrasts", automargin=True, nticks=6)
+    return styled(plot, 560)
+
+
+def _place(bound: str) -> str:
+    """Short, since it stands at an axis on a phone too."""
+    return bound_words(bound).replace(" of the layer's mean", " of mean")

@@ -6,24 +6,24 @@ from markupsafe import Markup
 
 from moeaudit.frames import Frame
 
-from ..pages.tables import Column, rows_of, table
-from ..plot.depth import PANELS, face
-from ..words.numbers import count, estimate, percent
-from ..words.operator import OperatorWords
-from . import svg
-from .figure import Figure
+from ...pages.tables import Column, number, rows_of, table
+from ...plot.depth import PANELS, face
+from ...words.numbers import count, estimate, percent
+from ...words.operator import OperatorWords
+from .. import svg
+from ..figure import Figure
 
-WIDTH, HEIGHT, LEFT, TOP, BOTTOM, GAP = 980, 250, 56, 40, 44, 64
+WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 330, 250, 48, 40, 44
 
 
 def depth(frame: Frame, said: OperatorWords) -> Figure:
     """`summary.depth`: mean harm, KL and flip rate by layer, with intervals over documents."""
-    width = (WIDTH - LEFT - GAP * (len(PANELS) - 1) - 10) / len(PANELS)
-    body: list[str] = []
-    for i, panel in enumerate(PANELS):
-        column, title, unit, factor, signed = panel
+    drawn = []
+    for column, title, unit, factor, signed in PANELS:
+        body: list[str] = []
         unit = unit.format(one=said.one, many=said.many)
-        _panel(body, frame, LEFT + i * (width + GAP), width, column, title, unit, factor, signed)
+        _panel(body, frame, LEFT, WIDTH - LEFT - 6, column, title, unit, factor, signed)
+        drawn.append(svg.document(WIDTH, HEIGHT, f"{title} by layer", body))
     caption = Markup(
         "The mean over all {} of the layer. Bands: 95% intervals over documents."
     ).format(said.many)
@@ -31,7 +31,7 @@ def depth(frame: Frame, said: OperatorWords) -> Figure:
         "depth",
         "How the effect changes with depth",
         caption,
-        svg.document(WIDTH, HEIGHT, "Mean harm, disturbance and flips by layer", body, 720),
+        svg.panels(drawn),
         _table(frame, said),
         face(frame, said),
     )
@@ -46,8 +46,8 @@ def _panel(body, frame, x0, width, column, title, unit, factor, signed) -> None:
         top = bottom + 1.0
     y = svg.linear(bottom, top * 1.05, HEIGHT - BOTTOM, TOP)
     x = svg.linear(0, max(1, len(layers) - 1), x0 + 8, x0 + width - 8)
-    body.append(svg.text(x0, 14, title, "title"))
-    body.append(svg.text(x0, 29, unit, "muted"))
+    body.append(svg.text(0, 14, title, "title"))
+    body.append(svg.text(0, 29, unit, "muted"))
     marks = svg.ticks(bottom, top, 4)
     for tick, words in zip(marks, svg.tick_texts(marks, signed)):
         body.append(svg.line(x0, y(tick), x0 + width, y(tick), "grid" if tick else "zero"))
@@ -70,9 +70,9 @@ def _table(frame: Frame, said: OperatorWords) -> Markup:
     columns = [
         Column("layer", lambda r: r["layer"]),
         Column(said.many, lambda r: count(r["rows"])),
-        Column("mean harm (nats)", lambda r: _estimate(r, "delta_nll", True)),
-        Column("mean KL (nats)", lambda r: _estimate(r, "kl", False)),
-        Column("flips", lambda r: percent(r["flip"])),
+        number("mean harm (nats)", lambda r: _estimate(r, "delta_nll", True), "delta_nll", True),
+        number("mean KL (nats)", lambda r: _estimate(r, "kl", False), "kl", True),
+        number("flips", lambda r: percent(r["flip"]), "flip"),
         Column(f"{said.many} that raise the loss", lambda r: percent(r["harmful"])),
     ]
     return table(rows_of(frame), columns, f"Mean effect of one {said.one}, by layer")
