@@ -79,6 +79,11 @@ class Reader:
         return self
 
     @property
+    def place(self) -> Any:
+        """The place, apart from the rest of the page."""
+        return self.page.locator("#explore")
+
+    @property
     def hash(self) -> str:
         return self.page.evaluate("location.hash")
 
@@ -116,9 +121,11 @@ def reader_of(browser: Any, page_file: Path) -> Iterator[Any]:
         reader.page.on("dialog", lambda d: (note(f"dialog: {d.message}"), d.dismiss()))
         reader.page.on(
             "request",
-            lambda r: None
-            if r.url.startswith(("file:", "data:", "blob:", "about:"))
-            else note(f"request: {r.url}"),
+            lambda r: (
+                None
+                if r.url.startswith(("file:", "data:", "blob:", "about:"))
+                else note(f"request: {r.url}")
+            ),
         )
         opened.append((context, reader))
         return reader

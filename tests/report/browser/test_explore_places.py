@@ -96,7 +96,7 @@ def test_the_map_shows_any_outcome_or_metric_and_one_cell_does_not_flatten_it(re
 
 def test_search_finds_experts_and_words(reader):
     page = reader.open("#map").page
-    box = page.get_by_role("searchbox")
+    box = reader.place.get_by_role("searchbox")
     box.fill("layer 1 expert 4")
     box.press("Enter")
     assert reader.title == "Layer 1, expert 4"
@@ -121,16 +121,16 @@ def test_text_is_coloured_by_what_the_reader_chooses(reader):
         return page.locator(".xp-text .tok").evaluate_all("all => all.map(t => t.classList[1])")
 
     harm = colours()
-    page.get_by_label("Colour by").select_option("kl")
+    reader.place.get_by_label("Colour by").select_option("kl")
     kl = colours()
-    page.get_by_label("In", exact=True).select_option("2")
+    reader.place.get_by_label("In", exact=True).select_option("2")
     in_layer = colours()
-    page.get_by_label("Expert", exact=True).select_option(index=3)
+    reader.place.get_by_label("Expert", exact=True).select_option(index=3)
     of_one = colours()
     assert len({json.dumps(c) for c in (harm, kl, in_layer, of_one)}) == 4
     assert of_one.count("none") > 0
     assert reader.hash.startswith("#tokens&color=kl%402.")
-    page.get_by_label("Colour by").select_option("m.reap")
+    reader.place.get_by_label("Colour by").select_option("m.reap")
     assert set(colours()) & {"q0", "q1", "q2", "q3", "q4"}
     page.go_back()
     assert colours() == of_one
@@ -139,9 +139,9 @@ def test_text_is_coloured_by_what_the_reader_chooses(reader):
 def test_the_domain_filter_and_the_next_strongest_key(reader):
     page = reader.open("#tokens").page
     every = page.locator(".xp-pick").count()
-    page.get_by_label("Domain", exact=True).select_option(index=2)
+    reader.place.get_by_label("Domain", exact=True).select_option(index=2)
     assert 0 < page.locator(".xp-pick").count() < every
-    page.get_by_label("Domain", exact=True).select_option("")
+    reader.place.get_by_label("Domain", exact=True).select_option("")
     first = page.locator(".xp-text .tok").first
     first.focus()
     values = []
@@ -155,4 +155,6 @@ def test_the_domain_filter_and_the_next_strongest_key(reader):
     page.keyboard.press("n")
     page.keyboard.press("p")
     assert reader.hash == where
-    page.wait_for_function("document.querySelector('.xp-spoken[role=status]').textContent.includes('4th strongest')")
+    page.wait_for_function(
+        "document.querySelector('.xp-spoken[role=status]').textContent.includes('4th strongest')"
+    )

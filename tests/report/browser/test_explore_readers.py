@@ -56,7 +56,7 @@ def test_a_phone_needs_no_sideways_scrolling_anywhere_in_it(reader_of):
 
 def test_by_keyboard_alone(reader):
     page = reader.open("#map").page
-    page.get_by_role("searchbox").focus()
+    reader.place.get_by_role("searchbox").focus()
     keys = page.keyboard
     keys.press("Tab")
     assert reader.focused("role") == "tab"
@@ -131,5 +131,7 @@ def test_an_old_browser_gets_the_static_text_back(reader):
     page = reader.page
     page.add_init_script("delete window.DecompressionStream")
     reader.go("#map")
-    page.wait_for_function("document.querySelector('#explore').textContent.includes('not available')")
+    page.wait_for_function(
+        "document.querySelector('#explore').textContent.includes('not available')"
+    )
     assert page.locator("#tokens-still .tokens").first.is_visible()

@@ -19,7 +19,7 @@ def column(reader, at: int) -> list[str]:
 
 def saved(reader, tmp_path: Path) -> list[dict[str, str]]:
     with reader.page.expect_download() as waiting:
-        reader.page.get_by_role("button", name="Download CSV").click()
+        reader.place.get_by_role("button", name="Download CSV").click()
     path = tmp_path / waiting.value.suggested_filename
     waiting.value.save_as(path)
     assert path.name == "tiny-made-up-experts.csv"
@@ -34,10 +34,10 @@ def test_it_sorts_by_every_column_and_says_so(reader, tmp_path):
     assert upper == sorted(upper) and len(upper) > 20
     places = [f"layer {r['layer']} \u00b7 {r['expert']}" for r in rows]
     assert column(reader, 1) == places[:60]
-    page.get_by_role("button", name="harm (nats)").click()
+    reader.place.get_by_role("button", name="harm (nats)", exact=True).click()
     harm = [number(t) for t in column(reader, 3) if t != "\u2013"]
     assert harm == sorted(harm)
-    page.get_by_role("button", name="harm (nats)").click()
+    reader.place.get_by_role("button", name="harm (nats)", exact=True).click()
     harm = [number(t) for t in column(reader, 3) if t != "\u2013"]
     assert harm == sorted(harm, reverse=True)
     head = page.locator("th:has(button[data-key='harm'])")
@@ -64,13 +64,13 @@ def test_the_csv_has_every_row_with_the_numbers_of_the_run(reader, page_file, tm
 
 def test_it_filters_and_a_formula_stays_text(reader, tmp_path):
     page = reader.open("#spare").page
-    page.get_by_label("Layer", exact=True).select_option("1")
+    reader.place.get_by_label("Layer", exact=True).select_option("1")
     assert all(t.startswith("layer 1 ") for t in column(reader, 1)) and len(column(reader, 1)) == 16
-    page.get_by_label("Harm in").select_option(label="=1+1")
+    reader.place.get_by_label("Harm in").select_option(label="=1+1")
     rows = saved(reader, tmp_path)
     assert {r["domain"] for r in rows} == {"'=1+1"} and {r["layer"] for r in rows} == {"1"}
-    page.get_by_label("Harm in").select_option("")
-    page.get_by_label("Limits say").select_option("open")
+    reader.place.get_by_label("Harm in").select_option("")
+    reader.place.get_by_label("Limits say").select_option("open")
     assert set(column(reader, 2)) == {"not settled"}
 
 
@@ -84,12 +84,13 @@ def test_no_expert_is_safe_because_it_was_not_shown_to_harm(reader):
             continue
         low, high = (number(x) for x in limits.strip("[]").split(", "))
         assert word == ("costs" if low > 0 else "helps" if high < 0 else "not settled")
-    accept = page.get_by_label("Harm I accept (nats)")
+    accept = reader.place.get_by_label("Harm I accept (nats)")
     accept.fill("0.02")
-    assert "upper limit below the 0.02 nats that you accept" in page.locator(
-        "#xp-spare .xp-lead"
-    ).inner_text()
-    page.get_by_label("Limits say").select_option("within")
+    assert (
+        "upper limit below the 0.02 nats that you accept"
+        in page.locator("#xp-spare .xp-lead").inner_text()
+    )
+    reader.place.get_by_label("Limits say").select_option("within")
     shown = [number(t.strip("[]").split(", ")[1]) for t in column(reader, 4)]
     assert shown and max(shown) <= 0.02
 
@@ -110,7 +111,7 @@ def test_a_row_opens_the_card_and_closing_returns_to_it(reader):
 
 def test_it_is_copied_as_a_sheet_takes_it(reader_of):
     reader = reader_of(permissions=["clipboard-read", "clipboard-write"])
-    reader.open("#spare").page.get_by_role("button", name="Copy", exact=True).click()
-    reader.page.get_by_role("button", name="Copied").wait_for()
+    reader.open("#spare").place.get_by_role("button", name="Copy", exact=True).click()
+    reader.place.get_by_role("button", name="Copied").wait_for()
     lines = reader.page.evaluate("navigator.clipboard.readText()").split("\n")
     assert len(lines) == 97 and lines[0].startswith("layer\texpert\tdomain\tlimits_say")

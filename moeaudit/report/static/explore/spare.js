@@ -99,13 +99,13 @@ class Spare {
     const where = this.filter.domain === "" ? "" : ` in ${this.data.domains[Number(this.filter.domain)]}`;
     const settledNow = tell("harms") + tell("helps");
     fill(this.counts, 
-      `Of ${plural(everything.length, "expert")}${where}: `, make("b", {}, `${plural(tell("harms"), "costs", "cost")}`), ` something to lose (limits above 0), `,
-      make("b", {}, `${plural(tell("helps"), "helps", "help")}`), ` by being gone (limits below 0), `, make("b", {}, `${plural(tell("open"), "is", "are")} not settled`),
+      `Of ${plural(everything.length, "expert")}${where}: `, make("b", {}, `${plural(tell("harms"), "costs", "cost")}`), this.said.removes ? " something to lose (limits above 0), " : " something (limits above 0), ",
+      make("b", {}, `${plural(tell("helps"), "helps", "help")}`), this.said.removes ? " by being gone (limits below 0), " : " (limits below 0), ", make("b", {}, `${plural(tell("open"), "is", "are")} not settled`),
       tell("unknown") ? ` and ${plural(tell("unknown"), "was", "were")} chosen in too few documents for limits` : "", ". ",
       tested ? (settledNow <= 2 * Math.max(1, byChance(tested))
         ? `Limits that leave out 0 are what about ${byChance(tested)} of ${count(tested)} would show by chance alone: this is little more than noise can do.`
-        : `By chance alone about ${byChance(tested)} of ${count(tested)} limits would leave out 0.`) : "Nothing can be said about which can be spared.",
-      " An expert that is not settled is not shown to be spared safely: the upper limit says what it may cost.",
+        : `By chance alone about ${byChance(tested)} of ${count(tested)} limits would leave out 0.`) : "Nothing can be said about any of them.",
+      ` An expert that is not settled is not shown to be ${this.said.removes ? "spared safely" : "harmless"}: the upper limit says what it may cost.`,
       this.accepted() === null ? "" : ` ${plural(everything.filter((r) => this.within(r)).length, "expert")} ${everything.filter((r) => this.within(r)).length === 1 ? "has its" : "have their"} upper limit below the ${this.accepted()} nats that you accept.`);
     const columns = this.columns();
     const head = columns.map(([key, name, , , css]) => make("th", { scope: "col", class: css, "aria-sort": this.sort.key === key ? (this.sort.up ? "ascending" : "descending") : null },
