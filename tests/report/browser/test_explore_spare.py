@@ -63,7 +63,7 @@ def test_the_csv_has_every_row_with_the_numbers_of_the_run(reader, page_file, tm
 
 
 def test_it_filters_and_a_formula_stays_text(reader, tmp_path):
-    page = reader.open("#spare").page
+    reader.open("#spare")
     reader.place.get_by_label("Layer", exact=True).select_option("1")
     assert all(t.startswith("layer 1 ") for t in column(reader, 1)) and len(column(reader, 1)) == 16
     reader.place.get_by_label("Harm in").select_option(label="=1+1")

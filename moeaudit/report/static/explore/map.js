@@ -30,7 +30,7 @@ class ExpertMap {
     this.note = make("p", { class: "xp-hint" });
     this.picker = make("span");
     this.grid = this.drawGrid();
-    this.box = make("div", { class: "xp-map" },
+    this.box = make("div", { class: data.layers.length > 14 ? "xp-map xp-deep" : "xp-map" },
       make("div", { class: "xp-controls" }, this.picker),
       make("div", { class: "xp-field" }, this.grid, this.tip), this.legend, this.note);
     new ResizeObserver(() => this.fit()).observe(this.box);
