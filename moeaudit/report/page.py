@@ -17,6 +17,7 @@ from .audit.drawn import plotly_figures as plotly_figures
 from .audit.first import first_screen
 from .audit.gathered import lacks_for_bounds, summarised
 from .audit.gathered import said_of as said_of
+from .audit.pruned import pruning_section
 from .audit.rounding import drift_words
 from .audit.terms import Explained
 from .explore import data as explored
@@ -43,10 +44,12 @@ CONTENTS = [
     ("contrasts", "What predicts"),
     ("mass", "Equal weight"),
     ("bounds", "Size of interest"),
+    ("power", "What could be found"),
     ("associations", "Which experts"),
     ("where", "Where it holds"),
     ("depth", "Depth"),
     ("spread", "Distribution"),
+    ("pruning", "Pruning"),
     ("calibration", "Calibration"),
     ("tokens", "Experts and tokens"),
     ("data", "Data"),
@@ -80,6 +83,9 @@ def render(run: StoredRun) -> str:
     honesty = _calibration(run)
     if honesty is not None:
         keys.add("calibration")
+    pruned = pruning_section(run.folder, run.record["model"].get("weights_sha256"))
+    if pruned is not None:
+        keys.add("pruning")
     lacks = [] if untested or (why := lacks_for_bounds(run)) is None else [why]
     page = environment.get_template("page.html.j2").render(
         version=__version__,
@@ -113,6 +119,7 @@ def render(run: StoredRun) -> str:
         signs=json.dumps({verdict: sign[:2] for verdict, sign in SIGNS.items()}),
         calibration=honesty,
         explorer=explore.explorer(explored(run), said),
+        pruned=pruned,
         browser=browser(run.tokens, run.shards, tables["tokens"], said),
         data=data_tables(run, tables["domains"], said),
         notes=[*run.record["notes"], *lacks],
@@ -128,9 +135,11 @@ _FIGURE_KEYS = {
     "contrasts",
     "mass",
     "bounds",
+    "power",
     "associations",
     "depth",
     "spread",
+    "pruning",
     "calibration",
 }
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from moeaudit.frames import Frame
 
 from ..figures.associations import associations
-from ..figures.bounds import bounds
 from ..figures.contrasts import contrasts
 from ..figures.domains import where
 from ..figures.figure import Figure
@@ -16,6 +15,8 @@ from ..figures.layers.depth import depth
 from ..figures.layers.spread import spread
 from ..figures.maps import maps
 from ..figures.mass import mass
+from ..figures.sizes.bounds import bounds
+from ..figures.sizes.power import power
 from ..words.evidence import read
 from .gathered import lacks_for_bounds, said_of, summarised
 
@@ -37,6 +38,7 @@ def figures(run: StoredRun, tables: Mapping[str, Frame] | None = None) -> list[F
             out += [f for f in [mass(run.equal_mass, said)] if f is not None]
             if lacks_for_bounds(run) is None:
                 out.append(bounds(run.tests, run.spec.sesoi))
+            out += [f for f in [power(run.tests, run.spec.sesoi)] if f is not None]
         if len(evidence.harm):
             out.append(associations(evidence.harm, tables["cells"], run.experts, said))
         out.append(depth(tables["depth"], said))

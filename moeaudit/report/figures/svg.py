@@ -95,7 +95,7 @@ def either(wide: Markup, narrow: Markup) -> Markup:
 
 def sign(body: str, words: str) -> Markup:
     """One entry of a key: a mark drawn around (7, 10), and what it means."""
-    width = num(20 + 6.4 * len(words))
+    width = num(22 + 6.9 * len(words))
     return Markup(
         f'<svg width="{width}" height="20" viewBox="0 0 {width} 20" class="chart sign" role="img" '
         f'aria-label="{escape(words)}">{body}{text(18, 14, words, "tick")}</svg>'

@@ -49,7 +49,7 @@
       else lines.push(word);
       return lines;
     }, []).join("<br>");
-  const stacked = (layout) => {
+  const stacked = (layout, entries, colours) => {
     const out = structuredClone(layout);
     const axes = Object.keys(out).filter((key) => /^xaxis\d*$/.test(key));
     const beside = axes.filter((key) => (out[key].domain ?? [0, 1])[0] > 0);
@@ -84,8 +84,11 @@
       each.text = folded(each.text.replace(/ {3}/g, "<br>"), 1000);
       out.margin.t = Math.max(out.margin.t ?? 0, 60 + 19 * each.text.split("<br>").length);
     }
-    if (out.legend) out.legend = { ...out.legend, orientation: "h", x: 0, xanchor: "left", y: -0.12, yanchor: "top", yref: "paper" };
-    if (out.legend) out.height = (out.height ?? 450) + 110;
+    // The key goes to the very bottom, under titles of axes and bars of colour, which get room.
+    const below = 70 + (colours ? 110 : 0) + 30 * entries;
+    out.legend = { ...out.legend, orientation: "h", x: 0, xanchor: "left", y: 0, yanchor: "bottom", yref: "container" };
+    out.height = (out.height ?? 450) + below - (out.margin.b ?? 60);
+    out.margin.b = below;
     return out;
   };
 
@@ -94,15 +97,21 @@
     const plotly = await load();
     const narrow = innerWidth <= 640;
     const ink = css("--ink");
+    const across = { orientation: "h", x: 0.5, xanchor: "center", y: -0.22, yanchor: "top", len: 0.9 };
+    const heat = spec.data.some((trace) => trace.type === "heatmap"); // its colours are the same in the dark
+    const colours = spec.data.some((trace) => trace.colorbar || trace.marker?.colorbar);
+    const named = [...spec.data, ...(spec.layout.shapes ?? [])].filter((each) =>
+      each.type === "path" || each.type === "rect" ? each.showlegend : each.showlegend !== false && each.visible !== false && !each.colorbar);
+    const entries = spec.layout.showlegend === false ? 0 : new Set(named.map((each) => each.legendgroup ?? each.name)).size;
     for (const trace of spec.data) {
       // Black and near black are drawn in the page's ink, which is light where paper is dark.
       for (const place of [trace.marker, trace.marker?.line]) {
-        if (place && (place.color === "#000000" || place.color === "#3f1f73")) place.color = ink;
+        if (!heat && place && (place.color === "#000000" || place.color === "#3f1f73")) place.color = ink;
       }
-      if (narrow && trace.colorbar) trace.colorbar = { ...trace.colorbar, orientation: "h", x: 0.5, xanchor: "center", y: -0.3, yanchor: "top", len: 0.9 };
-      if (narrow && trace.marker?.colorbar) trace.marker.colorbar = { ...trace.marker.colorbar, orientation: "h", x: 0.5, xanchor: "center", y: -0.3, yanchor: "top", len: 0.9 };
+      if (narrow && trace.colorbar) trace.colorbar = { ...trace.colorbar, ...across };
+      if (narrow && trace.marker?.colorbar) trace.marker.colorbar = { ...trace.marker.colorbar, ...across };
     }
-    const layout = themed(narrow ? stacked(spec.layout) : spec.layout);
+    const layout = themed(narrow ? stacked(spec.layout, entries, colours) : spec.layout);
     await plotly.react(target, spec.data, layout, {
       displaylogo: false,
       displayModeBar: narrow ? false : undefined,

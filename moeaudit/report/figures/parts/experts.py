@@ -128,7 +128,10 @@ def face(
             "method": "update",
             "args": [
                 {"visible": [each == name for each in names]},
-                {"xaxis.title.text": inert(metric_name(name)[0]), "yaxis.range": list(calm(shown[name]))},
+                {
+                    "xaxis.title.text": inert(metric_name(name)[0]),
+                    "yaxis.range": list(calm(shown[name])),
+                },
             ],
         }
         for name in names

@@ -12,14 +12,14 @@ from moeaudit.stats import Bound
 from moeaudit.stats.sensitivity import KEYS
 from moeaudit.stats.sizes.equivalence import INCONCLUSIVE
 
-from ..pages.tables import Column, folded, rows_of, table
-from ..words.bound import UNITS, bound_words, short_bound
-from ..words.evidence import outcome_name
-from ..words.numbers import significant
-from . import svg
-from .figure import Figure, styled
-from .palette import VERDICTS
-from .parts.grid import over_grid
+from ...pages.tables import Column, folded, rows_of, table
+from ...words.bound import UNITS, bound_words, short_bound
+from ...words.evidence import outcome_name
+from ...words.numbers import significant
+from .. import svg
+from ..figure import Figure, styled
+from ..palette import VERDICTS
+from ..parts.grid import over_grid
 
 WIDTH, LEFT, ROW, TOP = 440, 60, 20, 22
 
