@@ -118,7 +118,7 @@ def render(run: StoredRun) -> str:
         sliding={f.key: _json(f.data) for f in plots if f.data is not None},
         signs=json.dumps({verdict: sign[:2] for verdict, sign in SIGNS.items()}),
         calibration=honesty,
-        explorer=explore.explorer(explored(run), said),
+        explorer=explore.explorer(explore.with_pruning(explored(run), run.folder), said),
         pruned=pruned,
         browser=browser(run.tokens, run.shards, tables["tokens"], said),
         data=data_tables(run, tables["domains"], said),

@@ -10,9 +10,12 @@ import gzip
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
+
+from moeaudit.store.files import read_table
 
 from ..words.operator import OperatorWords
 from .template import static
@@ -51,6 +54,30 @@ def explorer(data: Mapping[str, Any], said: OperatorWords) -> Explorer:
     text = json.dumps({**data, "said": words}, separators=(",", ":"), allow_nan=False)
     packed = gzip.compress(text.encode("utf-8"), compresslevel=9, mtime=0)
     return Explorer(Markup(base64.b64encode(packed).decode("ascii")), "")
+
+
+def with_pruning(data: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """`data` with what a pruning in `folder`/pruning let go, where the run has one.
+
+    "pruning" then holds, for each criterion (and scope and depth), one value a cell: the largest share of experts kept
+    at which the cell's expert went; null if it always stayed. Random draws say nothing of an expert and are left out.
+    """
+    path = folder / "pruning" / "gone.parquet"
+    if data.get("absent") or not path.is_file():
+        return dict(data)
+    gone = read_table(path)
+    gone = gone[gone["criterion"] != "random"]
+    cells = list(zip(data["cells"]["layer"], data["cells"]["expert"]))
+    ways = gone[["scope", "depth"]].drop_duplicates()
+    found: dict[str, list[float | None]] = {}
+    for (criterion, scope, depth), part in gone.groupby(
+        ["criterion", "scope", "depth"], sort=False
+    ):
+        name = str(criterion).replace("_", " ")
+        name += f" ({scope}, {depth})" if len(ways) > 1 else ""
+        first = part.groupby(["layer", "expert"])["keep"].max().to_dict()
+        found[name] = [None if (keep := first.get(cell)) is None else float(keep) for cell in cells]
+    return {**data, "pruning": found or None}
 
 
 def script() -> str:

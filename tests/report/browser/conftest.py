@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 ATTACK = "</script><img src=x onerror=alert(1)>"
@@ -44,6 +45,11 @@ def page_file(made_up: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         table["domain"] = table["domain"].astype(str).replace({"code": ATTACK, "law": FORMULA})
     write_table(folder / "tokens.parquet", tokens)
     write_table(folder / "documents.parquet", documents)
+    went = {"criterion": "reap", "draw": 0, "scope": "layer", "depth": "all", "keep": 0.75}
+    (folder / "pruning").mkdir()
+    write_table(
+        folder / "pruning" / "gone.parquet", pd.DataFrame([{**went, "layer": 1, "expert": 4}])
+    )
     return Run.load(folder).report(folder / "page.html")
 
 

@@ -95,6 +95,16 @@ def test_no_expert_is_safe_because_it_was_not_shown_to_harm(reader):
     assert shown and max(shown) <= 0.02
 
 
+def test_what_pruning_let_go_stands_beside_the_harm(reader, tmp_path):
+    reader.open("#spare").place.get_by_role("button", name="goes by reap at").click()
+    assert column(reader, 9)[:2] == ["75%", "stays"] and column(reader, 1)[0] == "layer 1 \u00b7 4"
+    kept = [r["kept_when_it_goes_by_reap"] for r in saved(reader, tmp_path)]
+    assert kept == ["0.75", *[""] * 95]
+    reader.follow("#expert=1.4")
+    reader.page.wait_for_selector(".xp-facts")
+    assert "Pruned by reap, it goes once 75% of the experts are kept." in reader.place.inner_text()
+
+
 def test_a_row_opens_the_card_and_closing_returns_to_it(reader):
     page = reader.open("#spare").page
     link = page.locator(".xp-spare tbody a").nth(4)

@@ -75,7 +75,7 @@ const ranksOf = (data, i) => {
       make("tbody", {}, line("harm (nats)", data.harm_rank[i], data.cells.delta_nll[i]),
         Object.entries(data.metrics).map(([key, m]) => line(m.name, data.metric_ranks[key]?.[i], data.metric_values[key]?.[i])))),
     make("p", { class: "xp-hint" }, "1 is the largest value of the layer, at the right of the line. A metric that knew the harm would stand where harm stands."),
-    pruned.map(([name, values]) => make("p", { class: "xp-hint" }, `Pruning by ${name}: ${significant(values[i], 3)}.`)));
+    pruned.map(([name, values]) => make("p", { class: "xp-hint" }, has(values[i]) ? `Pruned by ${name}, it goes once ${percent(values[i], 0)} of the experts are kept.` : `Pruned by ${name}, it stayed at every share tried.`)));
 };
 
 const companion = (data, i, [expert, share, lift], tail) => make("li", {},

@@ -16,7 +16,7 @@ class Spare {
       make("div", { class: "xp-tall", role: "region", tabindex: "0", "aria-label": "Experts by harm" }, this.table), this.more,
       make("p", { class: "xp-hint" }, `Harm is the mean effect of one ${said.one} at one token that chose the expert, in nats, with 95% limits over documents. `,
         "\u201cPer token of text\u201d spreads it over all tokens: harm times how often it is chosen. Each expert was edited alone: edited together, they may cost more or less than the sum. ",
-        data.pruning ? "" : "What pruning them together costs was not measured in this run."));
+        data.pruning ? "\u201cGoes by \u2026 at\u201d is the largest share of experts kept at which that criterion let the expert go; what pruning all of them together cost stands under Pruning." : "What pruning them together costs was not measured in this run."));
     this.drawControls();
     this.draw();
   }
@@ -51,7 +51,7 @@ class Spare {
       ["use", "use", (r) => percent(r.use), (r) => r.use, "n"],
       ["text", "per token of text", (r) => significant(r.text, 2, true), (r) => r.text, "n"],
       ["kl", "KL", (r) => significant(r.kl, 2), (r) => r.kl, "n"],
-      ...this.pruned().map(([name]) => [`pruning.${name}`, `pruning: ${name}`, (r) => significant(r[`pruning.${name}`], 3), (r) => r[`pruning.${name}`], "n"]),
+      ...this.pruned().map(([name]) => [`pruning.${name}`, `goes by ${name} at`, (r) => (has(r[`pruning.${name}`]) ? percent(r[`pruning.${name}`], 0) : "stays"), (r) => r[`pruning.${name}`], "n"]),
     ];
   }
 
@@ -86,7 +86,7 @@ class Spare {
     const pruned = this.pruned().map(([name]) => name);
     const domain = this.filter.domain === "" ? "all" : this.data.domains[Number(this.filter.domain)];
     return [
-      ["layer", "expert", "domain", "limits_say", "harm_nats", "harm_low", "harm_high", "kl_nats", "n", "use", "harm_per_token_of_text", ...pruned.map((n) => `pruning_${n}`)],
+      ["layer", "expert", "domain", "limits_say", "harm_nats", "harm_low", "harm_high", "kl_nats", "n", "use", "harm_per_token_of_text", ...pruned.map((n) => `kept_when_it_goes_by_${n}`)],
       ...this.kept().map((r) => [r.layer, r.expert, domain, GRADES[r.grade], r.harm, r.low, r.high, r.kl, r.n, r.use, r.text, ...pruned.map((n) => r[`pruning.${n}`])]),
     ];
   }
