@@ -193,24 +193,36 @@ def test_words_that_a_spreadsheet_would_run_are_quoted(opened):
     assert rows[1][0] == "'=1+1"
 
 
-def test_sliding_the_size_of_interest_moves_counts_and_tables(opened, page):
-    tab, wrong = opened()
+def test_sliding_the_size_of_interest_moves_counts_and_tables(opened, page, tmp_path):
     source = re.search(r'id="data-bounds">(.*?)</script>', page, re.DOTALL)
     assert source
     data = json.loads(source[1])
-    before = tab.locator('#contrasts td[data-of="verdict"]').all_text_contents()
-    mine = [each for each in data["grid"] if each["unit"] == "nats a token"]
-    last = mine[-1]
-    slide = tab.locator("#slide-size")
-    slide.focus()
+    last = [each for each in data["grid"] if each["unit"] == "nats a token"][-1]
+    # so little text is undecided under every bound: as if the largest had settled the contrasts in turn
+    n = len(data["verdicts"])
+    last["cells"] = "".join(chr(97 + i % n) for i in range(len(last["cells"])))
+    settled = tmp_path / "settled.html"
+    settled.write_text(page.replace(source[1], json.dumps(data)), encoding="utf-8")
+    tab, wrong = opened()
+    tab.goto(settled.as_uri())
+    verdicts = tab.locator('#contrasts td[data-of="verdict"]')
+    told = tab.locator('#contrasts td[data-of="told"]')
+    before, short = verdicts.all_text_contents(), told.all_text_contents()
+    tab.locator("#slide-size").focus()
     tab.keyboard.press("End")
     said = tab.locator("#slide-said").inner_text()
     assert said.startswith(f"{last['words']} (exploratory, not declared). Harm: ")
-    after = tab.locator('#contrasts td[data-of="verdict"]').all_text_contents()
+    after = verdicts.all_text_contents()
     assert after == [data["verdicts"][ord(letter) - 97] for letter in last["cells"]]
     assert after != before
+    metric = [i for i, row in enumerate(data["rows"]) if row[1] == 0 and row[2]]
+    first = data["verdicts"][0]
+    assert f"{sum(after[i] == first for i in metric)} {first}" in said
+    rows = [i for i, row in enumerate(data["rows"]) if row[:2] == [0, 0]]
+    counts = [int(x) for x in re.findall(r"(\d+) ", told.all_text_contents()[0])]
+    assert sum(counts) == len(rows)
     assert tab.locator("#contrasts .asif").is_visible()
     tab.get_by_role("button", name="Back to the declared size").click()
-    assert tab.locator('#contrasts td[data-of="verdict"]').all_text_contents() == before
+    assert verdicts.all_text_contents() == before and told.all_text_contents() == short
     assert not tab.locator("#contrasts .asif").is_visible()
     assert wrong == []

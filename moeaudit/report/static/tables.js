@@ -95,8 +95,9 @@
       field.addEventListener("input", () => {
         const wanted = field.value.toLowerCase().split(/(?<!,)\s+/).filter(Boolean);
         for (const row of table.tBodies[0].rows) {
-          const has = row.textContent.toLowerCase();
-          row.hidden = !wanted.every((word) => has.includes(word));
+          // "5, 0" names a cell, such as a layer and its expert; limits, which have commas as well, are no match.
+          const cells = [...row.cells].map((cell) => cell.textContent.trim().toLowerCase());
+          row.hidden = !wanted.every((word) => cells.some((cell) => (word.includes(",") ? cell.startsWith(word) : cell.includes(word))));
         }
         const left = rowsOf(table).length;
         said.textContent = left === total ? "" : `${left} of ${total} rows`;
