@@ -20,7 +20,9 @@ from .audit.gathered import said_of as said_of
 from .audit.pruned import pruning_section
 from .audit.rounding import drift_words
 from .audit.terms import Explained
+from .explore import data as explored
 from .figures.domains import where
+from .pages import explore
 from .pages.browser import browser
 from .pages.data import data_tables, facts
 from .pages.library import library
@@ -49,7 +51,7 @@ CONTENTS = [
     ("spread", "Distribution"),
     ("pruning", "Pruning"),
     ("calibration", "Calibration"),
-    ("tokens", "Tokens"),
+    ("tokens", "Experts and tokens"),
     ("data", "Data"),
     ("method", "Method"),
     ("limits", "Not tested"),
@@ -64,8 +66,9 @@ def render(run: StoredRun) -> str:
     environment = templates()
     explained = Explained()
     environment.filters |= {"symbols": symbols, "explained": explained}
-    style = static("style.css")
+    style = static("style.css") + explore.style()
     script = "".join(static(name) for name in ("page.js", "tables.js", "bounds.js"))
+    script += explore.script()
     code, packed = library()
     evidence, said = read(run.tests), said_of(run)
     tables = summarised(run, said)
@@ -115,6 +118,7 @@ def render(run: StoredRun) -> str:
         sliding={f.key: _json(f.data) for f in plots if f.data is not None},
         signs=json.dumps({verdict: sign[:2] for verdict, sign in SIGNS.items()}),
         calibration=honesty,
+        explorer=explore.explorer(explore.with_pruning(explored(run), run.folder), said),
         pruned=pruned,
         browser=browser(run.tokens, run.shards, tables["tokens"], said),
         data=data_tables(run, tables["domains"], said),

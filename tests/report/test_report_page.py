@@ -204,8 +204,9 @@ def test_hostile_text_stays_text(attacked):
     assert not any(name.startswith("on") for _, a in elements.found for name in a)
     scripts = [text for tag, _, text in elements.code if tag == "script"]
     assert not any("alert(" in text and "<" in text for text in scripts)
-    # three data blocks aside from the figures: what the slider reads, the library and the page's own script
-    assert len(scripts) == len(re.findall(r'id="plot-', attacked)) + 3
+    # four data blocks aside from the figures: what the slider reads, the library, the packed experts and tokens,
+    # and the page's own script
+    assert len(scripts) == len(re.findall(r'id="plot-', attacked)) + 4
     assert "&lt;/script&gt;&lt;script&gt;alert(1)" in attacked
     assert policy_of(attacked)["default-src"] == ["'none'"]
 
