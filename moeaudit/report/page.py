@@ -114,7 +114,9 @@ def render(run: StoredRun) -> str:
         standing=words.standing(run),
         where=held,
         where_said=domains.sentences(run),
-        plots={f.key: _json(json.loads(f.plot.to_json())) for f in plots if f.plot is not None},
+        plots={
+            f.key: _json(json.loads(str(f.plot.to_json()))) for f in plots if f.plot is not None
+        },
         sliding={f.key: _json(f.data) for f in plots if f.data is not None},
         signs=json.dumps({verdict: sign[:2] for verdict, sign in SIGNS.items()}),
         calibration=honesty,

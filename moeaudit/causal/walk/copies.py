@@ -143,8 +143,9 @@ def _everywhere(
         alone, at = logits[0], positions[p]
         edited = logits[1 + wanted[p, row] - a, at][:, None]  # (pairs, 1, vocab)
         targets = ids[0, at + 1]
-        given = (alone[at], edited, targets, plan.extra, plan.budget.compared)
-        parts.append(measure(*given, tops=plan.tops))
+        parts.append(
+            measure(alone[at], edited, targets, plan.extra, plan.budget.compared, tops=plan.tops)
+        )
         places.append(p * wanted.shape[1] + row)
         away = compare(clean[at], alone[at][:, None].clone(), targets).delta_nll
         moved = max(moved, float(away.abs().max()))

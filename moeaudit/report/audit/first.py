@@ -185,8 +185,10 @@ def _token(evidence: Evidence, outcome: str, words: str) -> str:
 def _gate(evidence: Evidence) -> str:
     """The token's own gate weight, beside the metrics: said only where it is shown."""
     for outcome, name in (("delta_nll", "harm"), ("kl", "disturbance")):
-        rows = evidence.control(outcome, "gate_weight") if len(evidence.contrasts) else []
-        shown = 0 if len(rows) == 0 else int((rows["verdict"] == PREDICTIVE).sum())
+        if not len(evidence.contrasts):
+            break
+        rows = evidence.control(outcome, "gate_weight")
+        shown = int((rows["verdict"] == PREDICTIVE).sum()) if len(rows) else 0
         if shown:
             return (
                 "The gate weight that the router gives at that very token, which is no number of the expert, does "
@@ -225,8 +227,8 @@ def sure(
             )
         out.append(f"{text}.")
     text = f"It rests on {plural(int(overall['documents']), 'document')} of one mixture of text"
-    mde = evidence.metrics(evidence.outcomes[0])["mde"].dropna() if evidence.outcomes else []
-    if len(mde):
+    mde = evidence.metrics(evidence.outcomes[0])["mde"].dropna() if evidence.outcomes else None
+    if mde is not None and len(mde):
         text += f"; what is smaller than d_z = {significant(mde.median(), 2)} would often be missed"
     out.append(f"{text}.")
     cautions = evidence.cautions()

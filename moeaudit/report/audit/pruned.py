@@ -40,7 +40,7 @@ def pruning_section(folder: Path, weights: str | None) -> Markup | None:
         number("loss (nats)", lambda r: fixed(r["nll"], 4), "nll"),
         Column(
             "loss added (nats)",
-            lambda r: estimate(*(_plain(r.get(c)) for c in ("d_nll", "low", "high"))),
+            lambda r: estimate(_plain(r.get("d_nll")), _plain(r.get("low")), _plain(r.get("high"))),
             value=lambda r: r.get("d_nll"),
             ends=lambda r: (r.get("low"), r.get("high")),
         ),

@@ -107,7 +107,7 @@ def _rows(source: Source, document: int, layer: Any) -> Frame:
     found = [frame[frame["document"] == document] for frame in frames]
     rows = pd.concat([frame for frame in found if len(frame)] or found[:1])
     rows = rows if layer is None else rows[rows["layer"] == layer]
-    if rows.empty:
+    if not len(rows):
         where = "" if layer is None else f" in layer {layer}"
         raise InputError(
             f"The effects hold no row of document {document}{where}. Choose another document or layer."

@@ -3,7 +3,7 @@ paired."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -153,7 +153,7 @@ def _sizes(compared: Compared) -> list[str]:
     return out
 
 
-def difference(row: dict[str, Any]) -> str:
+def difference(row: Mapping[str, Any]) -> str:
     """`+0.012 [+0.004, +0.020]`, or a dash; nothing around an exact 0.0."""
     value, low, high = (number(row[name]) for name in ("difference", "low", "high"))
     return "0.0, exactly" if row["verdict"] == SAME else estimate(value, low, high)

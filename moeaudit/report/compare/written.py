@@ -14,7 +14,7 @@ from moeaudit.store.question import plain
 from ..pages.tables import rows_of
 from ..words.evidence import outcome_name
 from ..words.numbers import significant
-from .words import difference, number, verdict_words
+from .words import difference, number, sentences, verdict_words
 
 if TYPE_CHECKING:
     from .result import Compared
@@ -82,7 +82,7 @@ def as_dict(compared: Compared) -> dict[str, Any]:
             "level": how.level,
             "seed": how.seed,
             "identical": compared.identical,
-            "sentences": compared.sentences,
+            "sentences": sentences(compared),
             "not_compared": compared.not_compared,
             **{name: records(getattr(compared, name)) for name in TABLES},
         }

@@ -219,7 +219,12 @@ def _plot(found: list[Power]) -> go.Figure:
         if len(each.sesoi):
             ends = float(each.sesoi.min()), float(each.sesoi.max())
             plot.add_vrect(
-                *ends, fillcolor="rgba(120,120,120,0.25)", line_width=0, layer="below", row=1, col=i
+                *ends,
+                fillcolor="rgba(120,120,120,0.25)",
+                line_width=0,
+                layer="below",
+                row=1,  # pyright: ignore[reportArgumentType]  # plotly types it as "all" only
+                col=i,  # pyright: ignore[reportArgumentType]
             )
     plot.update_xaxes(title="true effect, d_z; grey: the size of interest", rangemode="tozero")
     plot.update_yaxes(tickformat=".0%", range=[-0.09, 1.03], title="shown how often")
