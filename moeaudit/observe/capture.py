@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Int64
 
 from moeaudit.errors import ModelError
+from moeaudit.frames.waiting import counting
 from moeaudit.models import Model
 from moeaudit.models.forward import evaluating
 from moeaudit.text import TokenizedCorpus
@@ -26,7 +27,7 @@ def capture(
     docs: Any,
     *,
     max_length: int | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] | Literal[False] | None = None,
 ) -> Trace:
     """Run the model over documents and keep what every token and every MoE layer did.
 
@@ -36,7 +37,8 @@ def capture(
             were tokenised already.
         max_length: longest chunk in tokens; the model's own limit if None. Longer documents are
             cut into chunks that do not attend to each other, and the notes say so.
-        progress: called with 1 after each chunk.
+        progress: called with 1 after each chunk; without it a notebook or a terminal shows a line after two
+            seconds, and False shows nothing.
 
     Returns:
         A `Trace` with the frames `tokens` (one row per position that has a next token) and
@@ -49,10 +51,10 @@ def capture(
     tokenized = tokens_for(model, docs, max_length)
     reasons: dict[str, str] = {}
     pairs = []
-    for pair in capture_documents(model, tokenized, reasons=reasons):
-        pairs.append(pair)
-        if progress is not None:
-            progress(1)
+    with counting(progress, "capture", len(tokenized.chunks), "texts") as tell:
+        for pair in capture_documents(model, tokenized, reasons=reasons):
+            pairs.append(pair)
+            tell(1)
     tokens = pd.concat([pair[0] for pair in pairs], ignore_index=True)
     routing = pd.concat([pair[1] for pair in pairs], ignore_index=True)
     return Trace(tokens, routing, Facts.of(model, tokenized, reasons))

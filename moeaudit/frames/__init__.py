@@ -1,4 +1,6 @@
-"""`Frame`: a pandas DataFrame, checked as one at run time and left alone by the type checker.
+"""`Frame`, the tables of this package, how they show themselves, and how a long call shows how far it is.
+
+`Frame` is a pandas DataFrame, checked as one at run time and left alone by the type checker.
 
 pandas' own annotations say that indexing a frame may return a frame, a series or a scalar, so that
 every line of table code would need a cast that says nothing.
