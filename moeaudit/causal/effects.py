@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from moeaudit.errors import InputError
+from moeaudit.frames.shown import Said
 from moeaudit.store.shard import KEY
 
 from .facts import Facts, NoFacts, Told, joined
@@ -31,7 +33,7 @@ COLUMNS = {
 }
 
 
-class Effects(Told, pd.DataFrame):
+class Effects(Told, Said):
     """A DataFrame of effects that knows its question and which texts it was measured on.
 
     One row for each (document, position, layer, rank): `rank` 0 is the active expert with the
@@ -46,6 +48,7 @@ class Effects(Told, pd.DataFrame):
     operator itself, or None where they did not come along, as after reading from a file.
     """
 
+    _needs = ("document", "position", "delta_nll")
     _metadata = ["texts", "operator"]
     texts: TokenizedCorpus | None = None
     operator: Operator | None = None
@@ -66,6 +69,16 @@ class Effects(Told, pd.DataFrame):
         effects.attrs = dict(frame.attrs) | {KEY: facts.to_dict()}
         effects.texts, effects.operator = texts, operator
         return effects
+
+    def _sentence(self) -> str | None:
+        """What was asked, of how much, by which engine, and what came out on average; None if that is not known."""
+        try:
+            facts = self.facts
+        except InputError:
+            return None
+        return said_of(
+            facts, len(self), self["document"].nunique(), float(self["delta_nll"].mean())
+        )
 
     @property
     def facts(self) -> Facts:
@@ -90,6 +103,16 @@ class Effects(Told, pd.DataFrame):
         if parts is not None:
             _join(self, list(parts), rows=method == "concat")
         return self
+
+
+def said_of(facts: Facts, rows: int, documents: int, harm: float | None) -> str:
+    """The sentence of a table of effects, in memory or in a folder."""
+    mean = "" if harm is None else f", mean harm {harm:+.4f} nats"
+    of = f" in {documents:,} document{'s' * (documents != 1)}" if documents else ""
+    notes = (
+        f" {len(facts.notes)} note{'s' * (len(facts.notes) != 1)} (.notes)." if facts.notes else ""
+    )
+    return f"{rows:,} effects of {facts.question}{of}{mean}; {facts.engine}.{notes}"
 
 
 def _join(whole: Effects, parts: list[Any], *, rows: bool) -> None:
