@@ -66,6 +66,8 @@ if TYPE_CHECKING:
     from .observe import vocabulary_specialisation as vocabulary_specialisation
     from .pruning import export_pruned as export_pruned
     from .report import plot as plot
+    from .report.cell import expert as expert
+    from .report.cell import show_tokens as show_tokens
     from .runs.costs import cost as cost
     from .runs.parts.part import audit_part as audit_part
     from .runs.plans import Plan as Plan
@@ -141,6 +143,8 @@ _ROOM_OF = {
     "Plan": "runs.plans",
     "check_plan": "runs.plans",
     "documents_needed": "runs.plans",
+    "expert": "report.cell",
+    "show_tokens": "report.cell",
     "across_domains": "stats",
     "by_domain": "stats",
     "contrast": "stats",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -46,6 +47,7 @@ def ablate(
     seed: Any = 0,
     max_length: int | None = None,
     memory: int | str | None = None,
+    predictions: bool = False,
     out: str | Path | None = None,
     progress: Callable[[int], None] | Literal[False] | None = None,
 ) -> Effects | EffectsFolder:
@@ -69,6 +71,8 @@ def ablate(
     and `spill_flips` say what the edit did to their predictions through attention;
     `tokens_after` is how many there were before the text ended. With `frozen_routing` the layers
     above the edit keep the clean router's answers, so that what is left is the direct effect.
+    `predictions` adds the column `top`, the most probable next token after the edit (a token id): the one before
+    the edit where `flip` is false.
     `share` makes only this part of the removals, a stratified sample drawn by `seed`
     (docs/methods/sampling.md): the same tokens in each document and layer whatever the rest of the corpus and
     however walks are batched, each with all its active experts. The table then has a column `pi`, each row's
@@ -99,6 +103,7 @@ def ablate(
         extra=extra,
         horizon=_horizon(horizon, texts, operator),
         frozen=_frozen(frozen_routing, operator),
+        tops=bool(predictions),
         sample=sample,
         keep_routing=getattr(operator, "tells_routing", True),
         budget=Budget.of(model.device) if memory is None else Budget.within(memory, model),
@@ -125,6 +130,7 @@ def ablate(
             frames.append(block.frame)
             said.append(block.said(facts))
     whole = pd.concat(frames, ignore_index=True)
+    texts = replace(texts, tokenizer=model.tokenizer)
     return Effects.of(whole, together(said), texts, operator)
 
 

@@ -32,6 +32,8 @@ COLUMNS = {
     "flip": "bool",
 }
 
+TOP = "top"  # the most probable next token after the edit, an int32 token id, where it is asked for
+
 
 class Effects(Told, Said):
     """A DataFrame of effects that knows its question and which texts it was measured on.
@@ -152,6 +154,8 @@ def walked_frame(chunk: Chunk, walked: Walked) -> pd.DataFrame:
     frame = pd.DataFrame(
         {name: np.asarray(columns[name]).astype(kind) for name, kind in COLUMNS.items()}
     )
+    if walked.outcomes.top is not None:
+        frame[TOP] = walked.outcomes.top.cpu().numpy().reshape(-1).astype("int32")
     # Further outcomes, and what an operator says of its rows besides.
     for name, values in (walked.outcomes.extra | walked.about).items():
         frame[name] = values.cpu().numpy().reshape(-1)

@@ -33,7 +33,8 @@ def streamed(
 ) -> EffectsFolder:
     """The table as shards in `folder`, a group of documents each; finished ones are kept."""
     groups = list(_groups(texts, plan.rows))
-    about = facts.asked() | {"grouping": f"{_DOCUMENTS} documents or {ROWS} rows a shard"}
+    also = {"predictions": True} if plan.tops else {}
+    about = facts.asked() | also | {"grouping": f"{_DOCUMENTS} documents or {ROWS} rows a shard"}
     _claim(folder)
     shards = Shards(folder, about, len(groups))
     if shards.whole:

@@ -27,6 +27,7 @@ def capture(
     docs: Any,
     *,
     max_length: int | None = None,
+    following: bool = False,
     progress: Callable[[int], None] | Literal[False] | None = None,
 ) -> Trace:
     """Run the model over documents and keep what every token and every MoE layer did.
@@ -37,6 +38,8 @@ def capture(
             were tokenised already.
         max_length: longest chunk in tokens; the model's own limit if None. Longer documents are
             cut into chunks that do not attend to each other, and the notes say so.
+        following: also say who is next in line, in a column `next` of `routing`: the expert that enters by the
+            model's own rule if the row's own may not be chosen; -1 where the router cannot be asked.
         progress: called with 1 after each chunk; without it a notebook or a terminal shows a line after two
             seconds, and False shows nothing.
 
@@ -52,7 +55,7 @@ def capture(
     reasons: dict[str, str] = {}
     pairs = []
     with counting(progress, "capture", len(tokenized.chunks), "texts") as tell:
-        for pair in capture_documents(model, tokenized, reasons=reasons):
+        for pair in capture_documents(model, tokenized, reasons=reasons, following=following):
             pairs.append(pair)
             tell(1)
     tokens = pd.concat([pair[0] for pair in pairs], ignore_index=True)
@@ -61,7 +64,11 @@ def capture(
 
 
 def capture_documents(
-    model: Model, tokenized: TokenizedCorpus, *, reasons: dict[str, str] | None = None
+    model: Model,
+    tokenized: TokenizedCorpus,
+    *,
+    reasons: dict[str, str] | None = None,
+    following: bool = False,
 ) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
     """The same, one chunk at a time: yields `(tokens, routing)` frames for writing to disk.
 
@@ -84,7 +91,9 @@ def capture_documents(
             tokens = tokens_frame(
                 chunk.document, chunk.domain, chunk.start, ids, pieces.of(ids), logits, domains
             )
-            routing, found = routing_frame(chunk.document, chunk.start, len(ids) - 1, layers)
+            routing, found = routing_frame(
+                chunk.document, chunk.start, len(ids) - 1, layers, following
+            )
         if reasons is not None:
             reasons.update({name: why for name, why in found.items() if name not in reasons})
         del logits, records, layers  # nothing of this chunk is held while the caller works
@@ -92,13 +101,13 @@ def capture_documents(
 
 
 class PieceCache:
-    """Decoded text of single tokens; each id is decoded once.
+    """Decoded text of single tokens by the `tokenizer` of a model, or of anything; each id is decoded once.
 
     A token that holds part of a multi-byte character decodes to the replacement character. Without
     a tokenizer the piece is the id in brackets.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Any) -> None:
         self.tokenizer = model.tokenizer
         self.known: dict[int, str] = {}
 

@@ -1,20 +1,23 @@
-"""What each chosen expert puts out, and the router logit it was chosen with."""
+"""What each chosen expert puts out, the router logit it was chosen with, and who is next in line."""
 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from moeaudit.errors import ContractError
+from moeaudit.errors import ContractError, InputError
 from moeaudit.models import MoELayer
 from moeaudit.models.contract import slot_contributions, unexplained
 from moeaudit.models.placement import weights_here
 from moeaudit.models.precision import full
+from moeaudit.models.router import answer_without, require_reproduced
 
 from .layers import LayerRecord
 
-_ROWS_TIMES_WIDTH = 2**25  # bounds the memory of one call of the experts
+_ROWS_TIMES_WIDTH = 2**25  # bounds the memory of one call of the experts, or of a router
+NEXT = "next"
+NOBODY = -1
 
 
 def slot_norms(
@@ -55,6 +58,37 @@ def slot_norms(
             "rounding explains. The experts module is expected to be linear in the routing weights."
         )
     return torch.cat(norms), worst
+
+
+def next_in_line(
+    layer: MoELayer,
+    hidden: Float[Tensor, "rows d_model"],
+    index: Int[Tensor, "rows top_k"],
+    weight: Float[Tensor, "rows top_k"],
+) -> tuple[Int[Tensor, "rows top_k"], str | None]:
+    """For each chosen expert the one that enters in its place, as `Reroute` has it; the router alone is run.
+
+    Where banning one lets in several, as limits on groups of experts may, the one of the largest weight. -1 everywhere,
+    and the reason, for a router that cannot be run on its own or a layer in which nobody is left.
+    """
+    top_k = index.shape[1]
+    step = max(1, _ROWS_TIMES_WIDTH // (hidden.shape[1] * top_k))
+    parts = []
+    try:
+        require_reproduced(layer, hidden, index, weight)
+        for a in range(0, len(hidden), step):
+            mine = index[a : a + step].long()
+            banned = torch.nn.functional.one_hot(mine, layer.num_experts).bool().flatten(0, 1)
+            rows = hidden[a : a + step].repeat_interleave(top_k, 0)
+            again, weighs = answer_without(layer, rows, banned)
+            again, weighs = (x.view(len(mine), top_k, top_k) for x in (again, weighs))
+            stayed = (again[..., None] == mine[:, None, None]).any(-1)
+            largest = weighs.float().masked_fill(stayed, -torch.inf).argmax(-1, keepdim=True)
+            entered = again.gather(-1, largest).squeeze(-1)
+            parts.append(entered.masked_fill(stayed.all(-1), NOBODY))
+    except (ContractError, InputError) as why:
+        return torch.full_like(index, NOBODY, dtype=torch.long), str(why)
+    return torch.cat(parts), None
 
 
 def chosen_logits(

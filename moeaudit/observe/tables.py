@@ -11,7 +11,7 @@ from torch import Tensor
 from moeaudit.models import MoELayer
 
 from .layers import LayerRecord
-from .slots import chosen_logits, slot_norms
+from .slots import NEXT, chosen_logits, next_in_line, slot_norms
 
 TOKEN_COLUMNS = {
     "document": "int32",
@@ -25,6 +25,7 @@ TOKEN_COLUMNS = {
     "confidence": "float32",
     "correct": "bool",
 }
+TOP = {"top": "int32"}  # not in the tables of before
 ROUTING_COLUMNS = {
     "document": "int32",
     "position": "int32",
@@ -37,13 +38,14 @@ ROUTING_COLUMNS = {
     "contribution_norm": "float32",
     "change": "float32",
 }
+FOLLOWING = {NEXT: "int16"}  # where it is asked for
 _POSITIONS = 256  # rows of logits turned into float64 at a time
 
 
 def prediction_columns(
     logits: Float[Tensor, "time vocab"], targets: Int64[Tensor, " time"]
 ) -> dict[str, np.ndarray]:
-    """NLL, entropy and confidence (nats, nats, probability) and whether the top-1 is right.
+    """NLL, entropy and confidence (nats, nats, probability), whether the top-1 is right, and which it is.
 
     Computed in float64, a few hundred positions at a time, and rounded to float32 in the frame.
     """
@@ -56,9 +58,10 @@ def prediction_columns(
         top, guess = p.max(dim=-1)
         right = (guess == target[:, 0]).double()
         nll = -log_p.gather(1, target)[:, 0]
-        parts.append(torch.stack([nll, entropy, top, right]).cpu().numpy())
-    nll, entropy, confidence, correct = np.concatenate(parts, axis=1)
-    return {"nll": nll, "entropy": entropy, "confidence": confidence, "correct": correct}
+        # Token ids are exact in float64.
+        parts.append(torch.stack([nll, entropy, top, right, guess.double()]).cpu().numpy())
+    names = ("nll", "entropy", "confidence", "correct", "top")
+    return dict(zip(names, np.concatenate(parts, axis=1)))
 
 
 def tokens_frame(
@@ -82,20 +85,25 @@ def tokens_frame(
         "target": ids[1:],
         **prediction_columns(logits[:rows], targets),
     }
-    return pd.DataFrame({name: columns[name] for name in TOKEN_COLUMNS}).astype(TOKEN_COLUMNS)
+    kinds = TOKEN_COLUMNS | TOP
+    return pd.DataFrame({name: columns[name] for name in kinds}).astype(kinds)
 
 
 def routing_frame(
-    document: int, start: int, rows: int, layers: dict[int, tuple[MoELayer, LayerRecord]]
+    document: int,
+    start: int,
+    rows: int,
+    layers: dict[int, tuple[MoELayer, LayerRecord]],
+    following: bool = False,
 ) -> tuple[pd.DataFrame, dict[str, str]]:
-    """One row per (layer, position, rank) of the first `rows` positions, in that order.
+    """One row per (layer, position, rank) of the first `rows` positions, in that order; with `following` also `next`.
 
     Returns:
         The frame, and for each column with nulls the reason: `{"logit": "layer 3: ..."}`.
     """
     frames, reasons = [], {}
     for index, (layer, record) in layers.items():
-        columns, why = _layer_columns(layer, record, rows)
+        columns, why = _layer_columns(layer, record, rows, following)
         top_k = record.index.shape[1]
         frames.append(
             {
@@ -108,12 +116,13 @@ def routing_frame(
         )
         for column, reason in why.items():
             reasons.setdefault(column, f"layer {index}: {reason}")
-    joined = {name: np.concatenate([frame[name] for frame in frames]) for name in ROUTING_COLUMNS}
-    return pd.DataFrame(joined).astype(ROUTING_COLUMNS), reasons
+    kinds = ROUTING_COLUMNS | (FOLLOWING if following else {})
+    joined = {name: np.concatenate([frame[name] for frame in frames]) for name in kinds}
+    return pd.DataFrame(joined).astype(kinds), reasons
 
 
 def _layer_columns(
-    layer: MoELayer, record: LayerRecord, rows: int
+    layer: MoELayer, record: LayerRecord, rows: int, following: bool
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Flat columns of one layer, slots put into rank order."""
     reasons: dict[str, str] = {}
@@ -141,4 +150,8 @@ def _layer_columns(
         "contribution_norm": (norms * weight.abs()).gather(1, order),
         "change": change[:, None].expand_as(order).float(),
     }
+    if following:
+        ranked = (columns["expert"], columns["weight"].to(record.weight.dtype))
+        columns[NEXT], reason = next_in_line(layer, record.hidden[:rows], *ranked)
+        reasons |= {} if reason is None else {NEXT: reason}
     return {name: value.reshape(-1).cpu().numpy() for name, value in columns.items()}, reasons

@@ -68,12 +68,12 @@ class Facts:
 class Trace:
     """The tables of a clean pass.
 
-    `tokens`: document, domain, position, token, text, target, nll, entropy, confidence, correct;
-    one row per position that has a next token. `routing`: document, position, layer, rank (0 is
-    the largest weight), expert, logit (the router's own, null where it has none), weight,
-    output_norm (L2 norm of the expert's output), contribution_norm (the same times its weight),
-    change (1 - cosine of the residual stream before and after adding the routed experts). Losses
-    and entropies are in nats.
+    `tokens`: document, domain, position, token, text, target, nll, entropy, confidence, correct, top
+    (the most probable next token); one row per position that has a next token. `routing`: document,
+    position, layer, rank (0 is the largest weight), expert, logit (the router's own, null where it has
+    none), weight, output_norm (L2 norm of the expert's output), contribution_norm (the same times its
+    weight), change (1 - cosine of the residual stream before and after adding the routed experts);
+    next, the expert next in line, where `capture` was asked for it. Losses and entropies are in nats.
     """
 
     tokens: pd.DataFrame

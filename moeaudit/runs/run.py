@@ -18,6 +18,7 @@ from .elsewhere.tables import FolderTables
 from .spec import AuditSpec
 from .stages import MASS
 from .working.folder import read_record
+from .working.vocabulary import VOCABULARY
 
 if TYPE_CHECKING:
     from moeaudit.frames import Frame
@@ -84,6 +85,12 @@ class StoredRun(FolderTables):
     @cached_property
     def equal_mass(self) -> Frame | None:
         path = self.folder / MASS
+        return read_table(path) if path.is_file() else None
+
+    @cached_property
+    def vocabulary(self) -> Frame | None:
+        """The text of every token id (token, text), which predictions are; None where the run has none."""
+        path = self.folder / VOCABULARY
         return read_table(path) if path.is_file() else None
 
     @cached_property

@@ -26,6 +26,7 @@ from .parts.conclude import MEASURES, conclude, tested_metrics
 from .progress import Progress
 from .spec import ALPHA, TESTED, AuditSpec
 from .working.provenance import session
+from .working.vocabulary import write_vocabulary
 from .working.work import Measuring, sound
 
 if TYPE_CHECKING:
@@ -241,7 +242,7 @@ class Session(Measuring):
         self.note([*material.notes, *model.anatomy.notes])
         self.save()
         write_table(self.folder / "documents.parquet", material.documents)
-        self.seal(["documents.parquet"])
+        self.seal(["documents.parquet", *write_vocabulary(self.folder, model)])
 
     def measure_metrics(self, model: Model, material: Material, progress: Progress) -> Frame:
         """The routing metrics, and the declaration of what will be tested with them."""

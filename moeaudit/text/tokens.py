@@ -39,6 +39,7 @@ class TokenizedCorpus:
     n_dropped: int  # documents that were given and have none
     max_length: int
     notes: list[str] = field(default_factory=list)
+    tokenizer: Any = field(default=None, repr=False)  # for reading tokens back, where it came along
 
     @property
     def n_tokens(self) -> int:

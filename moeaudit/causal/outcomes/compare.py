@@ -17,7 +17,8 @@ AT_ONCE = 1 << 18  # logits compared at once, so that on a CPU the passes stay i
 class Outcomes:
     """Effects on the prediction of token t+1, one for each counterfactual; nats.
 
-    `delta_nll` = NLL(ablated) - NLL(clean); `kl` = KL(clean || ablated); `flip` = top-1 changed.
+    `delta_nll` = NLL(ablated) - NLL(clean); `kl` = KL(clean || ablated); `flip` = top-1 changed;
+    `top` = the edited top-1, a token id, where it is asked for.
     """
 
     delta_nll: Float[torch.Tensor, "positions rows"]
@@ -25,6 +26,7 @@ class Outcomes:
     flip: Bool[torch.Tensor, "positions rows"]
     # Further outcomes by column name, each "positions rows".
     extra: dict[str, torch.Tensor] = field(default_factory=dict)
+    top: Int[torch.Tensor, "positions rows"] | None = None
 
     @staticmethod
     def joined(parts: list[Outcomes], dim: int) -> Outcomes:
@@ -34,19 +36,22 @@ class Outcomes:
             for name in ("delta_nll", "kl", "flip")
         )
         extra = {name: torch.cat([x.extra[name] for x in parts], dim) for name in parts[0].extra}
-        return Outcomes(delta_nll, kl, flip, extra)
+        tops = [x.top for x in parts if x.top is not None]
+        return Outcomes(delta_nll, kl, flip, extra, torch.cat(tops, dim) if tops else None)
 
     def taken(self, places: Int[torch.Tensor, " places"]) -> Outcomes:
         """The positions at `places`, in that order."""
         extra = {name: column[places] for name, column in self.extra.items()}
-        return Outcomes(self.delta_nll[places], self.kl[places], self.flip[places], extra)
+        top = None if self.top is None else self.top[places]
+        return Outcomes(self.delta_nll[places], self.kl[places], self.flip[places], extra, top)
 
     def reshaped(self, positions: int, rows: int) -> Outcomes:
         """The same numbers as a table of `rows` at each position."""
         shape = (positions, rows)
         extra = {name: column.reshape(shape) for name, column in self.extra.items()}
         delta_nll, kl = self.delta_nll.reshape(shape), self.kl.reshape(shape)
-        return Outcomes(delta_nll, kl, self.flip.reshape(shape), extra)
+        top = None if self.top is None else self.top.reshape(shape)
+        return Outcomes(delta_nll, kl, self.flip.reshape(shape), extra, top)
 
 
 # (clean "positions vocab", edited "positions rows vocab", target "positions") -> "positions rows"
@@ -60,11 +65,12 @@ def measure(
     extra: Mapping[str, Measure],
     at_once: int = AT_ONCE,
     careful: bool = True,
+    tops: bool = False,
 ) -> Outcomes:
     """`compare`, and further outcomes of the same logits. `edited` may be used as scratch space."""
     columns = {name: outcome(clean, edited, target) for name, outcome in extra.items()}
-    plain = compare(clean, edited, target, at_once, careful)
-    return Outcomes(plain.delta_nll, plain.kl, plain.flip, columns)
+    plain = compare(clean, edited, target, at_once, careful, tops)
+    return Outcomes(plain.delta_nll, plain.kl, plain.flip, columns, plain.top)
 
 
 def measure_steps(
@@ -76,13 +82,14 @@ def measure_steps(
     horizon: bool,
     at_once: int = AT_ONCE,
     careful: bool = True,
+    tops: bool = False,
 ) -> Outcomes:
     """Effects on the edited token's own prediction and, with a horizon, on those after it.
 
     The columns `spill_nll` and `spill_kl` (nats) are summed over the `tokens_after` following
     tokens that the text still has within the horizon; their flips are counted in `spill_flips`.
     """
-    own = measure(clean[:, 0], edited[:, :, 0], ids[positions + 1], extra, at_once, careful)
+    own = measure(clean[:, 0], edited[:, :, 0], ids[positions + 1], extra, at_once, careful, tops)
     if not horizon:
         return own
     spill = Spill(ids, positions, at_once, careful)
@@ -140,7 +147,7 @@ class Spill:
             "spill_flips": none.to(torch.int32) if self.flips is None else self.flips,
             "tokens_after": self.count[:, None].expand_as(none).to(torch.int32),
         }
-        return Outcomes(own.delta_nll, own.kl, own.flip, {**own.extra, **columns})
+        return Outcomes(own.delta_nll, own.kl, own.flip, {**own.extra, **columns}, own.top)
 
 
 def drift(
@@ -160,6 +167,7 @@ def compare(
     target: Int[torch.Tensor, " positions"],
     at_once: int = AT_ONCE,
     careful: bool = True,
+    tops: bool = False,
 ) -> Outcomes:
     r"""Compare edited with clean logits. `edited` may be used as scratch space.
 
@@ -169,6 +177,7 @@ def compare(
 
     `careful` looks whether a clean logit is -inf and whether $e^\delta$ overflowed, which asks the
     device twice a block. Without it such rows come out as NaN or infinite, and can be measured again.
+    `tops` also keeps which token is the most probable after the edit.
     """
     positions, rows, vocab = edited.shape
     clean = clean.float()
@@ -179,9 +188,9 @@ def compare(
     for a in range(0, positions, step):
         part = slice(a, a + step)
         some = (clean[part], p[part], edited[part], target[part], top[part])
-        parts.append(_compare(*some, careful))
-    delta_nll, kl, flip = (torch.cat(column) for column in zip(*parts))
-    return Outcomes(delta_nll, kl, flip)
+        parts.append(_compare(*some, careful, tops))
+    delta_nll, kl, flip = (torch.cat(column) for column in list(zip(*parts))[:3])
+    return Outcomes(delta_nll, kl, flip, top=torch.cat([p[3] for p in parts]) if tops else None)
 
 
 def _compare(
@@ -191,8 +200,10 @@ def _compare(
     target: torch.Tensor,
     top: torch.Tensor,
     careful: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    tops: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     flip = _flips(edited, top)
+    after = _tops(edited, top, flip) if tops else top
     before = clean[:, None]
     # (positions, rows, vocab). Half precision is widened as it is read, without a copy of its own.
     delta = edited - before if is_half(edited.dtype) else edited.float().sub_(before)
@@ -211,7 +222,7 @@ def _compare(
         # p may be 0 in float32 where its logarithm is not.
         exact = torch.logsumexp(clean.log_softmax(-1)[:, None] + delta, -1)
         shift = torch.where(torch.isfinite(shift), shift, exact)
-    return shift - at_target, (shift - left).clamp_min(0.0), flip
+    return shift - at_target, (shift - left).clamp_min(0.0), flip, after
 
 
 def _flips(edited: torch.Tensor, top: torch.Tensor) -> torch.Tensor:
@@ -229,3 +240,12 @@ def _flips(edited: torch.Tensor, top: torch.Tensor) -> torch.Tensor:
             return (others > own).squeeze(-1)
     # `max` rather than `argmax`, which takes a CPU twice the time.
     return edited.max(-1).indices != top[:, None]
+
+
+def _tops(edited: torch.Tensor, top: torch.Tensor, flip: torch.Tensor) -> torch.Tensor:
+    """The first of each row's largest logits: looked for only where it is another than `top`."""
+    if edited.device.type != "cpu":
+        return edited.max(-1).indices
+    after = top[:, None].expand(-1, edited.shape[1]).clone()
+    after[flip] = edited[flip].max(-1).indices
+    return after

@@ -134,6 +134,7 @@ class Sums:
     flip: Bool[torch.Tensor, "places rows"]
     # Asked for by name: sums of p^2 E, p log p E, p^2 E^2 and p x E, with E = e^x - 1.
     more: dict[str, torch.Tensor]
+    top: Int[torch.Tensor, "places rows"] | None = None  # the edited top-1, where it is asked for
 
 
 @torch.no_grad()
@@ -143,10 +144,12 @@ def summed(
     at_once: int,
     widened: int,
     more: Collection[str] = (),
+    tops: bool = False,
 ) -> Sums:
     """Sums over the vocabulary of rows whose hidden state is changed by `change`.
 
-    At most `at_once` changes of logits stand at once, and `widened` numbers of a half-precision head.
+    At most `at_once` changes of logits stand at once, and `widened` numbers of a half-precision head. `tops` also
+    keeps which token is the most probable after the edit.
     """
     head, (places, rows, width) = clean.head, change.shape
     pair = torch.stack([head.words(clean.top), head.words(clean.target)], -1)  # (places, width, 2)
@@ -181,7 +184,11 @@ def summed(
             x.sub_(shift[part, :, None])
             _largest(found, first, x, part, words, space)
             _add(found, x, part, words, space)
-    found.flip = _flipped(found, shift, widened) if on_cpu else first != clean.top[:, None]
+    if on_cpu:
+        found.flip, top = _flipped(found, shift, widened, tops)
+    else:
+        found.flip, top = first != clean.top[:, None], first
+    found.top = top if tops else None
     return found
 
 
@@ -258,19 +265,23 @@ class _Space:
         return self.beside[: x.numel()].view(x.shape)
 
 
-def _flipped(found: Sums, shift: torch.Tensor, at_once: int) -> torch.Tensor:
-    """Whether the first of a row's largest logits is another than before.
+def _flipped(
+    found: Sums, shift: torch.Tensor, at_once: int, tops: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Whether the first of a row's largest logits is another than before, and, with `tops`, which it is.
 
     `above` decides where rounding cannot turn it; the few rows besides get all their logits, and the
-    index of the first largest one, as argmax has it.
+    index of the first largest one, as argmax has it. So do rows that flip, if the token is asked for.
     """
     clean, flip = found.clean, found.above > 0
+    top = clean.top[:, None].expand_as(flip).clone()
     size = 1 + clean.size[:, None] + shift.abs()
     near = found.above.abs() <= 64 * torch.finfo(shift.dtype).eps * size
-    place, row = near.nonzero(as_tuple=True)
+    place, row = (near | flip if tops else near).nonzero(as_tuple=True)
     step = max(1, at_once // clean.head.vocab)
     for a in range(0, len(place), step):
         p, r = place[a : a + step], row[a : a + step]
         logits = clean.head.logits(full(clean.hidden[p]) + found.change[p, r], at_once)
-        flip[p, r] = logits.max(-1).indices != clean.top[p]
-    return flip
+        top[p, r] = logits.max(-1).indices
+        flip[p, r] = top[p, r] != clean.top[p]
+    return flip, top

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from moeaudit.errors import InputError
 from moeaudit.frames.shown import paragraph
 
-from ..effects import COLUMNS
+from ..effects import COLUMNS, TOP
 from .compare import Measure
 
 
@@ -131,7 +131,7 @@ def further_outcomes(outcomes: Iterable[Outcome]) -> dict[str, Measure]:
             measure = outcome if isinstance(outcome, LogitContrast) else _checked(name, outcome)
         else:
             raise InputError(f"{outcome!r} is not an outcome: expected a name or a function.")
-        if name in chosen or name in COLUMNS:
+        if name in chosen or name in (*COLUMNS, TOP):
             raise InputError(
                 f"The outcome {name!r} would be a second column of that name. Rename the function."
             )

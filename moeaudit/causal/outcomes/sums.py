@@ -22,17 +22,18 @@ def effects(
     extra: Mapping[str, Measure],
     at_once: int,
     widened: int,
+    tops: bool = False,
 ) -> Outcomes:
     """Effects of rows whose hidden state before the head is changed by `change`, `"places rows"`.
 
     Rows in which $e^x$ overflows come out as NaN or infinite, and are to be measured by `compare`.
     """
     wanted = {sum_ for measure in extra.values() for sum_ in needed(measure)}
-    found = summed(clean, change, at_once, widened, wanted)
+    found = summed(clean, change, at_once, widened, wanted, tops)
     grew = found.grown.log1p()
     columns = {name: _column(measure, found).float() for name, measure in extra.items()}
     kl = (grew - found.left).clamp_min(0.0)
-    return Outcomes((grew - found.at_target).float(), kl.float(), found.flip, columns)
+    return Outcomes((grew - found.at_target).float(), kl.float(), found.flip, columns, found.top)
 
 
 def fusable(extra: Mapping[str, Measure]) -> bool:

@@ -89,7 +89,7 @@ def _positions(
         copy = torch.arange(1, len(logits), device=device).masked_fill(empty[part], 0)
         edited = logits[copy[:, None], places][:, None]
         alone, here = logits[0, places], at[part]
-        parts.append(measure_steps(alone, edited, ids[0], here, *plan.measured))
+        parts.append(measure_steps(alone, edited, ids[0], here, *plan.measured, tops=plan.tops))
     return Outcomes.joined(parts, 0).reshaped(p, rows), moved
 
 
@@ -143,7 +143,8 @@ def _everywhere(
         alone, at = logits[0], positions[p]
         edited = logits[1 + wanted[p, row] - a, at][:, None]  # (pairs, 1, vocab)
         targets = ids[0, at + 1]
-        parts.append(measure(alone[at], edited, targets, plan.extra, plan.budget.compared))
+        given = (alone[at], edited, targets, plan.extra, plan.budget.compared)
+        parts.append(measure(*given, tops=plan.tops))
         places.append(p * wanted.shape[1] + row)
         away = compare(clean[at], alone[at][:, None].clone(), targets).delta_nll
         moved = max(moved, float(away.abs().max()))
@@ -192,6 +193,7 @@ def walk_model(plan: WalkPlan, ids: torch.Tensor, positions: torch.Tensor) -> Wa
             ids[0, positions + 1],
             plan.extra,
             plan.budget.compared,
+            tops=plan.tops,
         ),
     )
 

@@ -31,6 +31,8 @@ class WalkPlan:
     residual_scale: dict[int, float | None]
     # Outcomes besides delta NLL, KL and flip, by column name.
     extra: dict[str, Measure] = field(default_factory=dict)
+    # Whether the most probable token after each edit is kept.
+    tops: bool = False
     # Tokens after the edited one that each row carries along; None for all there are.
     horizon: int | None = 0
     # Whether later layers keep the clean router's answers.

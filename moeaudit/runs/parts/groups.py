@@ -102,7 +102,7 @@ def measured(
 def _clean(model: Model, spec: AuditSpec, group: Group) -> dict[str, Frame]:
     from moeaudit.observe import capture_documents
 
-    frames = list(capture_documents(model, group.read))
+    frames = list(capture_documents(model, group.read, following=True))
     tokens = pd.concat([pair[0].astype({"domain": str}) for pair in frames], ignore_index=True)
     tokens["domain"] = pd.Categorical(tokens["domain"], categories=list(group.domains))
     routing = pd.concat([pair[1] for pair in frames], ignore_index=True)
@@ -128,6 +128,7 @@ def _effects(
         frozen_routing=spec.question.frozen_routing,
         share=spec.question.share,
         seed=spec.question.seed,
+        predictions=True,
         progress=advance,
     )
     plain = pd.DataFrame(found)

@@ -14,6 +14,7 @@ from ..elsewhere import shift
 from ..progress import Progress
 from ..session import complete
 from ..working.folder import claim
+from ..working.vocabulary import VOCABULARY
 from ..working.work import Work
 from .checks import Together, together
 from .conclude import MEASURES, conclude, tested_metrics
@@ -65,6 +66,8 @@ def _take(work: Work, part: MeasuredPart, found: Together, progress: Progress) -
                     store.take(theirs[name], number)
                 progress.advance(1)
     names = ["documents.parquet", *MEASURES] if part.part.first else []
+    if names and (part.folder / VOCABULARY).is_file():
+        names.append(VOCABULARY)
     if names and found.spec.shift:
         names.append(f"{shift.FOLDER}/{shift.DOCUMENTS}")
     for name in names:

@@ -43,7 +43,8 @@ def by_rows(
             alone, edited = block[:, 0], block[:, 1:]
             moved.append(drift(clean[at], alone[:, 0], ids[0, at + 1], careful))
             edited = _emptied(alone, edited, None if empty is None else empty[part])
-            parts.append(measure_steps(alone, edited, ids[0], at, *plan.measured, careful))
+            given = (alone, edited, ids[0], at, *plan.measured, careful, plan.tops)
+            parts.append(measure_steps(*given))
         return Outcomes.joined(parts, 0), torch.cat(moved)
     for p in range(len(positions)):
         here = slice(p, p + 1)
@@ -83,7 +84,9 @@ def _position(
             if s == 0:
                 target = ids[0, at + 1]
                 moved.append(drift(clean[at], alone[:, 0], target, careful))
-                own = measure(alone[:, 0], edited[:, :, 0], target, extra, at_once, careful)
+                own = measure(
+                    alone[:, 0], edited[:, :, 0], target, extra, at_once, careful, plan.tops
+                )
             for k in range(int(s == 0), alone.shape[1]):
                 spill.add(s + k, alone[:, k], edited[:, :, k])
         assert own is not None

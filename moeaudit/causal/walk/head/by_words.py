@@ -171,7 +171,14 @@ class _Work:
             if empty is not None:  # an edit of nothing is the pass-through row itself
                 none = empty[:, None, a - 1 : a - 1 + width].expand(-1, steps, -1).flatten(0, 1)
                 change.masked_fill_(none[..., None], 0.0)
-            given = (before, change, self.plan.extra, budget.compared, budget.logits)
+            given = (
+                before,
+                change,
+                self.plan.extra,
+                budget.compared,
+                budget.logits,
+                self.plan.tops,
+            )
             parts.append(effects(*given))
         return Outcomes.joined(parts, 1)
 
