@@ -78,9 +78,9 @@ class Effects(Told, Said):
             facts = self.facts
         except InputError:
             return None
-        return said_of(
-            facts, len(self), self["document"].nunique(), float(self["delta_nll"].mean())
-        )
+        plain: Any = self
+        harm = float(plain["delta_nll"].mean())
+        return said_of(facts, len(plain), int(plain["document"].nunique()), harm)
 
     @property
     def facts(self) -> Facts:
@@ -107,14 +107,12 @@ class Effects(Told, Said):
         return self
 
 
-def said_of(facts: Facts, rows: int, documents: int, harm: float | None) -> str:
-    """The sentence of a table of effects, in memory or in a folder."""
-    mean = "" if harm is None else f", mean harm {harm:+.4f} nats"
-    of = f" in {documents:,} document{'s' * (documents != 1)}" if documents else ""
-    notes = (
-        f" {len(facts.notes)} note{'s' * (len(facts.notes) != 1)} (.notes)." if facts.notes else ""
-    )
-    return f"{rows:,} effects of {facts.question}{of}{mean}; {facts.engine}.{notes}"
+def said_of(facts: Facts, rows: int, documents: int, harm: float) -> str:
+    """The sentence of a table of effects; harm in nats."""
+    of = f"{documents:,} document{'s' * (documents != 1)}, mean harm {harm:+.4f} nats"
+    n = len(facts.notes)
+    notes = f" {n} note{'s' * (n != 1)} (.notes)." if n else ""
+    return f"{rows:,} effects of {facts.question} in {of}; {facts.engine}.{notes}"
 
 
 def _join(whole: Effects, parts: list[Any], *, rows: bool) -> None:

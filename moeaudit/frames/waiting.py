@@ -180,7 +180,8 @@ def counting(progress: Any, name: str, total: int, unit: str) -> Iterator[Callab
     """
     with stages(_line_or_own(progress)) as shown:
         shown.stage(name, total, unit)
-        yield progress if callable(progress) else shown.advance
+        told: Any = progress if callable(progress) else shown.advance
+        yield told
 
 
 @contextmanager
@@ -195,7 +196,8 @@ def parts(progress: Any, name: str, total: int, unit: str) -> Iterator[Callable[
             shown.advance(now - done)
             done = now
 
-        yield progress if callable(progress) else tell
+        told: Any = progress if callable(progress) else tell
+        yield told
 
 
 def _line_or_own(progress: Any) -> Any:

@@ -91,7 +91,7 @@ class Predictions:
         """The sentence, and the same for each group."""
         if self.group is None:
             return paragraph(repr(self))
-        by = pd.DataFrame(
+        by: Any = pd.DataFrame(
             {"group": self.group, "confidence": self.confidence, "correct": self.correct}
         ).groupby("group", sort=False)
         shown: Any = by.mean().assign(predictions=by.size()).reset_index()

@@ -40,7 +40,7 @@ def shapley(effects: Any, outcome: str = "delta_nll") -> pd.DataFrame:
     frame = removed_sets(effects, outcome, also="permutation")
     make = _sampled if "permutation" in frame else _exact
     parts = []
-    with counting(None, "shapley", frame["layer"].nunique(), "layers") as tell:
+    with counting(None, "shapley", len(set(frame["layer"])), "layers") as tell:
         for _, part in frame.groupby("layer", sort=True):
             parts.append(make(part, outcome))
             tell(1)
