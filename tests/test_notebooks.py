@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 from pathlib import Path
 
@@ -60,6 +61,8 @@ def test_what_is_stored_shows_its_figures_and_is_light(path):
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.stem)
 def test_a_notebook_runs_and_its_claims_hold(path, tmp_path, monkeypatch):
     monkeypatch.setenv("PLOTLY_RENDERER", "plotly_mimetype")
+    # The package of this checkout, whatever is installed.
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
     notebook = jupytext.read(path)
     claims = sum(
         isinstance(node, ast.Assert)
