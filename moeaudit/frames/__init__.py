@@ -14,9 +14,14 @@ if TYPE_CHECKING:
     Frame = Any
     Column = Any
 else:
-    import pandas as pd
 
-    Frame = pd.DataFrame
-    Column = pd.Series
+    def __getattr__(name: str) -> Any:
+        """Loads pandas for the tables alone: the command line shows its help, and how far it is, without it."""
+        if name not in __all__:
+            raise AttributeError(f"module 'moeaudit.frames' has no attribute {name!r}")
+        import pandas as pd
+
+        return {"Frame": pd.DataFrame, "Column": pd.Series}[name]
+
 
 __all__ = ["Column", "Frame"]
