@@ -68,6 +68,8 @@ if TYPE_CHECKING:
     from .report import plot as plot
     from .report.cell import expert as expert
     from .report.cell import show_tokens as show_tokens
+    from .report.compare.comparison import Comparison as Comparison
+    from .report.compare.comparison import compare as compare
     from .runs.costs import cost as cost
     from .runs.parts.part import audit_part as audit_part
     from .runs.plans import Plan as Plan
@@ -133,6 +135,8 @@ _ROOM_OF = {
     "Model": "models",
     "bundled_models": "models",
     "load": "models",
+    "Comparison": "report.compare.comparison",
+    "compare": "report.compare.comparison",
     "Run": "front",
     "audit": "front",
     "calibration_audit": "front",

@@ -17,7 +17,9 @@ from moeaudit.runs.working.folder import (
     check_report_path,
     claim,
     measured_dtype,
+    read_record,
     require_folder,
+    require_own_page,
 )
 from moeaudit.store.files import locked, require_place
 
@@ -126,6 +128,7 @@ def audit(
     executor: str | None = None,
     workers: int | None = None,
     report: str | Path | None = None,
+    force: bool = False,
     progress: Progress | None = None,
     device: str | None = None,
     dtype: Any = None,
@@ -188,6 +191,8 @@ def audit(
         `seed` (docs/methods/sampling.md). Numbers are then design-based estimates. 1 makes them all.
     report
         Where the HTML page goes as well; the folder always has `report.html`.
+    force
+        Whether `report` may write over the page of another run, which is refused otherwise.
     device, dtype, experts_implementation, device_map, max_memory, offload
         As for `moeaudit.load`; for a model that is to be loaded here.
 
@@ -235,6 +240,8 @@ def audit(
         loading["dtype"] = spec.dtype  # workers take what was measured here
     if planned is not None:
         planned.require(spec)
+    if report is not None and not force:
+        require_own_page(Path(report), spec.hash)
     folder = Path(out)
     record = claim(folder, spec)
     if planned is not None and record is not None:
@@ -262,6 +269,7 @@ def merge(
     *,
     out: str | Path,
     report: str | Path | None = None,
+    force: bool = False,
     progress: Progress | None = None,
 ) -> Run:
     """Put the parts of a run together (`audit_part`, `moeaudit audit --shard i/n`): its tables, bit for bit those of
@@ -275,6 +283,8 @@ def merge(
         A new folder for the run; the same call goes on with a merge that was interrupted.
     report
         Where the HTML page goes as well; the folder always has `report.html`.
+    force
+        Whether `report` may write over the page of another run, which is refused otherwise.
 
     Raises
     ------
@@ -289,6 +299,9 @@ def merge(
         )
     if report is not None:
         check_report_path(Path(report))
+        first = next(iter(parts := [Path(part) for part in parts]), None)
+        if first is not None and not force:
+            require_own_page(Path(report), read_record(first)["spec_hash"])
     with stages(progress, LogProgress) as told:
         merge_parts(parts, Path(out), told)
     return _shown(Path(out), report)

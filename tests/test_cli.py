@@ -71,6 +71,7 @@ def test_help_knows_all_commands_and_loads_nothing_heavy():
         "calibrate",
         "prune",
         "screen",
+        "compare",
     ):
         assert f"  {verb} " in done.stdout
 
@@ -316,7 +317,7 @@ def test_a_terminal_that_cannot_print_triangles_gets_letters(tmp_path):
     folder = synthetic.write_run(tmp_path / "run", documents=8, tokens=12, layers=3)
     code = (
         "import sys; from pathlib import Path; from rich.console import Console\n"
-        "from moeaudit.front import Run; from moeaudit.cli.audit import show\n"
+        "from moeaudit.front import Run; from moeaudit.cli.terminal.answer import show\n"
         "show(Run.load(sys.argv[1]), Console(width=100), Path('x.html'))"
     )
     done = subprocess.run(

@@ -173,16 +173,16 @@ def place(tmp_path, monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise Loaded
 
-    import moeaudit.models.load  # noqa: F401
+    import moeaudit.models.loading  # noqa: F401
 
-    real = sys.modules["moeaudit.models.load"].from_place
+    real = sys.modules["moeaudit.models.loading"].from_place
 
     def only_names(source, *rest):
         if str(source) == "tiny-olmoe":
             refuse()
         return real(source, *rest)
 
-    monkeypatch.setattr(sys.modules["moeaudit.models.load"], "from_place", only_names)
+    monkeypatch.setattr(sys.modules["moeaudit.models.loading"], "from_place", only_names)
     return tmp_path
 
 

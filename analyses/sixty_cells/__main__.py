@@ -67,6 +67,8 @@ def planned(options: argparse.Namespace) -> dict[str, Cost]:
             device=options.device,
             dtype=options.dtype,
             machine=options.machine,
+            max_memory=options.max_memory,
+            offload=options.offload,
         )
         out[model] = found
         cells = len(METRICS) * len(layers)
@@ -97,6 +99,8 @@ def audited(options: argparse.Namespace, plans: dict[str, Cost]) -> list[ma.Run]
                     seed=options.seed,
                     device=options.device,
                     dtype=options.dtype,
+                    max_memory=options.max_memory,
+                    offload=options.offload,
                     progress=progress,
                 )
             )
@@ -116,6 +120,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device")
     parser.add_argument("--dtype")
+    parser.add_argument("--max-memory", help="the most memory for weights, such as 6GiB")
+    parser.add_argument("--offload", choices=("auto", "stream"), default="auto")
     parser.add_argument("--machine", help="plan for a stated machine, such as h100")
     parser.add_argument("--plan-only", action="store_true")
     parser.add_argument("--null", action="store_true", help="the weights are random")

@@ -89,6 +89,11 @@ def ablate(
     the vocabulary, a horizon that no text reaches, unknown outcomes, a memory in which not one row
     fits, a share of 0 or above 1, or one by which nothing is drawn or the operator saves nothing; RunError for
     a folder `out` that holds something else, or effects of another question, model or texts, naming what differs.
+
+    Example:
+        model = ma.load("tiny-olmoe")
+        effects = ma.ablate(model, ["Rain is expected in the north."], ma.Zero(), layers=[4])
+        effects.groupby("expert")["delta_nll"].mean()  # nats a removal, by expert of layer 4
     """
     operator = Zero() if operator is None else operator
     _check(model, out)

@@ -1,121 +1,102 @@
-"""The command line: `moeaudit audit`, `merge`, `models`, `inspect`, `report`, `plan`,
-`check`, `calibrate`, `prune`, `screen`.
+"""The command line. What computes: `audit`, `merge`, `prune`, `screen`, `calibrate`. What asks: `models`, `inspect`,
+`plan`, `doctor`. What reads a run: `report`, `open`, `verify`, `compare`, `check`.
 
 Nothing heavy is imported here, so that `moeaudit --help` answers at once.
 """
 
 from __future__ import annotations
 
-import os
 import sys
-from pathlib import Path
-from typing import Any, NoReturn
+from collections.abc import Sequence
 
 import typer
 
-from moeaudit.errors import MoeAuditError
 from moeaudit.version import __version__
 
-from .audit import audit
-from .calibrate.command import calibrate
-from .inspect import inspect
-from .merge import merge
-from .models import models
-from .plan import check, plan
-from .prune import prune
-from .report import report
-from .screen import screen
+from .asked import Context
+from .asking.doctor import doctor
+from .asking.inspect import inspect
+from .asking.models import models
+from .asking.plan import plan
+from .ending import FAULT as FAULT
+from .ending import WRONG, ended, whole
+from .reading.check import check
+from .reading.compare import compare
+from .reading.open import open_run
+from .reading.report import report
+from .reading.verify import verify
+from .running.audit import audit
+from .running.calibrate.command import calibrate
+from .running.merge import merge
+from .running.prune import prune
+from .running.screen import screen
+from .terminal import console
+from .terminal.examples import epilog
 
 app = typer.Typer(
     name="moeaudit",
     help="Causal audits of Mixture-of-Experts language models: remove one expert for one token at "
     "one layer, exactly, everywhere.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(audit)
-app.command()(merge)
-app.command()(models)
-app.command()(inspect)
-app.command()(report)
-app.command()(plan)
-app.command()(check)
-app.command()(calibrate)
-app.command()(prune)
-app.command()(screen)
+COMMANDS = {
+    "audit": audit,
+    "merge": merge,
+    "models": models,
+    "inspect": inspect,
+    "report": report,
+    "open": open_run,
+    "verify": verify,
+    "compare": compare,
+    "plan": plan,
+    "check": check,
+    "calibrate": calibrate,
+    "prune": prune,
+    "screen": screen,
+    "doctor": doctor,
+}
+for _name, _command in COMMANDS.items():
+    app.command(_name, epilog=epilog(_command))(whole(_command))
+
+# Options of every command, which may be typed before it or after it.
+DEBUG, QUIET, VERBOSE = ("--debug",), ("--quiet", "-q"), ("--verbose", "-v")
 
 
-@app.callback(invoke_without_command=True)
+@app.callback(
+    invoke_without_command=True,
+    epilog="\b\nExamples:\n  moeaudit doctor\n  moeaudit audit tiny-olmoe --documents 24\n"
+    "  moeaudit open runs/tiny-olmoe",
+)
 def _main(
+    context: Context,
     version: bool = typer.Option(False, "--version", help="Print the version and stop."),
+    debug: bool = typer.Option(False, *DEBUG, help="Show the traceback of an error, too."),  # noqa: ARG001
+    quiet: bool = typer.Option(False, *QUIET, help="No progress and no notes on stderr."),
+    verbose: bool = typer.Option(False, *VERBOSE, help="Log what is done, on stderr."),
 ) -> None:
+    console.be(quiet=quiet, verbose=verbose)
     if version:
         typer.echo(f"moeaudit {__version__}")
         raise typer.Exit
-
-
-# What typer raises for a wrong command line: click's own error, or that of its copy of click.
-_Wrong: Any = typer.BadParameter.__mro__[1]
+    if context.invoked_subcommand is None:  # options of every command, and no command
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(WRONG)
 
 
 def main() -> None:
     """Entry point. A problem with the input is one paragraph on stderr and exit status 2."""
-    try:
-        code = app(prog_name="moeaudit", standalone_mode=False)
-    except MoeAuditError as error:
-        _stop(str(error))
-    except _Wrong as error:
-        if type(error).__name__ == "NoArgsIsHelpError":
-            typer.echo(error.format_message(), err=True)
-            sys.exit(2)
-        command = error.ctx.command_path if error.ctx is not None else "moeaudit"
-        _stop(f"{error.format_message().rstrip('.')}. `{command} --help` lists what there is.")
-    except typer.Abort:
-        sys.exit(1)
-    except BrokenPipeError:  # the reader of our output has gone: nothing is left to say
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except OSError as error:
-        if error.filename is not None:
-            _stop(f"{error.filename} cannot be used: {error.strerror}.")
-        _stop(
-            f"the system refused a file operation ({error}). What was finished is kept: see to the file or the "
-            "disk, and run the same command again."
-        )
-    except Exception as error:  # noqa: BLE001
-        _fault(error)
-    else:
-        sys.exit(code if isinstance(code, int) else 0)
-
-
-FAULT = 70  # of the software, as sysexits.h has it
-
-
-def _fault(error: Exception) -> NoReturn:
-    """An error that is ours: a sentence, the traceback in a file, and a status that no other ending has."""
-    import tempfile
-    import traceback
-
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = [each for each in frames if "moeaudit" in Path(each.filename).parts]
-    last = (ours or frames)[-1]
-    with tempfile.NamedTemporaryFile(
-        "w", prefix="moeaudit-", suffix=".txt", delete=False, encoding="utf-8"
-    ) as file:
-        file.write("".join(traceback.format_exception(error)))
-    said = " ".join(f"{type(error).__name__}: {error}".split())
-    typer.echo(
-        f"moeaudit: stopped by a fault of its own ({said}, line {last.lineno} of {last.filename}). What was finished "
-        f"is kept. Please report it with {file.name}, which holds the traceback.",
-        err=True,
+    words = _in_front(sys.argv[1:])
+    ended(
+        lambda: app(words, prog_name="moeaudit", standalone_mode=False),
+        debug=DEBUG[0] in words,
     )
-    sys.exit(FAULT)
 
 
-def _stop(message: str) -> NoReturn:
-    from .terminal.spelling import typed
-
-    typer.echo(f"moeaudit: {typed(' '.join(message.split()))}", err=True)
-    sys.exit(2)
+def _in_front(words: Sequence[str]) -> list[str]:
+    """The command line with the options of every command before the command."""
+    stop = words.index("--") if "--" in words else len(words)
+    ours = [word for word in words[:stop] if word in (*DEBUG, *QUIET, *VERBOSE)]
+    return [*ours, *(word for word in words[:stop] if word not in ours), *words[stop:]]

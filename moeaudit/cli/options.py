@@ -47,6 +47,9 @@ Offload = Annotated[
         help="auto streams a model that does not fit layer by layer from its files, stream does always, none never."
     ),
 ]
+Force = Annotated[
+    bool, typer.Option("--force", help="Write over what another run left at the place named.")
+]
 
 
 def placement(device_map: str | None, max_memory: str | None, offload: str) -> dict[str, Any]:

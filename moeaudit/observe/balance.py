@@ -25,6 +25,9 @@ def load_balance(trace: Trace) -> pd.DataFrame:
     transformers' `load_balancing_loss_func` pools all layers and does not divide by k, so that it
     is k when balanced.
 
+    Args:
+        trace: what `capture` returned.
+
     Returns:
         One row per layer: layer, sequence, global, separation, busiest (largest share of tokens
         that choose one expert), cv (standard deviation over mean of the experts' counts),

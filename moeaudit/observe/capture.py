@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -14,12 +14,15 @@ from moeaudit.errors import ModelError
 from moeaudit.frames.waiting import counting
 from moeaudit.models import Model
 from moeaudit.models.forward import evaluating
-from moeaudit.text import TokenizedCorpus
+from moeaudit.models.placement.driven import can_be_driven, driven
+from moeaudit.text import Chunk, TokenizedCorpus
 from moeaudit.text.for_model import tokens_for
 
-from .layers import layer_records
-from .tables import routing_frame, tokens_frame
+from .layers import LayerWatcher, layer_records
+from .tables import LayerColumns, layer_columns, routing_frame, tokens_frame
 from .trace import Facts, Trace
+
+_TOKENS = 4096  # of a group: what is held is their hidden states, and what is made of them
 
 
 def capture(
@@ -72,32 +75,90 @@ def capture_documents(
 ) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
     """The same, one chunk at a time: yields `(tokens, routing)` frames for writing to disk.
 
-    Chunks go through the model one by one without padding, and only one is held at a time. If
+    Chunks go through the model without padding, each with tensors of its own; one is held at a time, or a group
+    where decoder layers are streamed, which then come once for the whole group. The numbers are the same. If
     `reasons` is given, it collects why a column holds nulls: `{"logit": "layer 3: ..."}`.
     """
     domains = list(dict.fromkeys(chunk.domain for chunk in tokenized.chunks))
     pieces = PieceCache(model)
-    for chunk in tokens_for(model, tokenized).chunks:
-        ids = chunk.ids
-        # The experts are asked again for each slot's output, with this thread's turn still held.
-        with evaluating(model.hf):
-            logits, records = layer_records(model, torch.from_numpy(ids)[None].to(model.device))
+    for chunks in _groups(model, tokens_for(model, tokenized).chunks):
+        for tokens, routing, found in _measured(model, chunks, pieces, domains, following):
+            if reasons is not None:
+                reasons.update({name: why for name, why in found.items() if name not in reasons})
+            yield tokens, routing
+
+
+def _groups(model: Model, chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:
+    """Chunks that go through the model together: one by one, or many where layers are streamed."""
+    with evaluating(model.hf):
+        many = len(chunks) > 1 and can_be_driven(model, _ids(model, chunks[0]))
+    group: list[Chunk] = []
+    for chunk in chunks:
+        if group and (not many or sum(len(c.ids) for c in group) + len(chunk.ids) > _TOKENS):
+            yield group
+            group = []
+        group.append(chunk)
+    if group:
+        yield group
+
+
+def _measured(
+    model: Model, chunks: list[Chunk], pieces: PieceCache, domains: list[str], following: bool
+) -> list[tuple[pd.DataFrame, pd.DataFrame, dict[str, str]]]:
+    # The experts are asked again for each slot's output, with this thread's turn still held.
+    with evaluating(model.hf):
+        many = len(chunks) > 1
+        clean = (_together if many else _alone)(model, chunks, following)
+        out = []
+        for chunk, (logits, layers) in zip(chunks, clean):
+            ids = chunk.ids
             if not bool(torch.isfinite(logits).any(-1).all()) or bool(logits.isnan().any()):
                 raise ModelError(
                     f"{model.name} gives NaN logits in document {chunk.document}; finite ones were expected, and "
                     "NaN is no measurement. Load the model with dtype='float32', or leave the document out."
                 )
-            layers = {index: (model.anatomy[index], record) for index, record in records.items()}
             tokens = tokens_frame(
                 chunk.document, chunk.domain, chunk.start, ids, pieces.of(ids), logits, domains
             )
-            routing, found = routing_frame(
-                chunk.document, chunk.start, len(ids) - 1, layers, following
-            )
-        if reasons is not None:
-            reasons.update({name: why for name, why in found.items() if name not in reasons})
-        del logits, records, layers  # nothing of this chunk is held while the caller works
-        yield tokens, routing
+            out.append((tokens, *routing_frame(chunk.document, chunk.start, len(ids) - 1, layers)))
+        return out
+
+
+# Logits "time vocab" of a chunk, and the columns of each MoE layer.
+Clean = tuple[torch.Tensor, dict[int, LayerColumns]]
+
+
+def _alone(model: Model, chunks: list[Chunk], following: bool) -> Iterator[Clean]:
+    for chunk in chunks:
+        logits, records = layer_records(model, _ids(model, chunk))
+        rows = len(chunk.ids) - 1
+        columns: dict[int, LayerColumns] = {}
+        for i in list(records):  # a record is let go once its columns are made
+            columns[i] = layer_columns(model.anatomy[i], records.pop(i), rows, following)
+        yield logits, columns
+
+
+def _together(model: Model, chunks: list[Chunk], following: bool) -> Iterator[Clean]:
+    """Decoder layer by decoder layer; a layer's columns are made while its weights are there."""
+    moe = {layer.index: layer for layer in model.anatomy.layers}
+    columns: list[dict[int, LayerColumns]] = [{} for _ in chunks]
+
+    def through(i: int, t: int, call: Callable[[], None]) -> None:
+        if i not in moe:
+            return call()
+        watcher = LayerWatcher(model, moe[i])
+        with watcher.watching():
+            call()
+        rows = len(chunks[t].ids) - 1
+        columns[t][i] = layer_columns(moe[i], watcher.record(), rows, following)
+        return None
+
+    texts = [_ids(model, chunk) for chunk in chunks]
+    yield from zip(driven(model, texts, through), columns)
+
+
+def _ids(model: Model, chunk: Chunk) -> torch.Tensor:
+    return torch.from_numpy(chunk.ids)[None].to(model.device)
 
 
 class PieceCache:

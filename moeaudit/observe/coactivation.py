@@ -24,6 +24,9 @@ def coactivation(trace: Trace, layer: int | None = None) -> pd.DataFrame:
         Columns layer, expert, other, n (tokens with both), given (null if `expert` was never
         chosen), lift (`given` over the share of all tokens that chose `other`: 1 if the two are
         chosen independently; null if either was never chosen).
+
+    Raises:
+        InputError: a layer that the trace does not hold.
     """
     layers = trace.layers if layer is None else [layer]
     return pd.concat([_layer_pairs(trace, one) for one in layers], ignore_index=True)

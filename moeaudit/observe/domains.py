@@ -11,7 +11,7 @@ import pandas as pd
 from jaxtyping import Float, Int64
 
 from moeaudit.errors import InputError
-from moeaudit.stats.information import divergence, group_totals, permuted_information
+from moeaudit.stats.domains.information import divergence, group_totals, permuted_information
 
 from .grouping import Cells
 from .trace import Trace

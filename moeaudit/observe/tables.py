@@ -38,6 +38,8 @@ ROUTING_COLUMNS = {
     "contribution_norm": "float32",
     "change": "float32",
 }
+# Columns of one layer, "rows * top_k" each, and the reasons of those that hold nulls.
+LayerColumns = tuple[dict[str, np.ndarray], dict[str, str]]
 FOLLOWING = {NEXT: "int16"}  # where it is asked for
 _POSITIONS = 256  # rows of logits turned into float64 at a time
 
@@ -90,21 +92,18 @@ def tokens_frame(
 
 
 def routing_frame(
-    document: int,
-    start: int,
-    rows: int,
-    layers: dict[int, tuple[MoELayer, LayerRecord]],
-    following: bool = False,
+    document: int, start: int, rows: int, layers: dict[int, LayerColumns]
 ) -> tuple[pd.DataFrame, dict[str, str]]:
-    """One row per (layer, position, rank) of the first `rows` positions, in that order; with `following` also `next`.
+    """One row per (layer, position, rank) of the first `rows` positions, in that order.
+
+    `layers` holds the `layer_columns` of each layer.
 
     Returns:
         The frame, and for each column with nulls the reason: `{"logit": "layer 3: ..."}`.
     """
     frames, reasons = [], {}
-    for index, (layer, record) in layers.items():
-        columns, why = _layer_columns(layer, record, rows, following)
-        top_k = record.index.shape[1]
+    for index, (columns, why) in layers.items():
+        top_k = len(columns["expert"]) // rows
         frames.append(
             {
                 "document": np.full(rows * top_k, document),
@@ -116,15 +115,19 @@ def routing_frame(
         )
         for column, reason in why.items():
             reasons.setdefault(column, f"layer {index}: {reason}")
+    following = any(NEXT in columns for columns, _ in layers.values())
     kinds = ROUTING_COLUMNS | (FOLLOWING if following else {})
     joined = {name: np.concatenate([frame[name] for frame in frames]) for name in kinds}
     return pd.DataFrame(joined).astype(kinds), reasons
 
 
-def _layer_columns(
-    layer: MoELayer, record: LayerRecord, rows: int, following: bool
-) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Flat columns of one layer, slots put into rank order."""
+def layer_columns(
+    layer: MoELayer, record: LayerRecord, rows: int, following: bool = False
+) -> LayerColumns:
+    """Flat columns of one layer, slots put into rank order; and why a column holds nulls. With `following` also `next`.
+
+    The experts are asked again for each slot's output: best while their weights are there.
+    """
     reasons: dict[str, str] = {}
     weight = record.weight[:rows].float()
     # Slots come in no particular order in some routers; ties keep the order of the slots.

@@ -36,6 +36,7 @@ HARMLESS = {
         "th",
         "td",
     ),
+    *("caption", "h3", "h4", "strong", "br", "sub", "sup"),
     *("svg", "g", "rect", "text", "title", "style"),
 }
 
@@ -90,6 +91,7 @@ def world(model, docs, tmp_path_factory):
     small = {"tokens": 12, "layers": [0, 1], "metrics": ["utilisation"], "outcome": "delta_nll"}
     checked = {"verify_rows": 1, "verify_engines": ("hooks",)}
     run = ma.audit(model, docs, out=folder / "run", **small, **checked)
+    other = ma.audit(model, docs, out=folder / "other", operator="reroute", **small, **checked)
     quick = {"layers": [0, 1], "n_boot": 200, "n_flips": 200}
     curve = pruning_curve.curve_of({"reap": 0.1, HOSTILE: 0.2})
     heard = ma.expert_outputs(model, docs[6:14])
@@ -102,6 +104,7 @@ def world(model, docs, tmp_path_factory):
         "Trace": trace,
         "Predictions": predictions,
         "Run": run,
+        "Comparison": ma.compare(run, other),
         "Plan": ma.plan(model, docs, path=folder / "plan.json", **small),
         "Cost": ma.cost("tiny-olmoe", documents=4, tokens=8),
         "Screened": ma.screen(model, some, max_length=24, exact=4),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from moeaudit.lab.card.routing import dependence, utilisation
-from moeaudit.stats.information import mutual_information
+from moeaudit.stats.domains.information import mutual_information
 
 
 def test_mutual_information_of_known_tables():

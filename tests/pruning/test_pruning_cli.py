@@ -72,7 +72,7 @@ def unread(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a model was loaded")
 
     # The package binds the command itself to this name.
-    monkeypatch.setattr(sys.modules["moeaudit.cli.prune"], "load_model", load)
+    monkeypatch.setattr(sys.modules["moeaudit.cli.running.prune"], "load_model", load)
 
 
 WRONG: list[tuple[list[str], str]] = [

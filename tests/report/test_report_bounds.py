@@ -7,8 +7,8 @@ import re
 import pandas as pd
 import pytest
 
-from moeaudit.report.figures.bounds import bounds
 from moeaudit.report.figures.contrasts import contrasts
+from moeaudit.report.figures.sizes.bounds import bounds
 from moeaudit.report.words.answer import answer
 from moeaudit.report.words.bound import bound_words, short_bound
 from moeaudit.report.words.evidence import Evidence, read

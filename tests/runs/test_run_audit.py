@@ -27,7 +27,8 @@ def same_tables(one: Run, two: Run) -> None:
 def test_the_folder_has_what_it_should(finished):
     names = {path.name for path in finished.folder.iterdir()}
     tables = {
-        f"{name}.parquet" for name in ("documents", "tokens", "experts", "tests", "equal_mass")
+        f"{name}.parquet"
+        for name in ("documents", "vocabulary", "tokens", "experts", "tests", "equal_mass")
     }
     by_domain = {"experts_by_domain.parquet", "domains.parquet", "across_domains.parquet"}
     assert names == {"audit.json", "report.html", "routing", "effects", *tables, *by_domain}

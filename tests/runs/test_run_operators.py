@@ -131,7 +131,7 @@ def test_an_operator_of_single_experts_is_tested_and_told(word, audited):
         assert "Removal without renormalising" not in text
     assert ("At every token of a document at once" in text) == ("everywhere" in word)
     assert ("One position at a time" in text) == ("everywhere" not in word)
-    figures = {"maps", "contrasts", "mass", "bounds", "associations", "depth", "spread"}
+    figures = {"maps", "contrasts", "mass", "bounds", "power", "associations", "depth", "spread"}
     assert set(run.figures()) == figures
 
 

@@ -54,7 +54,7 @@ def test_the_page_and_the_console_say_it(flex, capsys):
 
     from rich.console import Console
 
-    from moeaudit.cli.audit import show
+    from moeaudit.cli.terminal.answer import show
 
     page = render(flex)
     assert "Not estimable: EASY-EP (layers 1, 3), because" in page
@@ -94,7 +94,7 @@ def test_notes_of_the_anatomy_reach_record_page_and_inspect(
     assert note in run.record["notes"]
     assert note.replace("'", "&#39;") in (run.folder / "report.html").read_text("utf-8")
     monkeypatch.setattr("moeaudit.models.load", lambda *_, **__: noted)
-    from moeaudit.cli.inspect import inspect
+    from moeaudit.cli.asking.inspect import inspect
 
     inspect("anything")
     assert f"Note: {note}" in capfd.readouterr().out

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import mutual_info_score
 
-from moeaudit.stats.information import mutual_information, permuted_information
+from moeaudit.stats.domains.information import mutual_information, permuted_information
 
 
 def counted(documents=12, cells=5, seed=0):

@@ -53,14 +53,35 @@ def reliability(
     level: float = 0.95,
     progress: Callable[[int, int], None] | Literal[False] | None = None,
 ) -> pd.DataFrame:
-    """One row per (stratum, bin that holds predictions); `whole` as in `calibration_scores`.
+    """How accuracy follows confidence, bin by bin: the table behind a reliability diagram.
+
+    Parameters
+    ----------
+    predictions
+        Predictions, or a table with the columns of `Predictions.from_frame`.
+    by
+        "group" for strata beside the whole (where predictions have groups), or None.
+    bins
+        Number of bins.
+    binning
+        "mass" for bins of equal weight, "width" for bins of equal width.
+    draws, seed, level
+        Document resamples and draws of outcomes, their seed, and the level of limits and bands.
+    progress
+        Called with (groups begun, groups in all).
+
+    Returns
+    -------
+    One row per (stratum, bin that holds predictions); `whole` as in `calibration_scores`.
 
     `gap` is confidence - accuracy; `gap_low`, `gap_high` are its limits by document bootstrap, each
     bin for itself. `band_low`, `band_high` enclose, for all bins of the stratum at once with probability
     `level`, the accuracies that calibrated confidences with independent outcomes would show (the
     consistency band of Brocker & Smith 2007, made simultaneous): a point outside is miscalibrated.
     `start` and `end` are the smallest and largest confidence in the bin. Bins of effective size
-    under 10 have no limits, and the reason says so. `progress` is called with (groups begun, groups in all).
+    under 10 have no limits, and the reason says so.
+
+    Raises InputError for values no score can be computed from, and for `bins` below 1.
     """
     p = (
         Predictions.from_frame(predictions)

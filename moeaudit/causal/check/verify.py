@@ -69,6 +69,11 @@ def verify(
         InputError: no rows, no documents, no operator, an unknown engine, a table that joins several
             questions, an operator or routing that the table's question is not of, or rows that do
             not belong to these documents, this model and this operator.
+
+    Example:
+        model = ma.load("tiny-olmoe")
+        effects = ma.ablate(model, ["A text of some words, read twice."], layers=[4])
+        ma.verify(effects, model, n=4, engine="hooks").agrees
     """
     kind = engine_class(engine)
     if n < 1 or len_of(effects) == 0:

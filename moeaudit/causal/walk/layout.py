@@ -13,11 +13,12 @@ from typing import Any
 import torch
 
 from moeaudit.models import Model
+from moeaudit.models.placement import driven
 from moeaudit.models.probe import probe_ids
 
 from ..attention.reroute import RowsDoNotHold, row_attention
 
-Path = tuple[Any, ...]
+Path = driven.Path
 # One dict for each decoder layer: path of a tensor in (args, kwargs) -> its token dimensions.
 Layout = list[dict[Path, tuple[int, ...]]]
 LENGTHS = (7, 11)
@@ -36,11 +37,12 @@ def map_tensors(fn: Callable[[Path, torch.Tensor], Any], tree: Any, path: Path =
 
 def hidden_path(args: tuple, kwargs: dict) -> Path:
     """Where the layer's hidden state is among its arguments."""
-    if args and isinstance(args[0], torch.Tensor):
-        return (0, 0)
-    if isinstance(kwargs.get("hidden_states"), torch.Tensor):
-        return (1, "hidden_states")
-    raise RowsDoNotHold("a decoder layer is called without a hidden state as its first argument")
+    found = driven.hidden_path(args, kwargs)
+    if found is None:
+        raise RowsDoNotHold(
+            "a decoder layer is called without a hidden state as its first argument"
+        )
+    return found
 
 
 def shapes_of(i: int, args: tuple, kwargs: dict, length: int) -> dict[Path, tuple[int, ...]]:

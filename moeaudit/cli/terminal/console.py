@@ -9,14 +9,23 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PLAIN_WIDTH = 100
+_SAID = {"quiet": False}
+
+
+def be(*, quiet: bool, verbose: bool) -> None:
+    """Whether stderr is silent but for errors, and whether it tells what the package logs."""
+    _SAID["quiet"] = quiet
+    if verbose:
+        _tell("moeaudit")
 
 
 def console(*, stderr: bool = False) -> Console:
     """A Rich console that writes no control codes into files and pipes."""
     from rich.console import Console
 
-    screen = Console(stderr=stderr)
-    return screen if screen.is_terminal else Console(stderr=stderr, width=PLAIN_WIDTH)
+    quiet = stderr and _SAID["quiet"]
+    screen = Console(stderr=stderr, quiet=quiet)
+    return screen if screen.is_terminal else Console(stderr=stderr, width=PLAIN_WIDTH, quiet=quiet)
 
 
 def say(screen: Console, text: str, style: str = "") -> None:
@@ -31,9 +40,14 @@ class _Says(logging.Handler):
         say(console(stderr=True), record.getMessage())
 
 
-def tell_of_checks() -> None:
-    """From here on the console says how far a long check of a model has come."""
-    log = logging.getLogger("moeaudit.checking")
+def _tell(name: str) -> None:
+    log = logging.getLogger(name)
     if not any(isinstance(handler, _Says) for handler in log.handlers):
         log.addHandler(_Says())
         log.setLevel(logging.INFO)
+
+
+def tell_of_checks() -> None:
+    """From here on the console says how far a long check of a model has come."""
+    if not any(isinstance(handler, _Says) for handler in logging.getLogger("moeaudit").handlers):
+        _tell("moeaudit.checking")

@@ -7,6 +7,7 @@ options and words (`--offload stream`, `swap:3`). They are put in at the one pla
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 # Arguments that are options; the one whose option is called otherwise comes first.
 _EXPERTS = "experts_implementation"
@@ -33,8 +34,20 @@ _OPERATOR = re.compile(
 )
 
 
-def typed(message: str) -> str:
-    """`message` with arguments as options and operators as words; what is neither stays as it is."""
+def typed(message: str, given: Sequence[str] = ()) -> str:
+    """`message` with arguments as options and operators as words; what is neither stays as it is.
+
+    `given` are the words that were typed: where they are quoted, they stay as they were typed.
+    """
+    texts = {" ".join(part.split()) for word in given for part in (word, word.partition("=")[2])}
+    kept = sorted((text for text in texts if text and _put(text) != text), key=len, reverse=True)
+    if not kept:
+        return _put(message)
+    parts = re.split(f"({'|'.join(map(re.escape, kept))})", message)
+    return "".join(part if i % 2 else _put(part) for i, part in enumerate(parts))
+
+
+def _put(message: str) -> str:
     message = _NAMED.sub(lambda found: _called(found[1]), _ARGUMENT.sub(_option, message))
     while (words := _OPERATOR.sub(_word, message)) != message:  # one in another, the inner first
         message = words

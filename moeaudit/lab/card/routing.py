@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from moeaudit.stats.information import permuted_information
+from moeaudit.stats.domains.information import permuted_information
 
 Counts = Float[np.ndarray, "documents experts"]
 
@@ -26,7 +26,7 @@ class Dependence:
 def dependence(
     counts: Counts, labels: Sequence[str], permutations: int = 199, seed: int = 0
 ) -> Dependence:
-    """Permutation test of I(label; expert) of one layer (`stats.information`)."""
+    """Permutation test of I(label; expert) of one layer (`stats.domains.information`)."""
     found = permuted_information(counts, labels, permutations=permutations, seed=seed)
     numbers = (found.value, found.null_mean, found.null_95, found.p)
     return Dependence(*(float(x[0]) for x in numbers))

@@ -19,8 +19,8 @@ import torch
 from torch.utils._pytree import tree_map
 
 from ..forward import answering, evaluating
+from ..placement.aside import head_of
 from ..probe import probe_ids
-from .aside import head_of
 from .memory import not_memory
 from .widened import Wide, in_float32
 

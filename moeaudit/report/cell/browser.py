@@ -15,7 +15,7 @@ from ..explore.contexts import Words
 from ..explore.source import Source
 from ..words.numbers import count, percent, plural, significant
 from .colours import Colours, colours
-from .given import source_of
+from .given import NO_TEXT, source_of
 from .shown import MOST_BYTES, Shown, brief, folded, framed, style, table
 
 TOKENS = 200
@@ -37,7 +37,7 @@ def show_tokens(
     *,
     color: str = "delta_nll",
     layer: int | np.integer | None = None,
-    start: int = 0,
+    start: int | np.integer = 0,
     tokens: Any = None,
     metrics: Any = None,
 ) -> TokenView:
@@ -63,7 +63,8 @@ def show_tokens(
     Returns
     -------
     A view that shows itself in a notebook (HTML without scripts) and prints as text. `.table` has one row a token: its
-    position, text, the value that colours it, mean harm and KL (nats), and the most harmful row's layer and expert.
+    position, text, the value that colours it, mean harm and KL (nats), and the most harmful row's layer and expert
+    (NaN and -1 for a token of which no edit was made, as in a sample).
 
     Raises InputError for anything but effects of one active expert each, a document, layer, start or colour that is not
     there, and texts of other documents.
@@ -72,12 +73,12 @@ def show_tokens(
     document = _document(source, document)
     if layer is not None:
         one_of(layer, sorted(source.experts), "layer")
-    if isinstance(start, bool) or not isinstance(start, int) or start < 0:
+    if isinstance(start, bool) or not isinstance(start, int | np.integer) or start < 0:
         raise InputError(f"start={start!r}: a position from 0 on was expected.")
     rows = _rows(source, document, layer)
     every = source.tokens[source.tokens["document"] == document].sort_values("position")
-    here = every[(every["position"] >= start) & every["position"].isin(rows["position"])]
-    if here.empty:
+    here = every[every["position"] >= start]
+    if not here["position"].isin(rows["position"]).any():
         raise InputError(
             f"No token of document {document} from position {start} on has an effect here; its last position is "
             f"{int(every['position'].max())}. Choose an earlier start."
@@ -129,9 +130,10 @@ def _view(
     by_position = {int(p): part for p, part in rows.groupby("position")}  # type: ignore[call-overload]
     size, spans, lines = len(style()) + 12_000, [], []
     for at in here["position"].tolist():
-        line = _line(int(at), words, place[int(at)], by_position[int(at)], shown)
+        mine = by_position.get(int(at), rows.iloc[:0])
+        line = _line(int(at), words, place[int(at)], mine, shown)
         said = every.iloc[place[int(at)]]
-        span = _token(line, said, by_position[int(at)], words, place[int(at)], shown)
+        span = _token(line, said, mine, words, place[int(at)], shown)
         if size + len(span.encode()) > MOST_BYTES:
             break
         size += len(span.encode())
@@ -147,7 +149,7 @@ def _view(
             f"{plural(len(lines), 'token')} of {count(there)} are shown, to keep the cell light; "
             f"start={last + 1} moves on."
         )
-    told += notes
+    told += [note for note in notes if note == NO_TEXT]
     panel = Markup('<div class="panel"><p class="text">{}</p><p class="empty">{}</p></div>').format(
         Markup("").join(spans),
         "Point at a token, or move to it with the Tab key: its numbers stand here.",
@@ -164,7 +166,7 @@ def _view(
 
 
 def _line(at: int, words: Words, place: int, rows: Frame, shown: Colours) -> dict[str, Any]:
-    worst = rows.iloc[int(np.argmax(rows["delta_nll"].to_numpy()))]
+    worst = rows.iloc[int(np.argmax(rows["delta_nll"].to_numpy()))] if len(rows) else None
     return {
         "position": at,
         "text": words.texts[place],
@@ -173,9 +175,9 @@ def _line(at: int, words: Words, place: int, rows: Frame, shown: Colours) -> dic
         "kl": float(rows["kl"].mean()),
         "flips": int(rows["flip"].sum()),
         "rows": len(rows),
-        "layer": int(worst["layer"]),
-        "expert": int(worst["expert"]),
-        "worst": float(worst["delta_nll"]),
+        "layer": -1 if worst is None else int(worst["layer"]),
+        "expert": -1 if worst is None else int(worst["expert"]),
+        "worst": float("nan") if worst is None else float(worst["delta_nll"]),
     }
 
 
@@ -222,6 +224,8 @@ def _tip(
     if top is not None:
         sure = f" ({percent(float(said['confidence']), 0)})" if "confidence" in said else ""
         head += Markup(", most likely <b>{}</b>{}").format(brief(top), sure)
+    if not len(rows):
+        return [head, "None of its edits was made."]
     mean = (
         f"mean of its {plural(line['rows'], 'row')}: {significant(line['delta_nll'], 2, True)} nats, KL "
         f"{significant(line['kl'], 2)}, {plural(line['flips'], 'flip')}"
@@ -243,8 +247,9 @@ def _edit(row: Any, words: Words) -> Markup:
 
 
 def _most(out: Frame) -> Frame:
-    order = np.argsort(-out["delta_nll"].abs().to_numpy(), kind="stable")
-    return out.iloc[order[:TABLE]]
+    known = out[out["rows"] > 0]
+    order = np.argsort(-known["delta_nll"].abs().to_numpy(), kind="stable")
+    return known.iloc[order[:TABLE]]
 
 
 def _table(out: Frame) -> Markup:

@@ -31,7 +31,12 @@ class ExpertCard(Shown):
 
 
 def expert(
-    effects: Any, layer: int, expert: int, *, tokens: Any = None, metrics: Any = None
+    effects: Any,
+    layer: int | np.integer,
+    expert: int | np.integer,
+    *,
+    tokens: Any = None,
+    metrics: Any = None,
 ) -> ExpertCard:
     """The card of one expert: what it is used for, what editing it does and where, and who stands beside it.
 

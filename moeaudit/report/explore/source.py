@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from moeaudit.frames import Frame
-from moeaudit.stats.contrast.frames import frames_of
+from moeaudit.stats.contrast.checks import as_frame
 
 if TYPE_CHECKING:
     from moeaudit.runs.run import StoredRun
@@ -65,7 +66,7 @@ class Source:
     def rows(self) -> Iterator[Frame]:
         """The effects, frame by frame, with the edited top prediction where it was recorded."""
         more = [TOP] if TOP in self.columns else []
-        for frame in frames_of(self.effects, [*NEEDS, *more], "The effects table"):
+        for frame in _frames(self.effects, NEEDS, more, "The effects table"):
             inside = frame["layer"].isin(list(self.experts))
             yield frame if inside.all() else frame[inside]
 
@@ -73,10 +74,10 @@ class Source:
         """All choices of the router, frame by frame; the effects themselves where they are all of them."""
         columns = ["document", "position", "layer", "rank", "expert", "weight"]
         if self.routing is None:
-            yield from frames_of(self.effects, columns, "The effects table")
+            yield from _frames(self.effects, columns, [], "The effects table")
             return
         more = [NEXT] if NEXT in self.routing_columns else []
-        yield from frames_of(self.routing, [*columns, *more], "The routing table")
+        yield from _frames(self.routing, columns, more, "The routing table")
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,15 @@ class Tokens:
         starts = np.concatenate([[0], np.flatnonzero(key[1:] != key[:-1]) + 1])
         place = np.searchsorted(self._key, key[starts])
         return np.repeat(place, np.diff(np.append(starts, len(key))))
+
+
+def _frames(table: Any, needs: list[str], more: list[str], name: str) -> Iterator[Frame]:
+    """The frames of a table; -1 in those of `more` that a frame has not, as the shards of an earlier version."""
+    whole = isinstance(table, pd.DataFrame) or not hasattr(table, "frames")
+    for frame in [table] if whole else table.frames([*needs, *more]):
+        there = [column for column in more if column in frame]
+        lacking = {column: -1 for column in more if column not in there}
+        yield as_frame(frame, [*needs, *there], name).assign(**lacking)
 
 
 def strings_of(tokens: Frame) -> dict[int, str]:

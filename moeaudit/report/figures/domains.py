@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from moeaudit.runs.run import StoredRun
 
-WIDTH, LEFT, ROW, TOP, GAP = 980, 150, 21, 58, 40
+WIDTH, LEFT, ROW, TOP = 440, 104, 21, 44
 
 
 def where(run: StoredRun) -> Figure | None:
@@ -36,22 +36,15 @@ def where(run: StoredRun) -> Figure | None:
     domains = run.domains.assign(other=False)
     if run.shift is not None:
         domains = _joined(domains, run.shift.domains.assign(other=True))
-    body: list[str] = []
-    bottom = 0.0
-    width = (WIDTH - LEFT - GAP * (len(drawn) - 1)) / max(1, len(drawn))
-    for i, (question, cell) in enumerate(drawn):
-        bottom = max(
-            bottom, _panel(body, domains, question, cell, LEFT + i * (width + GAP), width, i == 0)
-        )
     name = outcome_name(outcome).lower()
     caption = Markup(
         "The metric and layer with the largest estimate of each question ({}), chosen afterwards: an illustration. "
         "Points are domains with 95% limits by document; diamonds are domains that the audit's own text does not "
-        "have. The line inside the band is the mean over the audit's own domains, the band where a new domain "
+        "have. The dashed line is the mean over the audit's own domains, the band where a new domain "
         "of their kind lies (95%; Higgins, Thompson and Spiegelhalter 2009)."
     ).format(name)
     title = "Where it holds"
-    drawing = svg.document(WIDTH, bottom + 6, f"{name} by domain", body, 720)
+    drawing = svg.panels([_panel(domains, q, cell) for q, cell in drawn], _key())
     parts = [_of(domains, cell) for _, cell in drawn]
     tables = _tables(cells, parts, run.spec.alpha)
     return Figure("where", title, caption, drawing, tables, _plot(drawn, parts))
@@ -71,16 +64,23 @@ def _of(domains: Frame, cell: Series) -> Frame:
     return plain.sort_values("other", kind="stable")
 
 
-def _panel(
-    body: list[str],
-    domains: Frame,
-    question: str,
-    cell: Series,
-    x0: svg.Number,
-    width: svg.Number,
-    labelled: bool,
-) -> float:
-    """One forest. Returns its lower edge."""
+def _key() -> Markup:
+    bar = svg.line(1, 10, 13, 10, "bar v-pred key")
+    other = svg.line(1, 10, 13, 10, "bar v-open key")
+    return svg.signs(
+        [
+            svg.sign(bar + svg.mark(7, 10, "circle", "v-pred key"), "domain of the audit, 95%"),
+            svg.sign(other + svg.mark(7, 10, "diamond", "v-open"), "other domain"),
+            svg.sign(svg.rect(1, 5, 12, 10, "band key"), "where a new domain lies, 95%"),
+            svg.sign(svg.line(7, 3, 7, 17, "mean"), "mean over domains"),
+        ]
+    )
+
+
+def _panel(domains: Frame, question: str, cell: Series) -> Markup:
+    """One forest."""
+    body: list[str] = []
+    x0, width = LEFT, WIDTH - LEFT - 4
     mine = _of(domains, cell)
     new = [float(cell[c]) for c in ("new_low", "new_high")]
     ends = mine[["low", "high"]].to_numpy(dtype="float64", na_value=np.nan)
@@ -89,29 +89,26 @@ def _panel(
     scale = svg.linear(float(known.min() - pad), float(known.max() + pad), x0, x0 + width)
     bottom = float(TOP + ROW * len(mine))
     title = f"{metric_name(str(cell['metric']))[0]}, layer {cell['layer']}, {QUESTIONS[question]}"
-    body.append(svg.text(x0, 16, title, "title"))
+    body.append(svg.text(0, 14, title, "title"))
     said = f"new domain {interval(new[0], new[1])}"
-    body.append(svg.text(x0, 34, f"{SIZE[question]}; {said}", "muted"))
+    body.append(svg.text(0, 31, f"{SIZE[question]}; {said}", "muted"))
     body.append(svg.rect(x0, TOP, width, bottom - TOP, "panel"))
     body.append(
         svg.rect(scale(new[0]), TOP, scale(new[1]) - scale(new[0]), bottom - TOP, "band", said)
     )
     mean = scale(float(cell["mean"]))
-    body.append(svg.line(mean, TOP, mean, bottom, "zero"))
+    body.append(svg.line(mean, TOP, mean, bottom, "mean"))
     body.append(svg.line(scale(0), TOP, scale(0), bottom, "zero"))
     for i, row in enumerate(mine.itertuples()):
-        _domain(body, row, x0, TOP + (i + 0.5) * ROW, scale, labelled)
+        _domain(body, row, x0, TOP + (i + 0.5) * ROW, scale)
     marks = svg.ticks(float(known.min()), float(known.max()), 5)
     for tick, words in zip(marks, svg.tick_texts(marks, sign=True)):
         body.append(svg.text(scale(tick), bottom + 15, words, "tiny", "middle"))
-    return bottom + 22
+    return svg.document(WIDTH, bottom + 22, f"{title}: by domain", body)
 
 
-def _domain(
-    body: list[str], row, x0: svg.Number, y: float, scale: svg.Scale, labelled: bool
-) -> None:
-    if labelled:
-        body.append(svg.text(0, y + 4, row.domain, "tick" if row.other else ""))
+def _domain(body: list[str], row, x0: svg.Number, y: float, scale: svg.Scale) -> None:
+    body.append(svg.text(0, y + 4, row.domain, "tick" if row.other else ""))
     value = float("nan") if isinstance(row.reason, str) else float(row.estimate)
     if not np.isfinite(value):
         body.append(svg.mark(x0 + 6, y, "circle", "v-none", f"{row.domain}: {row.reason}", 2.4))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Figure:
-    """What the page needs of a figure. `key` is its anchor; `caption` says what was measured."""
+    """What the page needs of a figure. `key` is its anchor; `caption` says what was measured; `data` is what a
+    script of the page reads to change it, as JSON."""
 
     key: str
     title: str
@@ -23,24 +24,40 @@ class Figure:
     drawing: Markup
     table: Markup
     plot: go.Figure | None = None
+    data: dict[str, Any] | None = None
 
 
 def standalone(drawing: Markup) -> str:
-    """A drawing as an SVG file that needs no page around it: with the rules of the page's style for charts,
-    in its light colours, on its own paper."""
+    """A drawing as one SVG file that needs no page around it: key above, panels side by side, with the rules of the
+    page's style for charts, in its light colours, on its own paper."""
     sheet = resources.files("moeaudit.report").joinpath("static", "style.css").read_text("utf-8")
     colours = sheet[sheet.index(":root {") : sheet.index("}") + 1]
     rules = [
         line for line in sheet.splitlines() if line.startswith((".chart", "svg.chart", "rect."))
     ]
     style = "\n".join([colours.replace("light dark", "light"), *rules])
-    width, height = re.search(r'viewBox="0 0 (\S+) (\S+)"', drawing).groups()  # pyright: ignore
-    paper = f'<rect x="-16" y="-16" width="{float(width) + 32:g}" height="{float(height) + 32:g}" fill="#fdfdfb"/>'
-    head, body = str(drawing).split(">", 1)
-    head = re.sub(
-        r'viewBox="[^"]*"', f'viewBox="-16 -16 {float(width) + 32:g} {float(height) + 32:g}"', head
+    drawn = re.findall(
+        r'<svg ([^>]*)viewBox="0 0 (\S+) (\S+)"([^>]*)>(.*?)</svg>', str(drawing), re.DOTALL
     )
-    return f"{head}><style>{style}</style>{paper}{body}\n"
+    label = re.search(r'aria-label="([^"]*)"', drawn[-1][3])
+    places, x, y, right, below = [], 0.0, 0.0, 0.0, 0.0
+    for before, wide, high, after, body in drawn:
+        sign = "sign" in before + after
+        if not sign and below and y == 0.0:
+            x, y, below = 0.0, below + 8, below + 8  # panels begin under the key
+        if sign and x and x + float(wide) > 900:
+            x, y = 0.0, below
+        places.append(f'<g transform="translate({x:g} {y:g})">{body}</g>')
+        below = max(below, y + float(high))
+        right = max(right, x + float(wide))
+        x += float(wide) + (8 if sign else 24)
+    width, height = right + 32, below + 32
+    head = (
+        f'<svg viewBox="-16 -16 {width:g} {height:g}" role="img" class="chart" '
+        f'aria-label="{label[1] if label else ""}" xmlns="http://www.w3.org/2000/svg">'
+    )
+    paper = f'<rect x="-16" y="-16" width="{width:g}" height="{height:g}" fill="#fdfdfb"/>'
+    return f"{head}<style>{style}</style>{paper}{''.join(places)}</svg>\n"
 
 
 def styled(plot: go.Figure, height: int) -> go.Figure:

@@ -9,16 +9,17 @@ from markupsafe import Markup
 
 from moeaudit.frames import Frame
 
-from ..pages.tables import Column, folded, rows_of, table
+from ..pages.tables import Column, folded, number, rows_of, table
 from ..plot.map import face
 from ..words.numbers import count, estimate, fixed, percent, plural, significant
 from ..words.operator import OperatorWords
 from ..words.subject import COLUMNS
 from . import palette, svg
 from .figure import Figure
+from .parts.upright import upright
 
-WIDTH = 980
-LEFT = 70
+WIDTH, LEFT = 1080, 70
+NARROW, LEFT_NARROW = 400, 30
 
 
 def maps(cells: Frame, said: OperatorWords) -> Figure:
@@ -29,14 +30,20 @@ def maps(cells: Frame, said: OperatorWords) -> Figure:
     panels = [
         ("Mean harm", "delta_nll", "change of the next token's NLL, nats", palette.diverging),
         ("Mean disturbance", "kl", "KL(clean || edited), nats", palette.sequential),
-        ("Use", "share", "fraction of tokens routed to the expert", palette.sequential),
+        ("Use", "share", "fraction of tokens routed to the expert", palette.even),
     ]
     by_expert = said.subject == "expert"
     _, each, cell, _ = COLUMNS[said.subject]
+    names = "harm, disturbance and use" if by_expert else "harm and disturbance"
+    label = f"Layer by {said.subject} maps of {names}"
+    panels = panels if by_expert else panels[:2]
     body: list[str] = []
     y = 0.0
-    for title, column, unit, classes in panels if by_expert else panels[:2]:
+    for title, column, unit, classes in panels:
         y = _panel(body, cells, said, y, title, column, unit, classes)
+    drawing = svg.document(WIDTH, y, label, body)
+    if by_expert:
+        drawing = svg.either(drawing, upright(cells, panels, label))
     idle = int((cells["rows"] == 0).sum())
     if by_expert:
         over = f"its {said.many}, one for every token that was routed to it"
@@ -49,13 +56,15 @@ def maps(cells: Frame, said: OperatorWords) -> Figure:
         "the 95% interval over documents excludes zero (each cell on its own, not corrected for "
         "looking at {} of them). {}"
     ).format(cell, over, count(len(cells)), last)
-    names = "harm, disturbance and use" if by_expert else "harm and disturbance"
     return Figure(
         "maps",
         f"Where in the model: {each} of every layer" if each else "Where in the model: every layer",
         caption,
-        svg.document(WIDTH, y, f"Layer by {said.subject} maps of {names}", body, 640),
-        folded("All cells as a table", _table(cells, said)),
+        drawing,
+        folded(
+            "All experts as a table, least harm first" if by_expert else "All cells as a table",
+            _table(cells, said),
+        ),
         face(cells, said),
     )
 
@@ -67,8 +76,8 @@ def _panel(body, cells, said, y, title, column, unit, classes) -> float:
     width = min(160.0, (WIDTH - LEFT - 10) / experts)
     height = min(24.0, max(9.0, width))
     values = cells[column].to_numpy(dtype="float64")
-    top = float(np.nanquantile(np.abs(values), 0.98)) if np.isfinite(values).any() else 0.0
-    factor, scale_name = (100, "%") if column == "share" else _units(top)
+    top = reach_of(values)
+    factor, scale_name = (100, "%") if column == "share" else units(top)
     body.append(svg.text(0, y + 15, title, "title"))
     body.append(svg.text(LEFT + 90, y + 15, f"{unit}; scale in {scale_name}", "muted"))
     _legend(body, y + 4, top, factor, classes)
@@ -108,7 +117,12 @@ def _panel(body, cells, said, y, title, column, unit, classes) -> float:
     return y + 26
 
 
-def _units(top: svg.Number) -> tuple[float, str]:
+def reach_of(values: np.ndarray) -> float:
+    """Where the colours end: the 98% quantile of the sizes, so that one cell does not take them all."""
+    return float(np.nanquantile(np.abs(values), 0.98)) if np.isfinite(values).any() else 0.0
+
+
+def units(top: svg.Number) -> tuple[float, str]:
     if top >= 1:
         return 1, "nats"
     return (1e3, "thousandths of a nat") if top >= 1e-3 else (1e6, "millionths of a nat")
@@ -116,7 +130,7 @@ def _units(top: svg.Number) -> tuple[float, str]:
 
 def _legend(body: list[str], y: svg.Number, top: svg.Number, factor: svg.Number, classes) -> None:
     """Swatches from weak to strong with the values where the colour changes."""
-    edges = palette.edges(top)
+    edges = palette.edges(top, classes)
     signed = classes is palette.diverging
     values = [-top, -edges[3] * 0.9, -edges[2] * 0.9, -edges[1] * 0.9] if signed else []
     values += [0.0, edges[1] * 0.9, edges[2] * 0.9, edges[3] * 0.9, top]
@@ -152,23 +166,45 @@ def _title(row, said: OperatorWords) -> str:
 def _table(cells: Frame, said: OperatorWords) -> Markup:
     heading, each, _, first = COLUMNS[said.subject]
     stub = (
-        Column(f"layer, {heading}", lambda r: f"{r['layer']}, {first + r['expert']}")
+        Column(
+            f"layer, {heading}",
+            lambda r: _linked(r, said),
+            value=lambda r: f"{r['layer']}, {first + r['expert']}",
+        )
         if heading
         else Column("layer", lambda r: said.place(r["layer"]).removeprefix("layer "))
     )
-    use = [Column("use", lambda r: percent(r["share"]))] if said.subject == "expert" else []
+    use = []
+    if said.subject == "expert":
+        ranks = cells[cells["rows"] > 0].groupby("layer")["delta_nll"].rank(method="min")
+        cells = cells.assign(rank=ranks).sort_values("delta_nll", na_position="last", kind="stable")
+        use = [
+            number("use", lambda r: percent(r["share"]), "share"),
+            number("harm in its layer, 1 least", lambda r: fixed(r["rank"], 0), "rank"),
+        ]
     columns = [
         stub,
-        Column(said.many, lambda r: count(r["rows"])),
-        Column("documents", lambda r: count(r["documents"])),
+        number("mean harm (nats)", lambda r: _estimate(r, "delta_nll", True), "delta_nll", True),
         *use,
-        Column("mean harm (nats)", lambda r: _estimate(r, "delta_nll", True)),
-        Column("mean KL (nats)", lambda r: _estimate(r, "kl", False)),
-        Column("flips", lambda r: percent(r["flip"])),
+        number("mean KL (nats)", lambda r: _estimate(r, "kl", False), "kl", True),
+        number("flips", lambda r: percent(r["flip"]), "flip"),
+        number(said.many, lambda r: count(r["rows"]), "rows"),
+        number("documents", lambda r: count(r["documents"]), "documents"),
     ]
     whose = (each or "every layer").capitalize()
     caption = f"{whose}: mean effect of its {said.many}, with 95% intervals over documents"
+    if said.subject == "expert":
+        caption += ", least harm first"
     return table(rows_of(cells), columns, caption)
+
+
+def _linked(row, said: OperatorWords) -> str | Markup:
+    """The cell's name; of an expert, a link to its card."""
+    first = COLUMNS[said.subject][3]
+    name = f"{row['layer']}, {first + row['expert']}"
+    if said.subject != "expert":
+        return name
+    return Markup('<a href="#expert={}.{}">{}</a>').format(row["layer"], row["expert"], name)
 
 
 def _estimate(row, name: str, sign: bool) -> str:

@@ -10,11 +10,10 @@ from moeaudit.stats.sizes.equivalence import SHOWN, TOO_FEW
 
 from ..pages.tables import Column, folded, rows_of, table
 from ..plot.verdict_points import face
-from ..words.evidence import OUTCOMES, ROLES, metric_name, outcome_name, outcome_words
+from ..words.evidence import OUTCOMES, ROLES, metric_name, outcome_name
 from ..words.numbers import count, estimate, percent, probability
 from ..words.operator import OperatorWords
-from . import svg
-from .contrasts import GAP, LEFT, ROW, TOP, WIDTH, key, panel
+from .contrasts import beyond_words, drawn
 from .figure import Figure
 
 
@@ -23,17 +22,9 @@ def mass(equal: Frame | None, said: OperatorWords) -> Figure | None:
     if equal is None or "metric" not in equal or equal["metric"].isna().all():
         return None
     frame, cut = _plain(equal[equal["metric"].notna()]), equal[equal["metric"].isna()]
-    body: list[str] = []
     names = list(dict.fromkeys(frame.sort_values("role", ascending=False, kind="stable")["metric"]))
-    split = len(names) - frame.loc[frame["role"] == "control", "metric"].nunique()
     tested = list(dict.fromkeys(frame["outcome"]))
     outcomes = sorted(tested, key=lambda o: [*OUTCOMES, *tested].index(o))
-    width = (WIDTH - LEFT - GAP * (len(outcomes) - 1) - 12) / len(outcomes)
-    for i, outcome in enumerate(outcomes):
-        part, at = frame[frame["outcome"] == outcome], LEFT + i * (width + GAP)
-        panel(body, part, names, split, at, width, outcome_words(outcome, said.cost), i == 0)
-    key(body, frame)
-    height = TOP + ROW * len(names) + 26 + 40
     return Figure(
         "mass",
         "Is it the expert, or its weight?",
@@ -43,9 +34,9 @@ def mass(equal: Frame | None, said: OperatorWords) -> Figure | None:
             "says no more than how much of the mixture an expert is given shows nothing here. Tokens without such "
             "a pair are left out ({} of the tokens of a contrast have one). d<sub>z</sub> with 95% intervals over "
             "documents; for these experts, which are not shuffled, so the random score of each expert below the "
-            "rule may differ from zero as well.{}"
-        ).format(_sentence(frame, outcomes), _share(frame), _without(cut)),
-        svg.document(WIDTH, height, "Effect size at equal gate weight", body, 720),
+            "rule may differ from zero as well.{}{}"
+        ).format(_sentence(frame, outcomes), _share(frame), beyond_words(frame), _without(cut)),
+        drawn(frame, names, outcomes, said),
         folded("Every contrast at equal gate weight as a table", _table(frame)),
         face(frame, names, outcomes),
     )

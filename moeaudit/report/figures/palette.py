@@ -23,12 +23,13 @@ from ..words.numbers import Number
 
 # Upper edges of classes 0..3 as fractions of the largest value shown; class 4 is above.
 EDGES = (1 / 64, 1 / 16, 1 / 4, 9 / 16)
+EVEN = (0.2, 0.4, 0.6, 0.8)
 STEPS = len(EDGES)
 
 # The same colours for plotly, which needs them spelt out: from blue through grey to orange.
 DIVERGING = [
     [0.0, "#0b4f8a"],
-    [0.22, "#3f86bf"],
+    [0.22, "#4c92ca"],
     [0.4, "#a9cbe3"],
     [0.5, "#efefec"],
     [0.6, "#f5c9a6"],
@@ -64,9 +65,16 @@ def sequential(value: Number, top: Number) -> str:
     return "none" if math.isnan(value) else f"q{level(value, top)}"
 
 
-def edges(top: Number) -> list[float]:
-    """The values where the class changes."""
-    return [edge * top for edge in EDGES]
+def even(value: Number, top: Number) -> str:
+    """Class q0 .. q4 in even steps, for shares: most of them are of one size, and all steps count."""
+    if math.isnan(value) or top <= 0:
+        return "none" if math.isnan(value) else "q0"
+    return f"q{sum(value / top >= edge for edge in EVEN)}"
+
+
+def edges(top: Number, classes: object = None) -> list[float]:
+    """The values where the class changes; `classes` is `even` or one of the others."""
+    return [edge * top for edge in (EVEN if classes is even else EDGES)]
 
 
 VERDICTS = {

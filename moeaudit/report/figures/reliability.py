@@ -15,8 +15,8 @@ from ..words.numbers import count, estimate, fixed, percent
 from . import svg
 from .figure import Figure
 
-WIDTH, SIDE, GAP, LEFT, TOP = 980, 262, 58, 46, 40
-PER_ROW, MOST_PANELS = 3, 12
+WIDTH, SIDE, LEFT, TOP = 980, 262, 46, 40
+PER_ROW, MOST_PANELS = 3, 12  # PER_ROW: of the figure in a notebook
 ROW = 24
 
 
@@ -24,13 +24,13 @@ def reliability_figure(bins: Frame, scores: Frame, level: float = 0.95) -> Figur
     """Small multiples, one panel a stratum: all first, then those with the largest gaps."""
     order = _panels(scores, list(dict.fromkeys(zip(bins["whole"], bins["stratum"]))))
     shown = order[:MOST_PANELS]
-    body: list[str] = []
-    for i, (whole, name) in enumerate(shown):
-        x = LEFT + (i % PER_ROW) * (SIDE + GAP)
-        y = TOP + (i // PER_ROW) * (SIDE + 84)
+    drawn = []
+    for whole, name in shown:
         rows = rows_of(bins[(bins["whole"] == whole) & (bins["stratum"] == name)])
-        _panel(body, _name(rows[0]), rows, x, y)
-    height = TOP + math.ceil(len(shown) / PER_ROW) * (SIDE + 84)
+        body: list[str] = []
+        _panel(body, _name(rows[0]), rows, LEFT, TOP - 16)
+        label = f"Reliability: {_name(rows[0])}"
+        drawn.append(svg.document(LEFT + SIDE + 12, TOP + SIDE + 20, label, body))
     left = f" The other {len(order) - len(shown)} strata are in the table." * (order != shown)
     caption = Markup(
         "Accuracy against mean confidence, in bins of equal mass. On the diagonal confidence is "
@@ -39,7 +39,7 @@ def reliability_figure(bins: Frame, scores: Frame, level: float = 0.95) -> Figur
         "bins of a calibrated model with independent outcomes at once in {} of samples. "
         "Larger points hold more of the weight.{}"
     ).format(percent(level, 0), percent(level, 0), left)
-    drawing = svg.document(WIDTH, height, "Reliability diagrams", body, 640)
+    drawing = svg.panels(drawn)
     return Figure("reliability", "Is confidence earned?", caption, drawing, _bin_table(bins, level))
 
 

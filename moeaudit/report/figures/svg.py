@@ -6,7 +6,7 @@ Text is escaped here and nowhere else; numbers are written short, since there ar
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from markupsafe import Markup, escape
 
@@ -25,6 +25,12 @@ def text(x: Number, y: Number, words: object, cls: str = "", anchor: str = "") -
     where = f' text-anchor="{anchor}"' if anchor else ""
     kind = f' class="{cls}"' if cls else ""
     return f'<text x="{num(x)}" y="{num(y)}"{kind}{where}>{escape(words)}</text>'
+
+
+def name(x: Number, y: Number, first: str, second: str) -> str:
+    """A label, and behind it in small what it is."""
+    detail = f'<tspan dx="6" class="tiny">{escape(second)}</tspan>' if second else ""
+    return f'<text x="{num(x)}" y="{num(y)}" class="label">{escape(first)}{detail}</text>'
 
 
 def rect(x: Number, y: Number, width: Number, height: Number, cls: str, title: str = "") -> str:
@@ -61,18 +67,44 @@ def mark(x: Number, y: Number, shape: str, cls: str, title: str = "", r: Number 
 
 
 def document(
-    width: Number, height: Number, label: str, body: list[str], least: int = 640
+    width: Number, height: Number, label: str, body: list[str], least: int | None = None
 ) -> Markup:
-    """The svg element: scales with the page, is named for screen readers, never below `least` px.
+    """The svg element: scales with what it stands in and is named for screen readers.
 
-    `least` is 640 or 720: the widths that the style sheet knows, since the page's policy allows no
-    style attributes.
+    `least`: 640 or 720 px below which it does not shrink but scrolls; these widths the style sheet knows, since
+    the page's policy allows no style attributes. None: it shrinks, as a panel made for a phone's width may.
     """
+    kind = "chart" if least is None else f"chart least{least}"
     head = (
-        f'<svg viewBox="0 0 {num(width)} {num(height)}" role="img" class="chart least{least}" '
+        f'<svg viewBox="0 0 {num(width)} {num(height)}" role="img" class="{kind}" '
         f'aria-label="{escape(label)}" xmlns="http://www.w3.org/2000/svg">'
     )
     return Markup(head + "".join(body) + "</svg>")
+
+
+def panels(drawn: Sequence[Markup], signs: Markup | str = "") -> Markup:
+    """Drawings side by side where there is room and one under the other on a phone, below a common key."""
+    kind = "panels of3" if len(drawn) > 2 else "panels"
+    return Markup('{}<div class="{}">{}</div>').format(signs, kind, Markup("").join(drawn))
+
+
+def either(wide: Markup, narrow: Markup) -> Markup:
+    """One of two drawings of the same: `narrow` on a phone, `wide` elsewhere and on paper."""
+    return Markup('<div class="wide">{}</div><div class="narrow">{}</div>').format(wide, narrow)
+
+
+def sign(body: str, words: str) -> Markup:
+    """One entry of a key: a mark drawn around (7, 10), and what it means."""
+    width = num(22 + 6.9 * len(words))
+    return Markup(
+        f'<svg width="{width}" height="20" viewBox="0 0 {width} 20" class="chart sign" role="img" '
+        f'aria-label="{escape(words)}">{body}{text(18, 14, words, "tick")}</svg>'
+    )
+
+
+def signs(entries: Sequence[Markup]) -> Markup:
+    """A key whose entries wrap."""
+    return Markup('<p class="signs">{}</p>').format(Markup("").join(entries))
 
 
 def linear(low: Number, high: Number, start: Number, end: Number) -> Scale:

@@ -1,7 +1,7 @@
 """A first token browser: documents as coloured text, the worst edits of each token beside it.
 
 Plain HTML. A token's details appear while it is hovered or focused, by style sheet alone; the same
-numbers stand in a table under each document.
+numbers stand in a table under each document. The tab key stops at the tokens of that table alone.
 """
 
 from __future__ import annotations
@@ -65,15 +65,19 @@ def _document(
     top: float,
     said: OperatorWords,
 ) -> Markup:
-    spans = [_token(row, worst[int(row["position"])], top, said) for row in rows_of(rows)]
+    most = rows.reindex(rows["harm"].abs().sort_values(ascending=False).index).head(WORST)
+    stops = set(most["position"])
+    spans = [
+        _token(row, worst[int(row["position"])], top, said, row["position"] in stops)
+        for row in rows_of(rows)
+    ]
     title = Markup('<h3>Document {} <span class="tag">{}</span></h3>').format(number, domain)
     shown = Markup('<p class="tokens">{}</p>').format(Markup("").join(spans))
-    most = rows.reindex(rows["harm"].abs().sort_values(ascending=False).index).head(WORST)
     summary = f"The {plural(len(most), 'token')} most affected, as a table"
     return title + shown + folded(summary, _table(most, number, said))
 
 
-def _token(row: dict, worst: list[dict], top: Number, said: OperatorWords) -> Markup:
+def _token(row: dict, worst: list[dict], top: Number, said: OperatorWords, stop: bool) -> Markup:
     harm = float(row["harm"])
     details = Markup("").join(
         Markup("<span>{} (weight {}): <b>{}</b></span>").format(
@@ -98,8 +102,9 @@ def _token(row: dict, worst: list[dict], top: Number, said: OperatorWords) -> Ma
     css = palette.diverging(harm, top)
     # A line break in the text is a line break on the page; the mark shows that it is a token.
     breaks = Markup("<br>") * min(3, str(row["text"]).count("\n"))
-    return Markup('<span class="tok {}" tabindex="0">{}{}</span>{}').format(
-        css, visible(row["text"]), tip, breaks
+    reached = Markup(' tabindex="0"') if stop else Markup("")
+    return Markup('<span class="tok {}"{}>{}{}</span>{}').format(
+        css, reached, visible(row["text"]), tip, breaks
     )
 
 

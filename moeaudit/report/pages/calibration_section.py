@@ -36,9 +36,10 @@ def calibration_section(folder: Path, weights: str | None) -> Markup | None:
     items = Markup("").join(Markup("<li>{}</li>").format(s) for s in audit.sentences())
     notes = Markup("").join(Markup("<li>{}</li>").format(n) for n in record["notes"])
     figures = Markup("").join(
-        Markup('<h3>{}</h3><div class="scroll">{}</div><p class="caption">{}</p>{}').format(
-            figure.title, figure.drawing, figure.caption, figure.table
-        )
+        Markup(
+            '<h3>{0}</h3><figure class="scroll" tabindex="0" aria-label="{0}">{1}</figure>'
+            '<p class="caption">{2}</p>{3}'
+        ).format(figure.title, figure.drawing, figure.caption, figure.table)
         for figure in stored_figures(audit)
     )
     return Markup("<ul>{}</ul>{}<ul>{}</ul>").format(items, figures, notes)

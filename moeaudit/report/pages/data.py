@@ -11,7 +11,7 @@ from moeaudit.frames import Frame
 
 from ..words.numbers import count, estimate, fixed, percent
 from ..words.operator import OperatorWords
-from .tables import Column, folded, rows_of, table
+from .tables import Column, folded, number, rows_of, table
 
 if TYPE_CHECKING:
     from moeaudit.runs.run import StoredRun
@@ -79,10 +79,17 @@ def _domain_table(frame: Frame, said: OperatorWords) -> Markup:
         Column("layer", lambda r: said.place(r["layer"]).removeprefix("layer ")),
         Column("documents", lambda r: count(r["documents"])),
         Column(said.many, lambda r: count(r["rows"])),
-        Column(
+        number(
             "mean harm (nats)",
             lambda r: estimate(r["delta_nll"], r["delta_nll_low"], r["delta_nll_high"]),
+            "delta_nll",
+            True,
         ),
-        Column("mean KL (nats)", lambda r: estimate(r["kl"], r["kl_low"], r["kl_high"], False)),
+        number(
+            "mean KL (nats)",
+            lambda r: estimate(r["kl"], r["kl_low"], r["kl_high"], False),
+            "kl",
+            True,
+        ),
     ]
     return table(rows_of(frame), columns, f"Mean effect of one {said.one}, by domain and layer")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from markupsafe import Markup, escape
 
@@ -16,12 +17,28 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its heading and how a row's entry is written. The first column is the stub."""
+    """A column: its heading and how a row's entry is written. The first column is the stub.
+
+    `value` gives the entry in full, a number or a word, by which a reader may sort and which a downloaded file
+    holds; without it these are the words as written. `ends`: behind it stand limits, which the file holds as
+    columns of their own. `mark` names the cells for a script that changes them.
+    """
 
     heading: str
     write: Callable[[Row], object]
     text: bool = False
     css: Callable[[Row], str] | None = None
+    value: Callable[[Row], object] | None = None
+    ends: Callable[[Row], tuple[object, object]] | None = None
+    mark: str = ""
+
+
+def number(
+    heading: str, write: Callable[[Row], object], column: str, limits: bool = False
+) -> Column:
+    """A column of `row[column]`, in full in the file; with `limits`, `<column>_low` and `<column>_high` as well."""
+    ends = (lambda r: (r[f"{column}_low"], r[f"{column}_high"])) if limits else None
+    return Column(heading, write, value=lambda r: r[column], ends=ends)
 
 
 def rows_of(frame: Frame) -> list[dict[str, Any]]:
@@ -73,7 +90,20 @@ def _cell(column: Column, row: Row, stub: bool) -> Markup:
     classes = [] if column.text else ["n"]
     if column.css is not None and (extra := column.css(row)):
         classes.append(extra)
-    attribute = Markup(' class="{}"').format(" ".join(classes)) if classes else Markup("")
+    attributes = Markup(' class="{}"').format(" ".join(classes)) if classes else Markup("")
+    if column.value is not None:
+        attributes += Markup(' data-value="{}"').format(_full(column.value(row)))
+    if column.ends is not None:
+        attributes += Markup(' data-low="{}" data-high="{}"').format(*map(_full, column.ends(row)))
+    if column.mark:
+        attributes += Markup(' data-of="{}"').format(column.mark)
     if stub:
-        return Markup('<th scope="row"{}>{}</th>').format(attribute, escape(written))
-    return Markup("<td{}>{}</td>").format(attribute, escape(written))
+        return Markup('<th scope="row"{}>{}</th>').format(attributes, escape(written))
+    return Markup("<td{}>{}</td>").format(attributes, escape(written))
+
+
+def _full(value: object) -> str:
+    """A value for a file: a number with what single precision holds; nothing for a gap."""
+    if value is None or value is pd.NA or value != value:
+        return ""
+    return f"{value:.9g}" if isinstance(value, float | np.floating) else str(value)

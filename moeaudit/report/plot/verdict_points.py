@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from moeaudit.frames import Column as Series
 from moeaudit.frames import Frame
 from moeaudit.stats.sizes.equivalence import INCONCLUSIVE, NOT_ESTIMABLE
 
@@ -42,39 +43,34 @@ def order_of(frame: Frame) -> tuple[list[str], list[str]]:
     return names, sorted(tested, key=lambda o: [*OUTCOMES, *tested].index(o))
 
 
-def span(part: Frame) -> tuple[float, float]:
-    """The axis of one outcome, shared by all its rows: zero and all intervals.
+def calm(part: Frame) -> tuple[float, float]:
+    """The axis of some contrasts: zero and all limits, but that one wild interval does not flatten all others.
 
-    Controls that reach more than twice as far as the metrics do not squeeze the metrics.
+    Limits count up to five times the upper quartile of the points' own reach and of the limits'; what goes
+    further is drawn as cut (`reaches`).
     """
-    spans = []
-    for role in ("metric", "control"):
-        rows = part[part["role"] == role]
-        values = rows[["low", "high", "d_z"]].to_numpy(dtype="float64").ravel()
-        values = np.concatenate([values[np.isfinite(values)], [0.0, 0.05, -0.05]])
-        spans.append((float(values.min()), float(values.max())))
-    (low, high), (other_low, other_high) = spans
-    low, high = min(low, max(other_low, 2 * low)), max(high, min(other_high, 2 * high))
+    values = part[["low", "high", "d_z"]].to_numpy("float64")
+    known = np.concatenate([values[np.isfinite(values)], [0.0, 0.05, -0.05]])
+    sizes = np.nanmax(np.abs(values), axis=1, initial=0.05) if len(values) else np.array([0.05])
+    middle = np.abs(values[:, 2][np.isfinite(values[:, 2])]) if len(values) else np.array([])
+    reach = max(
+        3 * float(np.quantile(sizes, 0.75)),
+        1.1 * float(np.quantile(middle, 0.75)) if middle.size else 0.0,
+    )
+    low, high = max(float(known.min()), -reach), min(float(known.max()), reach)
     pad = 0.06 * (high - low)
     return low - pad, high + pad
 
 
-def _calm(part: Frame) -> tuple[float, float]:
-    """`span`, but that one wild interval does not flatten all others: limits count up to five times the upper
-    quartile of their sizes."""
-    low, high = span(part)
-    sizes = np.nanmax(
-        np.abs(part[["low", "high", "d_z"]].to_numpy("float64")), axis=1, initial=0.05
-    )
-    reach = max(
-        5 * float(np.quantile(sizes, 0.75)), 1.1 * float(part["d_z"].abs().quantile(0.75) or 0)
-    )
-    return max(low, -reach), min(high, reach)
+def reaches(part: Frame) -> Series:
+    """Which points or limits go beyond `calm`."""
+    low, high = calm(part)
+    return (part["low"] < low) | (part["high"] > high) | (part["d_z"] < low) | (part["d_z"] > high)
 
 
 def beyond(part: Frame) -> int:
-    low, high = _calm(part)
-    return int(((part["low"] < low) | (part["high"] > high)).sum())
+    """How many of an outcome's points or limits go beyond its axis."""
+    return int(reaches(part).sum())
 
 
 def face(frame: Frame, names: list[str], outcomes: list[str]) -> go.Figure:
@@ -123,7 +119,7 @@ def face(frame: Frame, names: list[str], outcomes: list[str]) -> go.Figure:
                 col=1,
             )
         _boxes(plot, part, names, layers, row)
-        plot.update_yaxes(title="d<sub>z</sub>", range=list(_calm(part)), row=row, col=1)
+        plot.update_yaxes(title="d<sub>z</sub>", range=list(calm(part)), row=row, col=1)
     controls = set(frame.loc[frame["role"] == "control", "metric"])
     if 0 < len(controls) < len(names):
         plot.add_vline(len(names) - len(controls) - 0.5, line={"color": "#888888", "width": 1})

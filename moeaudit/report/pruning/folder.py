@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moeaudit.pruning.export.place import made_whole
+from moeaudit.errors import RunError
+from moeaudit.pruning.export.place import made_whole, require_new
 from moeaudit.runs.working.provenance import session
 from moeaudit.store.files import write_json, write_table, write_text
 
@@ -19,11 +20,31 @@ if TYPE_CHECKING:
 PAGE, RECORD = "pruning.html", "pruning.json"
 
 
-def write_folder(curve: PruneCurve, folder: Path, asked: Mapping[str, Any]) -> Path:
+def require_place(folder: Path, what: str = "", *, replace: bool = False) -> None:
+    """Raise RunError unless `folder` is new or empty, or holds an earlier output of this and may be replaced."""
+    ours = folder.is_dir() and (folder / RECORD).is_file()
+    if ours and replace:
+        return
+    try:
+        require_new(folder, what)
+    except RunError as error:
+        if ours:
+            raise RunError(
+                f"{f'{what} {folder}'.strip()} holds a pruning that was measured before. Nothing was written. Give "
+                "--force to write over it, or choose an empty or a new folder."
+            ) from error
+        raise
+
+
+def write_folder(
+    curve: PruneCurve, folder: Path, asked: Mapping[str, Any], *, replace: bool = False
+) -> Path:
     """Write every table as Parquet and CSV, the page and the record into a new folder; the page's path.
 
-    `asked` is the command as it was given. Raises RunError where the disk takes no more.
+    `asked` is the command as it was given; with `replace` an earlier output of this is written over. Raises RunError
+    where the disk takes no more.
     """
+    require_place(folder, replace=replace)
     tables = {
         "overview": curve.overview(),
         "costs": curve.table,
@@ -45,10 +66,18 @@ def write_folder(curve: PruneCurve, folder: Path, asked: Mapping[str, Any]) -> P
         "margin": curve.margin,
         "provenance": {"model": curve.provenance, **session()},
     }
-    with made_whole(folder) as making:
+    full = folder.is_dir() and any(folder.iterdir())
+    whole = folder.with_name(f".writing-new-{folder.name}") if full else folder
+    with made_whole(whole) as making:
         for name, table in tables.items():
             write_table(making / f"{name}.parquet", table)
             write_text(making / f"{name}.csv", table.to_csv(index=False))
         write_pruning(curve, making / PAGE, asked)
         write_json(making / RECORD, record)
+    if full:
+        for path in sorted(
+            whole.iterdir(), key=lambda each: each.name == RECORD
+        ):  # the record last
+            path.replace(folder / path.name)
+        whole.rmdir()
     return folder / PAGE

@@ -41,14 +41,89 @@
     return out;
   };
 
+  // On a phone panels stand one under the other, keys wrap, and a long row of metrics is moved along, four at a time.
+  const folded = (words, most) =>
+    String(words).split(" ").reduce((lines, word) => {
+      const last = lines[lines.length - 1];
+      if (last !== undefined && (last + word).replace(/<[^>]*>/g, "").length < most) lines[lines.length - 1] = `${last} ${word}`;
+      else lines.push(word);
+      return lines;
+    }, []).join("<br>");
+  const stacked = (layout, entries, colours) => {
+    const out = structuredClone(layout);
+    const axes = Object.keys(out).filter((key) => /^xaxis\d*$/.test(key));
+    const beside = axes.filter((key) => (out[key].domain ?? [0, 1])[0] > 0);
+    const titles = (out.annotations ?? []).filter((each) => each.xref === "paper" && each.name !== "key");
+    out.margin = { ...out.margin, l: 56, r: 12 };
+    out.dragmode = false;
+    if (beside.length) {
+      const n = axes.length;
+      const gap = 0.34 / n;
+      const height = (1 - gap * (n - 1)) / n;
+      axes.forEach((key, i) => {
+        const other = key.replace("x", "y");
+        const bottom = 1 - (i + 1) * height - i * gap;
+        out[key] = { ...out[key], domain: [0, 1] };
+        out[other] = { ...out[other], domain: [Math.max(0, bottom), bottom + height], showticklabels: true };
+        delete out[other].matches;
+        if (titles[i]) Object.assign(titles[i], { x: 0, xanchor: "left", y: bottom + height, yanchor: "bottom", text: folded(titles[i].text, 40) });
+      });
+      out.height = Math.max(out.height ?? 0, 90 + 250 * n);
+    }
+    for (const key of axes) {
+      const text = out[key].title?.text;
+      if (text) out[key].title = { ...out[key].title, text: folded(text, 38) };
+      const places = out[key].tickvals?.length ?? 0;
+      if (places > 6 && !beside.length && out[key].range?.[0] === -0.5) {
+        out[key].range = [-0.5, 3.5];
+        out.dragmode = "pan";
+      }
+    }
+    for (const each of out.annotations ?? []) {
+      if (each.name !== "key") continue;
+      each.text = folded(each.text.replace(/ {3}/g, "<br>"), 1000);
+      out.margin.t = Math.max(out.margin.t ?? 0, 60 + 19 * each.text.split("<br>").length);
+    }
+    // The key goes to the very bottom, under titles of axes and bars of colour, which get room.
+    const below = 70 + (colours ? 110 : 0) + 30 * entries;
+    out.legend = { ...out.legend, orientation: "h", x: 0, xanchor: "left", y: 0, yanchor: "bottom", yref: "container" };
+    out.height = (out.height ?? 450) + below - (out.margin.b ?? 60);
+    out.margin.b = below;
+    return out;
+  };
+
   const draw = async (key, target) => {
     const spec = JSON.parse(document.getElementById(`plot-${key}`).textContent);
     const plotly = await load();
-    await plotly.react(target, spec.data, themed(spec.layout), {
+    const narrow = innerWidth <= 640;
+    const ink = css("--ink");
+    const across = { orientation: "h", x: 0.5, xanchor: "center", y: -0.22, yanchor: "top", len: 0.9 };
+    const heat = spec.data.some((trace) => trace.type === "heatmap"); // its colours are the same in the dark
+    const colours = spec.data.some((trace) => trace.colorbar || trace.marker?.colorbar);
+    const named = [...spec.data, ...(spec.layout.shapes ?? [])].filter((each) =>
+      each.type === "path" || each.type === "rect" ? each.showlegend : each.showlegend !== false && each.visible !== false && !each.colorbar);
+    const entries = spec.layout.showlegend === false ? 0 : new Set(named.map((each) => each.legendgroup ?? each.name)).size;
+    for (const trace of spec.data) {
+      // Black and near black are drawn in the page's ink, which is light where paper is dark.
+      for (const place of [trace.marker, trace.marker?.line]) {
+        if (!heat && place && (place.color === "#000000" || place.color === "#3f1f73")) place.color = ink;
+      }
+      if (narrow && trace.colorbar) trace.colorbar = { ...trace.colorbar, ...across };
+      if (narrow && trace.marker?.colorbar) trace.marker.colorbar = { ...trace.marker.colorbar, ...across };
+    }
+    const layout = themed(narrow ? stacked(spec.layout, entries, colours) : spec.layout);
+    await plotly.react(target, spec.data, layout, {
       displaylogo: false,
+      displayModeBar: narrow ? false : undefined,
       responsive: true,
       modeBarButtons: [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "autoScale2d", "resetScale2d"]],
     });
+    if (layout.dragmode === "pan" && narrow && !target.querySelector(".hint")) {
+      const hint = document.createElement("p");
+      hint.className = "caption hint";
+      hint.textContent = "Drag sideways for the other metrics.";
+      target.prepend(hint);
+    }
     shown.set(key, target);
   };
 
@@ -77,7 +152,7 @@
   }
 
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-    for (const [key, target] of shown) draw(key, target);
+    for (const [key, target] of shown) if (!target.hidden) draw(key, target);
   });
   addEventListener("beforeprint", () => {
     for (const fold of document.querySelectorAll("details:not([data-long])")) fold.open = true;

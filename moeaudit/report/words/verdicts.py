@@ -36,36 +36,33 @@ SIGNS = {
     TOO_FEW: ("\N{DOTTED CIRCLE}", "few", "F"),
     NOT_ESTIMABLE: ("\N{EN DASH}", "not", "-"),
 }
-WIDTH, LEFT = 760.0, 118.0
+WIDTH = 340.0
 
 
 def strip(evidence: Evidence) -> Markup:
-    """One mark per metric contrast, sorted by verdict, a row for harm and one for disturbance."""
-    body: list[str] = []
-    outcomes = [o for o in evidence.outcomes if evidence.count(o)]
-    most = max((evidence.count(o) for o in outcomes), default=1)
-    step = min(18.0, (WIDTH - LEFT) / max(1, min(most, 60)))
-    per_row = max(1, int((WIDTH - LEFT) // step))
-    y, said = 12.0, []
-    for outcome in outcomes:
+    """One mark per metric contrast, sorted by verdict, a panel for harm and one for disturbance."""
+    drawn = []
+    for outcome in [o for o in evidence.outcomes if evidence.count(o)]:
         title = outcome_name(outcome)
         verdicts = evidence.metrics(outcome)["verdict"].fillna(NOT_ESTIMABLE)
         ordered = [v for v in VERDICTS for _ in range(int((verdicts == v).sum()))]
-        body.append(svg.text(0, y + 4, title, "label"))
+        step = 14.0 if len(ordered) <= 200 else 9.0
+        per_row = int(WIDTH // step)
+        body = [svg.text(0, 13, title, "label")]
         for i, verdict in enumerate(ordered):
             shape, css, _ = VERDICTS[verdict]
-            x = LEFT + (i % per_row + 0.5) * step
-            body.append(svg.mark(x, y + i // per_row * 16, shape, css, verdict, min(5.0, step / 3)))
-        y += 16 * (1 + (max(len(ordered), 1) - 1) // per_row) + 12
-        said.append(f"{title}: {(verdicts == PREDICTIVE).sum()} of {len(ordered)} predictive")
-    x = LEFT
-    for verdict in [v for v in VERDICTS if (evidence.contrasts["verdict"] == v).any()]:
-        shape, css, _ = VERDICTS[verdict]
-        body.append(svg.mark(x + 5, y, shape, css, r=4))
-        body.append(svg.text(x + 14, y + 4, verdict, "tick"))
-        x += 34 + 6.2 * len(verdict)
-    words = f"One mark per metric and layer. {'; '.join(said)}"
-    return svg.document(WIDTH, y + 12, words, body)
+            x, y = (i % per_row + 0.5) * step, 30 + i // per_row * step
+            body.append(svg.mark(x, y, shape, css, verdict, step / 3.4))
+        height = 30 + step * (1 + (max(len(ordered), 1) - 1) // per_row)
+        said = f"{title}, one mark per metric and layer: {(verdicts == PREDICTIVE).sum()} of {len(ordered)} predictive"
+        drawn.append(svg.document(WIDTH, height, said, body))
+    kinds = evidence.contrasts.loc[evidence.contrasts["role"] == "metric", "verdict"]
+    key = [
+        svg.sign(svg.mark(7, 10, shape, css), verdict)
+        for verdict, (shape, css, _) in VERDICTS.items()
+        if (kinds == verdict).any()
+    ]
+    return svg.panels(drawn, svg.signs(key))
 
 
 def verdicts(evidence: Evidence) -> Markup:
@@ -115,7 +112,7 @@ def _told(outcome: str) -> Column:
             if counts.get(verdict)
         )
 
-    return Column(outcome_name(outcome).lower(), write, text=True)
+    return Column(outcome_name(outcome).lower(), write, text=True, mark="told")
 
 
 def _best(outcome: str) -> Column:

@@ -260,10 +260,19 @@ BOUNDS = (
 )
 
 
+PLAN = "A plan read off the design of this run; the effects seen have no part in the curves."
+
+
 def standing(run: StoredRun) -> dict[str, str]:
     """Per figure: whether its numbers were declared before the effects were computed."""
     seen = "Exploratory: a description of what was seen, not declared in advance and not tested."
-    out: dict[str, str] = {"maps": seen, "depth": seen, "spread": seen, "bounds": BOUNDS}
+    out: dict[str, str] = {
+        "maps": seen,
+        "depth": seen,
+        "spread": seen,
+        "bounds": BOUNDS,
+        "power": PLAN,
+    }
     out["mass"] = (
         "Exploratory: a control that was not declared in advance, for these experts alone."
     )

@@ -72,6 +72,7 @@ def read(
                     "dtype='float32'."
                 )
             columns = prediction_columns(logits, target)
+            del columns["top"]  # which token it is does not matter here
             frames.append(
                 pd.DataFrame(
                     {

@@ -9,6 +9,7 @@ from typing import Any
 from moeaudit.errors import RunError
 from moeaudit.store.differences import told
 from moeaudit.store.files import LOCK, TEMPORARY, require_place
+from moeaudit.version import __version__
 
 from ..spec import AuditSpec
 
@@ -34,11 +35,55 @@ def read_record(folder: Path) -> dict[str, Any]:
             "new folder."
         ) from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise RunError(
-            f"{path} is not the record of a moeaudit run in the format {FORMAT}. Give a folder "
-            "that this version of moeaudit wrote, or choose a new one."
-        )
+        raise RunError(_other_format(path, record))
+    _require_fields(path, record)
     return record
+
+
+def _other_format(path: Path, record: Any) -> str:
+    """Why a file that is JSON is not a record that can be read here."""
+    said = record.get("format") if isinstance(record, dict) else None
+    name, _, number = str(said).partition("/")
+    mine = FORMAT.partition("/")
+    if name == mine[0] and number.isdigit() and int(number) > int(mine[2]):
+        return (
+            f"{path} is in the format {said}, and this moeaudit ({__version__}) reads {FORMAT}: a newer version wrote "
+            "it. Read it with that version, or upgrade (pip install --upgrade moeaudit)."
+        )
+    return (
+        f"{path} is not the record of a moeaudit run in the format {FORMAT}. Give a folder "
+        "that this version of moeaudit wrote, or choose a new one."
+    )
+
+
+# What every record says from its first line on, and what it says besides once the run is finished.
+BEGUN = {
+    "spec": dict,
+    "spec_hash": str,
+    "status": str,
+    "sessions": list,
+    "stages": dict,
+    "notes": list,
+}
+FINISHED = {"model": dict, "summary": dict, "verification": list, "engine": object, "drift": object}
+
+
+def _require_fields(path: Path, record: dict[str, Any]) -> None:
+    """Raise RunError, naming the field, for a record that was cut or changed by hand."""
+    wanted: dict[str, type] = dict(BEGUN)
+    if record.get("status") == "finished":
+        wanted |= FINISHED
+    wrong = [
+        name
+        for name, kind in wanted.items()
+        if name not in record or not isinstance(record[name], kind)
+    ]
+    if wrong:
+        raise RunError(
+            f"{path} is damaged: it has no {', no '.join(wrong)}, which every record of a run has"
+            f"{' that is finished' if not set(wrong) & set(BEGUN) else ''}. Restore the file, or run the audit into a "
+            "new folder."
+        )
 
 
 def measured_dtype(model: Any, dtype: Any, folder: Path, planned: Any = None) -> Any:
@@ -119,3 +164,16 @@ def check_report_path(path: Path) -> None:
                 f"{path} exists and is not a report of moeaudit. Nothing was written. Choose "
                 "another name for the report, or remove that file."
             )
+
+
+def require_own_page(path: Path, question: str) -> None:
+    """Refuse a page that is there and not of this run. `question` is the hash of its spec, which its page names."""
+    if (
+        path.is_file()
+        and path.stat().st_size
+        and question not in path.read_text("utf-8", "replace")
+    ):
+        raise RunError(
+            f"{path} is the page of another run. Nothing was written. Choose another name for the report, or give "
+            "--force (in Python force=True) to write over it."
+        )

@@ -117,6 +117,15 @@ def contrast(
     ------
     InputError
         For missing columns, non-finite effects, unknown names, experts that no metric describes.
+
+    Example
+    -------
+        model = ma.load("tiny-olmoe")
+        texts = [d.text[:200] for d in ma.corpus("bundled").sample(16, seed=0).documents]
+        metrics = ma.expert_metrics(ma.capture(model, texts[:8]), ["reap"])  # of other documents
+        effects = ma.ablate(model, texts[8:], layers=[4])
+        table = ma.contrast(effects, metrics, n_boot=200)
+        table[["metric", "layer", "d_z", "d_z_low", "d_z_high", "verdict"]]
     """
     recipe = get_protocol(protocol).with_(**settings).settled((outcome,))
     sizes = tuple(one_of(s, SIZES, "effect size") for s in dict.fromkeys(("d_z", *sizes)))

@@ -41,6 +41,8 @@ def across_domains(estimates: Any, level: float | int = 0.95) -> Frame:
     ----------
     estimates
         Tables of `by_domain`, one or several outcomes under each other.
+    level
+        Of all limits.
 
     Returns
     -------
@@ -55,6 +57,11 @@ def across_domains(estimates: Any, level: float | int = 0.95) -> Frame:
     with one domain left out, and which one that is. `elsewhere` and `here`: the mean over domains by
     metrics from other domains, and from the same. Fewer than 3 domains with an estimate: null, with a
     `reason`.
+
+    Raises
+    ------
+    InputError
+        For what is no table, and columns that are missing.
     """
     table: Frame = as_frame(estimates, ESTIMATES, "The table of estimates by domain")
     grouped = table.groupby(KEYS, sort=False, observed=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import stats
+from scipy import special
 
 LEAST_EXPERTS = 6
 
@@ -34,7 +34,10 @@ class OverExperts:
         """Limits by document, each side lengthened by the experts' part: never shorter than they were."""
         if self.reason is not None:
             return float("nan"), float("nan")
-        reach = float(stats.t.isf((1 - level) / 2, max(self.dof, 1.0))) * math.sqrt(self.variance)
+        t = -float(
+            special.stdtrit(max(self.dof, 1.0), (1 - level) / 2)
+        )  # stats.t.isf, in less time
+        reach = t * math.sqrt(self.variance)
         return estimate - math.hypot(estimate - low, reach), estimate + math.hypot(
             high - estimate, reach
         )

@@ -93,6 +93,11 @@ def expert_harm(
     power at sesoi, `n_documents_to_decide` and `n_experts_to_decide` what would decide the cell
     (`ranking_power.plan` gives the formulas). Often no number of documents would, since the experts
     are few; `no_plan` then says so.
+
+    Raises
+    ------
+    InputError
+        As `contrast` does, and for `per` and `sesoi` that are no choice.
     """
     recipe = get_protocol(protocol).with_(**settings)
     require_per_expert(effects)

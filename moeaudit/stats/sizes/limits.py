@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy import stats
+from scipy import special, stats
 
 
 def jackknife_se(left: Float[np.ndarray, " documents"]) -> float:
@@ -77,7 +77,8 @@ class Spread:
 def limits_of(estimate: float, spread: Spread, level: float | int) -> tuple[float, float]:
     """`adjusted_limits` from a `Spread`."""
     tail = (1 - level) / 2
-    heavy, q = float(stats.t.isf(tail, spread.dof)), float(stats.t.isf(tail, spread.documents - 1))
+    # what stats.t.isf comes to, to the last bit, in a twentieth of its time: a search asks thousands of times
+    heavy, q = (-float(special.stdtrit(d, tail)) for d in (spread.dof, spread.documents - 1))
     lean = spread.skewness * (1 + 2 * q**2) / (6 * math.sqrt(spread.documents))
     return estimate - max(heavy, q - lean) * spread.se, estimate + max(heavy, q + lean) * spread.se
 
@@ -95,10 +96,10 @@ def tost_p(estimate: float, spread: Spread, sesoi: float | int) -> float:
     c, se = spread.skewness / (6 * math.sqrt(spread.documents)), spread.se
     p = []
     for t, lean in (((estimate + sesoi) / se, -c), ((sesoi - estimate) / se, c)):
-        p.append(float(stats.t.sf(t, spread.dof)))
+        p.append(float(special.stdtr(spread.dof, -t)))
         if lean > 0:  # t = q + lean (1 + 2 q^2), solved for q
             q = (math.sqrt(max(1 + 8 * lean * (t - lean), 0.0)) - 1) / (4 * lean)
-            p.append(float(stats.t.sf(q, spread.documents - 1)))
+            p.append(float(special.stdtr(spread.documents - 1, -q)))
     return max(p)
 
 

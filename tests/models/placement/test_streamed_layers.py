@@ -8,7 +8,7 @@ from made import architectures, tiny_moe
 
 import moeaudit as ma
 from moeaudit.errors import ModelError
-from moeaudit.models.placement import assembly, weights_here
+from moeaudit.models.placement import assembly, driven, weights_here
 from moeaudit.models.placement.files import stored_tensors
 from moeaudit.models.placement.stream import stream_of, traffic
 from moeaudit.models.precision import chosen
@@ -68,6 +68,40 @@ def test_a_walk_reads_each_layer_once(folder):
     ma.ablate(model, IDS[:1])
     assert traffic(model.hf).layers_read - layers == len(stream.layers)
     assert traffic(model.hf).bytes_read - before == whole
+
+
+def test_a_capture_reads_each_layer_once_for_all_documents(folder):
+    whole, model = ma.load(folder), ma.load(folder, offload="stream")
+    texts = [tiny_moe.ids(n, seed=n) for n in (14, 9, 11, 2)]
+    first = ma.capture(model, texts)  # whether layers can be called one by one is measured here
+    before = traffic(model.hf).layers_read
+    again, plain = ma.capture(model, texts), ma.capture(whole, texts)
+    layers = model.anatomy.n_layers
+    assert traffic(model.hf).layers_read - before == layers
+    for one in (first, again):
+        assert one.routing.equals(plain.routing) and one.tokens.equals(plain.tokens)
+    assert driven.can_be_driven(model, torch.as_tensor(texts[0])[None])
+
+
+def test_a_model_that_works_between_its_layers_is_captured_text_by_text(tmp_path):
+    folder = saved(tmp_path / "checkpoint", "olmoe")
+    model, whole = ma.load(folder, offload="stream"), ma.load(folder)
+    for each in (model, whole):
+        # What the model adds after layer 0, outside of it: layers called alone would miss it.
+        inner = each.hf.model
+        forward = inner.forward
+
+        def shifted(*args, forward=forward, inner=inner, **kwargs):
+            handle = inner.layers[0].register_forward_hook(lambda _m, _a, out: out + 0.5)
+            try:
+                return forward(*args, **kwargs)
+            finally:
+                handle.remove()
+
+        inner.forward = shifted
+    mine, theirs = ma.capture(model, IDS), ma.capture(whole, IDS)
+    assert not driven.can_be_driven(model, torch.as_tensor(IDS[0])[None])
+    assert mine.routing.equals(theirs.routing) and mine.tokens.equals(theirs.tokens)
 
 
 def test_no_more_than_one_layer_is_in_place(folder):

@@ -99,8 +99,8 @@ def test_effects_in_a_folder_and_of_a_sample(effects, model, tmp_path):
         (lambda e: ma.expert("runs/x", 2, 0), "Effects were expected, and this is a str"),
         (lambda e: ma.expert(e, 1, 0), "Unknown layer 1. Choose one of 0, 2"),
         (lambda e: ma.expert(e, 2, 8), "Layer 2 has no expert 8"),
-        (lambda e: ma.expert(e, 2, 1.5), "The expert is 1.5; a whole number"),
-        (lambda e: ma.expert(e.drop(columns="kl"), 2, 1), "no column kl"),
+        (lambda e: ma.expert(e, 2, True), "The expert is True; a whole number"),
+        (lambda e: ma.expert(e.drop(columns="kl"), 2, 1), "lacks the column kl"),
         (lambda e: ma.expert(e, 2, 1, tokens=e), "The tokens table"),
     ],
 )  # fmt: skip

@@ -84,6 +84,15 @@ def test_hostile_text_is_inert_and_a_cell_stays_light(run):
     assert further.table["position"].iloc[0] == light.table["position"].iloc[-1] + 1
 
 
+def test_a_sample_leaves_no_gap_in_the_text(run):
+    part = run.effects[(run.effects["position"] % 3 == 0) & (run.effects["document"] == 3)]
+    view = ma.show_tokens(part, 3, tokens=run.tokens)
+    assert "".join(view.table["text"]) == "".join(ma.show_tokens(run, 3).table["text"])
+    none = view.table[view.table["rows"] == 0]
+    assert len(none) == 20 and none["value"].isna().all() and (none["expert"] == -1).all()
+    assert view.html.count("None of its edits was made.") == 20
+
+
 @pytest.mark.parametrize(
     ("how", "said"),
     [

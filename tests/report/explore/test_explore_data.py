@@ -138,6 +138,21 @@ def test_shards_give_the_same_as_one_table(found, source):
     assert gathered(cut) == found
 
 
+def test_shards_of_an_earlier_version_have_nulls_of_their_own(source):
+    """A run that was begun before predictions were recorded, and finished after."""
+    mixed = Cut(source.effects, 3)
+    mixed.parts[0] = mixed.parts[0].drop(columns="top")
+    mixed.frames = lambda columns=None: (
+        part[[c for c in columns if c in part]] for part in mixed.parts
+    )
+    mixed.rows = len(source.effects)
+    found = gathered(replace(source, effects=mixed))
+    old = set(mixed.parts[0]["document"])
+    for one in found["documents"]:
+        tops = {top for layer in one["layers"].values() for row in layer["top"] for top in row}
+        assert (tops == {None}) == (one["document"] in old)
+
+
 def test_a_large_run_is_sampled_by_domain_and_says_so(source):
     drawn = sample(source.tokens, len(source.effects), 0, most=2_880)
     assert drawn == sample(source.tokens, len(source.effects), 0, most=2_880)

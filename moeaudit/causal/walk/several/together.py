@@ -10,15 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any
 
 import torch
 
 from moeaudit.models.forward import answering, listening
+from moeaudit.models.placement.driven import with_hidden
 
 from ...attention.reroute import RowState, active, rows_attend
 from ..head import last_logits, layer_arguments
-from ..layout import hidden_path
 from ..plan import Walked, WalkPlan
 from ..wavefront import Wavefront
 from .sampled import SampledWavefront
@@ -67,7 +66,7 @@ class _Turn:
     def layer(self, i: int) -> None:
         """The clean tokens through decoder layer i, then the rows."""
         layer = self.walk.plan.model.anatomy.decoder_layers[i]
-        args, kwargs = _with_hidden(self.given[i], self.hidden)
+        args, kwargs = with_hidden(self.given[i], self.hidden)
         with active(self.state):
             output = layer(*args, **kwargs)
             self.walk.on_layer(i, self.state)(layer, args, kwargs, output)
@@ -80,12 +79,3 @@ class _Turn:
             walk.busy = self.state.idle = True
             logits = last_logits(walk.plan.model, self.hidden, walk.ids, walk.tuple_tail)[0]
             return walk.finished(walk.outcomes(logits))
-
-
-def _with_hidden(
-    given: tuple[tuple[Any, ...], dict[str, Any]], hidden: torch.Tensor
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    where, name = hidden_path(*given)
-    args, kwargs = list(given[0]), dict(given[1])
-    (args, kwargs)[where][name] = hidden
-    return tuple(args), kwargs

@@ -1,0 +1,1 @@
+"""Commands that compute: they load a model or a table, and leave something behind."""

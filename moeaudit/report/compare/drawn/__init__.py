@@ -1,0 +1,1 @@
+"""Two runs and their difference as drawings, still and to explore."""

@@ -1,0 +1,1 @@
+"""Parts that several figures are put together from."""

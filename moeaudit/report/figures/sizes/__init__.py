@@ -1,0 +1,1 @@
+"""Figures of the size of interest: what hangs on it, and what could be found of it."""

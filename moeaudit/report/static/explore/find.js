@@ -1,0 +1,60 @@
+// One box that finds experts by number and tokens by their text.
+const MOST_FOUND = 12;
+
+const findIn = (data, typed) => {
+  const text = typed.trim();
+  if (!text) return { hits: [], total: 0 };
+  const numbers = text.match(/^(?:l(?:ayer)?\s*)?(\d+)[\s.,:]+(?:e(?:xpert)?\s*)?(\d+)$/i);
+  const cell = numbers && data.cell(Number(numbers[1]), Number(numbers[2]));
+  const hits = [];
+  if (cell !== null && cell !== undefined) {
+    hits.push({ href: data.href(cell), label: [make("b", {}, data.name(cell)), ` harm ${estimate(data.cells.delta_nll[cell], data.cells.delta_nll_low[cell], data.cells.delta_nll_high[cell])}`] });
+  }
+  let total = hits.length;
+  const wanted = typed.toLowerCase().replace(/\s+$/, "");
+  for (const doc of data.documents) {
+    const starts = [];
+    let whole = "";
+    for (const part of doc.text) { starts.push(whole.length); whole += part.toLowerCase(); }
+    let token = 0;
+    for (let at = whole.indexOf(wanted); at >= 0; at = whole.indexOf(wanted, at + 1)) {
+      total += 1;
+      if (hits.length >= MOST_FOUND) continue;
+      // where the phrase begins, or its first sign that is no space
+      const first = at + (wanted.length - wanted.trimStart().length);
+      while (token + 1 < starts.length && starts[token + 1] <= first) token += 1;
+      hits.push({ href: data.tokenHref(doc.document, token), label: [
+        make("span", { class: "muted" }, `${data.token(doc.document, token).join(".")} ${data.domains[doc.domain]} `), doc.text.slice(Math.max(0, token - 6), token).map(visible).join(""),
+        make("mark", {}, visible(doc.text[token])), doc.text.slice(token + 1, token + 6).map(visible).join("")] });
+    }
+  }
+  return { hits, total };
+};
+
+const finder = (data) => {
+  const list = make("ul", { class: "xp-found", "aria-label": "Found" });
+  const draw = () => {
+    const { hits, total } = findIn(data, input.value);
+    fill(list, ...hits.map(({ href, label }) => make("li", {}, make("a", { href, onclick: () => fill(list) }, label))));
+    if (input.value.trim()) {
+      say(total ? `${count(total)} found${total > hits.length ? `, the first ${hits.length} shown` : ""}` : "Nothing found");
+      if (total > hits.length) list.append(make("li", { class: "muted" }, `${count(total - hits.length)} more: type more to narrow it down`));
+      if (!total) list.append(make("li", { class: "muted" }, "Nothing found in the sampled documents. Experts are found as layer.expert."));
+    }
+  };
+  const input = make("input", { type: "search", placeholder: "3.12, or words of the text", autocomplete: "off", spellcheck: "false", oninput: draw,
+    onkeydown: (event) => {
+      const links = [...list.querySelectorAll("a")];
+      if (event.key === "Enter" && links.length) { links[0].click(); fill(list); }
+      if (event.key === "ArrowDown" && links.length) { event.preventDefault(); links[0].focus(); }
+      if (event.key === "Escape" && input.value) { event.stopPropagation(); input.value = ""; fill(list); }
+    } });
+  list.addEventListener("keydown", (event) => {
+    const links = [...list.querySelectorAll("a")];
+    const at = links.indexOf(event.target);
+    if (event.key === "ArrowDown") { event.preventDefault(); links[Math.min(at + 1, links.length - 1)].focus(); }
+    if (event.key === "ArrowUp") { event.preventDefault(); (at > 0 ? links[at - 1] : input).focus(); }
+    if (event.key === "Escape") { event.stopPropagation(); fill(list); input.focus(); }
+  });
+  return make("div", { class: "xp-find", role: "search" }, underName("Find an expert or a token", input), list);
+};

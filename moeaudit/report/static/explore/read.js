@@ -1,0 +1,172 @@
+// The sampled text, coloured by what the reader chooses, one document at a time under an overview of all.
+class Reader {
+  constructor(data, { open, colour }) {
+    Object.assign(this, { data, open, colour });
+    this.domain = "";
+    this.at = data.documents[0]?.document ?? null;
+    this.spec = { key: "delta_nll", layer: null, expert: null };
+    this.overview = make("div", { class: "xp-overview" });
+    this.text = make("p", { class: "tokens xp-text" });
+    this.head = make("h3", { class: "xp-doc" });
+    this.controls = make("div", { class: "xp-controls" });
+    this.legend = make("div");
+    this.box = make("div", { class: "xp-read" },
+      make("p", { class: "xp-hint" }, `The sample: ${data.sample}`), this.controls, this.legend, this.overview, this.head, this.text,
+      make("p", { class: "xp-hint" }, "Keys: ", ["n", "p"].map((k) => [make("kbd", {}, k), k === "n" ? " next strongest, " : " the one before, "]),
+        "arrow keys move, ", make("kbd", {}, "Enter"), " opens the route, ", make("kbd", {}, "Esc"), " closes it. Or: ",
+        button("Next strongest", () => this.strongest(1)), " ", button("Previous", () => this.strongest(-1))));
+    this.box.addEventListener("keydown", (event) => {
+      if (event.altKey || event.ctrlKey || event.metaKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
+      if (event.key === "n" || event.key === "p") { event.preventDefault(); this.strongest(event.key === "n" ? 1 : -1); }
+    });
+    const token = (event) => event.target.closest?.(".tok");
+    this.text.addEventListener("click", (event) => { const t = token(event); if (t) this.open(this.data.token(this.at, Number(t.dataset.at)), t, false); });
+    this.text.addEventListener("keydown", (event) => {
+      const t = token(event);
+      if (!t || (event.key !== "Enter" && event.key !== " ")) return;
+      event.preventDefault();
+      this.open(this.data.token(this.at, Number(t.dataset.at)), t, true);
+    });
+  }
+
+  // The value of every token of a document under the chosen colour; null where it has none.
+  values(doc) {
+    const { key, layer, expert } = this.spec;
+    if (key === "nll" || key === "p_top") return doc[key];
+    const layers = has(layer) ? [layer] : this.data.layers;
+    return doc.text.map((_, p) => {
+      let sum = 0;
+      let n = 0;
+      for (const l of layers) {
+        const at = doc.layers[l];
+        if (!at) continue;
+        at.expert[p].forEach((e, r) => {
+          if (has(expert) && e !== expert) return;
+          const v = key.startsWith("m.") || key === "use" ? this.standing(l, e) : at[key]?.[p][r];
+          if (has(v)) { sum += v; n += 1; }
+        });
+      }
+      return n ? sum / n : null;
+    });
+  }
+
+  // Metrics of different layers have no common scale; where the expert stands in its layer has: 1 is the largest.
+  standing(layer, expert) {
+    const i = this.data.cell(layer, expert);
+    const values = this.spec.key === "use" ? this.data.cells.use : this.data.metric_values[this.spec.key.slice(2)];
+    this.places ??= new Map();
+    const name = `${this.spec.key}.${layer}`;
+    if (!this.places.has(name)) {
+      const cells = this.data.ofLayer.get(layer).filter((j) => has(values[j])).sort((a, b) => values[a] - values[b]);
+      this.places.set(name, new Map(cells.map((j, k) => [j, cells.length > 1 ? k / (cells.length - 1) : 1])));
+    }
+    return this.places.get(name).get(i) ?? null;
+  }
+
+  documents() {
+    const wanted = this.domain === "" ? null : Number(this.domain);
+    return this.data.documents.filter((d) => wanted === null || d.domain === wanted);
+  }
+
+  said() {
+    const { key, layer, expert } = this.spec;
+    const what = { nll: "loss of the intact model", p_top: "probability of the top prediction" }[key];
+    if (what) return what;
+    const name = key.startsWith("m.") || key === "use" ? `standing by ${this.data.shown(key)[0]} in the layer, 1 is the largest` : this.data.shown(key)[0];
+    const who = has(expert) ? `expert ${expert} of layer ${layer}` : has(layer) ? `its experts in layer ${layer}` : "all its experts";
+    return `${name}, mean over ${who}`;
+  }
+
+  show(colour, open) {
+    const same = writeColour(colour) === writeColour(this.spec) && this.coloured;
+    this.spec = colour;
+    if (open && this.data.byNumber.has(open[0])) this.at = open[0];
+    if (!this.documents().some((d) => d.document === this.at)) {
+      if (open) this.domain = "";
+      else this.at = this.documents()[0]?.document ?? null;
+    }
+    if (!same) {
+      this.coloured = new Map(this.data.documents.map((d) => [d.document, this.values(d)]));
+      const signed = colour.key === "delta_nll" || Boolean(this.data.outcomes[colour.key]?.signed);
+      this.scale = scaleOf([...this.coloured.values()].flat(), signed);
+      this.order = null;
+      this.drawControls();
+    }
+    this.drawOverview();
+    this.drawText(open);
+  }
+
+  write(v) { return this.spec.key === "flip" || this.spec.key === "p_top" ? percent(v, 0) : significant(v, 2, this.scale.signed); }
+
+  drawControls() {
+    const { data, spec } = this;
+    const layers = [["", "all layers"], ...data.layers.map((l) => [String(l), `layer ${l}`])];
+    const experts = has(spec.layer) ? data.ofLayer.get(spec.layer).map((i) => [String(data.cells.expert[i]), `expert ${data.cells.expert[i]}`]) : [];
+    const clean = spec.key === "nll" || spec.key === "p_top";
+    fill(this.controls, 
+      choice("Colour by", [
+        ["What an edit does", data.outcomeOptions()],
+        ["The intact model", [["nll", "loss"], ["p_top", "probability of the top prediction"]]],
+        ["What its experts are", [["use", "use"], ...data.metricOptions()]],
+      ], spec.key, (key) => this.colour({ ...spec, key })),
+      clean ? "" : choice("In", [[null, layers]], has(spec.layer) ? String(spec.layer) : "", (l) => this.colour({ key: spec.key, layer: l === "" ? null : Number(l), expert: null })),
+      clean || !has(spec.layer) ? "" : choice("Expert", [[null, [["", "every chosen expert"], ...experts]]], has(spec.expert) ? String(spec.expert) : "", (e) => this.colour({ ...spec, expert: e === "" ? null : Number(e) })),
+      choice("Domain", [[null, [["", "all domains"], ...data.domains.map((d, i) => [String(i), d]).filter(([i]) => data.documents.some((doc) => doc.domain === Number(i)))]]], this.domain, (d) => {
+        this.domain = d;
+        this.order = null;
+        this.show(this.spec, null);
+        say(`${plural(this.documents().length, "document")} shown`);
+      }));
+    fill(this.legend, legendOf(this.scale, (x) => this.write(x), [
+      `${this.said()}, on the prediction of the next token`,
+      ...(has(spec.expert) ? ["uncoloured: the token did not choose it"] : []),
+    ]));
+  }
+
+  // A strip a document: where in the text something is.
+  drawOverview() {
+    fill(this.overview, ...this.documents().map((d) => {
+      const values = this.coloured.get(d.document);
+      const bins = Math.min(96, values.length);
+      const strip = [...Array(bins).keys()].map((b) => {
+        const part = values.slice(Math.floor((b * values.length) / bins), Math.floor(((b + 1) * values.length) / bins)).filter(has);
+        const most = part.reduce((a, v) => (a === null || Math.abs(v) > Math.abs(a) ? v : a), null);
+        return make("i", { class: this.scale.css(most) });
+      });
+      return button([make("span", {}, `${d.document} \u00b7 ${this.data.domains[d.domain]}`), make("span", { class: "xp-strip", "aria-hidden": "true" }, strip)],
+        () => { this.at = d.document; this.drawOverview(); this.drawText(null); say(`Document ${d.document} shown`); },
+        { class: "xp-pick", "data-doc": d.document, "aria-pressed": String(d.document === this.at), "aria-label": `Document ${d.document}, ${this.data.domains[d.domain]}` });
+    }));
+    roving(this.overview, ".xp-pick", stepByPlace);
+  }
+
+  drawText(open) {
+    const doc = this.data.byNumber.get(this.at);
+    if (!doc) { fill(this.text, "No document of this domain is in the sample."); return; }
+    const values = this.coloured.get(this.at);
+    this.head.textContent = `Document ${doc.document}, ${this.data.domains[doc.domain]}, ${plural(doc.text.length, "token")}`;
+    fill(this.text, ...doc.text.flatMap((text, p) => {
+      const chosen = open && open[0] === this.at && this.data.place(open) === p;
+      const node = make("span", { class: `tok ${this.scale.css(values[p])}${chosen ? " xp-open" : ""}`, role: "button", tabindex: "-1", "data-at": p,
+        "aria-label": `${visible(text)}, ${has(values[p]) ? this.write(values[p]) : "no value"}`, title: `position ${this.data.token(this.at, p)[1]}: ${has(values[p]) ? this.write(values[p]) : "no value"}`, "aria-pressed": chosen ? "true" : null }, visible(text));
+      return [node, ...Array(Math.min(3, text.split("\n").length - 1)).fill(0).map(() => make("br"))];
+    }));
+    this.rove ??= roving(this.text, ".tok", stepByPlace);
+    const start = this.text.querySelector(".tok.xp-open") ?? this.text.querySelector(".tok");
+    if (start) this.rove(start);
+  }
+
+  // Along the tokens of the shown domain from the largest value down.
+  strongest(way) {
+    this.order ??= this.documents().flatMap((d) => this.coloured.get(d.document).map((v, p) => [v, d.document, p]))
+      .filter(([v]) => has(v)).sort((a, b) => Math.abs(b[0]) - Math.abs(a[0]));
+    if (!this.order.length) { say("No token has a value under this colour."); return; }
+    const open = this.text.querySelector(".tok.xp-open");
+    const here = open ? this.order.findIndex(([, d, p]) => d === this.at && p === Number(open.dataset.at)) : -1;
+    const to = Math.max(0, Math.min(this.order.length - 1, here + way));
+    const [v, document, p] = this.order[to];
+    this.open(this.data.token(document, p), null, false, true);
+    this.text.querySelector(".tok.xp-open")?.focus({ preventScroll: true });
+    say(`${ordinal(to + 1)} strongest of ${count(this.order.length)}: ${quoted(this.data.byNumber.get(document).text[p])}, ${this.write(v)}`);
+  }
+}
