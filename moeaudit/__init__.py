@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import warnings
 from typing import TYPE_CHECKING, Any
 
 # Read by OpenMP when torch is loaded: how long a thread spins while it waits. Spinning threads take the cores from
@@ -86,6 +87,9 @@ if TYPE_CHECKING:
 
 from .errors import MoeAuditError as MoeAuditError
 from .version import __version__ as __version__
+
+# Libraries below import tqdm.auto, which then warns in every notebook without ipywidgets; none are needed here.
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 _ROOM_OF = {
     "Predictions": "calibration",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moeaudit.errors import InputError, RunError
+from moeaudit.frames.waiting import stages
 from moeaudit.runs.progress import LogProgress, Progress
 from moeaudit.runs.run import StoredRun
 from moeaudit.runs.spec import ALPHA, TOKENS
@@ -86,7 +87,8 @@ def _of_pruning() -> dict[str, Any]:
 
     @functools.wraps(measure)
     def prune_curve(*args: Any, progress: Any = None, **kwargs: Any) -> PruneCurve:
-        found = measure(*args, progress=progress or LogProgress(), **kwargs)
+        with stages(progress, LogProgress) as told:
+            found = measure(*args, progress=told, **kwargs)
         return PruneCurve(**{name: getattr(found, name) for name in found.__dataclass_fields__})
 
     return {"PruneCurve": PruneCurve, "prune_curve": prune_curve}
@@ -203,7 +205,6 @@ def audit(
     from moeaudit.runs.session import Session, complete
     from moeaudit.runs.working.asked import settled
 
-    progress = progress or LogProgress()
     planned = None if plan is None else Plan.read(plan)
     if report is not None:
         check_report_path(Path(report))
@@ -216,7 +217,7 @@ def audit(
         "max_memory": max_memory,
         "offload": offload,
     }
-    spread = spread_of(executor, workers, model, loading, progress)
+    spread = spread_of(executor, workers, model, loading, progress or LogProgress())
     options = {
         "operator": operator,
         "outcome": outcome,
@@ -246,11 +247,9 @@ def audit(
     if planned is not None and record is not None:
         planned.require_named(record, folder)
     if record is None or not complete(folder, record):
-        with locked(folder):
+        with locked(folder), stages(progress, LogProgress) as told:
             known, entry = claim(folder, spec), planned and planned.entry
-            record = Session(folder, spec, made, known, entry, spread).run(
-                loaded, material, progress
-            )
+            record = Session(folder, spec, made, known, entry, spread).run(loaded, material, told)
     return _shown(folder, report)
 
 
@@ -303,7 +302,8 @@ def merge(
         first = next(iter(parts := [Path(part) for part in parts]), None)
         if first is not None and not force:
             require_own_page(Path(report), read_record(first)["spec_hash"])
-    merge_parts(parts, Path(out), progress or LogProgress())
+    with stages(progress, LogProgress) as told:
+        merge_parts(parts, Path(out), told)
     return _shown(Path(out), report)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 
 from moeaudit.errors import InputError, RunError
+from moeaudit.frames.waiting import counting
 from moeaudit.models import Model
 from moeaudit.store.question import OUTCOMES, Question
 from moeaudit.text.for_model import tokens_for
@@ -48,7 +49,7 @@ def ablate(
     memory: int | str | None = None,
     predictions: bool = False,
     out: str | Path | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] | Literal[False] | None = None,
 ) -> Effects | EffectsFolder:
     """Apply `operator` (default `Zero()`) to each active expert, one token and one layer at a time.
 
@@ -60,7 +61,8 @@ def ablate(
     compared. Texts longer than `max_length` tokens (default: what the model reads) are cut into pieces that do
     not attend to each other. `memory` ("12GiB", or bytes) bounds what a walk takes besides the weights, whatever
     the texts, the operator and the horizon (default: what suits the device); blocks are cut to it, and the
-    numbers stay the same up to rounding. `progress` is called with the number of new rows.
+    numbers stay the same up to rounding. `progress` is called with the number of new rows; without it a notebook
+    or a terminal shows a line after two seconds, and False shows nothing.
 
     `outcomes` adds columns: "delta_entropy", "delta_confidence", "delta_brier", a
     `LogitContrast(a, b)`, or functions of (clean logits `"positions vocab"`, edited logits
@@ -123,13 +125,15 @@ def ablate(
         seed=0 if sample is None else sample.seed,
     )
     facts = Facts.of(model, texts, [layer.index for layer in plan.layers], question)
-    if out is not None:
-        return streamed(plan, texts, facts, Path(out), progress)
+    rows = round(plan.rows * texts.n_targets * question.share)
     frames: list[pd.DataFrame] = []
     said: list[Facts] = []
-    for block in drawn_from(blocks(plan, texts.chunks, progress), sample):
-        frames.append(block.frame)
-        said.append(block.said(facts))
+    with counting(progress, f"effects of {operator.name}", rows, "rows") as tell:
+        if out is not None:
+            return streamed(plan, texts, facts, Path(out), tell)
+        for block in drawn_from(blocks(plan, texts.chunks, tell), sample):
+            frames.append(block.frame)
+            said.append(block.said(facts))
     whole = pd.concat(frames, ignore_index=True)
     texts = replace(texts, tokenizer=model.tokenizer)
     return Effects.of(whole, together(said), texts, operator)

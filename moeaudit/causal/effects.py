@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from moeaudit.errors import InputError
+from moeaudit.frames.shown import Said
 from moeaudit.store.shard import KEY
 
 from .facts import Facts, NoFacts, Told, joined
@@ -33,7 +35,7 @@ COLUMNS = {
 TOP = "top"  # the most probable next token after the edit, an int32 token id, where it is asked for
 
 
-class Effects(Told, pd.DataFrame):
+class Effects(Told, Said):
     """A DataFrame of effects that knows its question and which texts it was measured on.
 
     One row for each (document, position, layer, rank): `rank` 0 is the active expert with the
@@ -48,6 +50,7 @@ class Effects(Told, pd.DataFrame):
     operator itself, or None where they did not come along, as after reading from a file.
     """
 
+    _needs = ("document", "position", "delta_nll")
     _metadata = ["texts", "operator"]
     texts: TokenizedCorpus | None = None
     operator: Operator | None = None
@@ -68,6 +71,16 @@ class Effects(Told, pd.DataFrame):
         effects.attrs = dict(frame.attrs) | {KEY: facts.to_dict()}
         effects.texts, effects.operator = texts, operator
         return effects
+
+    def _sentence(self) -> str | None:
+        """What was asked, of how much, by which engine, and what came out on average; None if that is not known."""
+        try:
+            facts = self.facts
+        except InputError:
+            return None
+        plain: Any = self
+        harm = float(plain["delta_nll"].mean())
+        return said_of(facts, len(plain), int(plain["document"].nunique()), harm)
 
     @property
     def facts(self) -> Facts:
@@ -92,6 +105,14 @@ class Effects(Told, pd.DataFrame):
         if parts is not None:
             _join(self, list(parts), rows=method == "concat")
         return self
+
+
+def said_of(facts: Facts, rows: int, documents: int, harm: float) -> str:
+    """The sentence of a table of effects; harm in nats."""
+    of = f"{documents:,} document{'s' * (documents != 1)}, mean harm {harm:+.4f} nats"
+    n = len(facts.notes)
+    notes = f" {n} note{'s' * (n != 1)} (.notes)." if n else ""
+    return f"{rows:,} effects of {facts.question} in {of}; {facts.engine}.{notes}"
 
 
 def _join(whole: Effects, parts: list[Any], *, rows: bool) -> None:

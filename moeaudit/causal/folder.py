@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from moeaudit.errors import RunError
+from moeaudit.frames.shown import bullets, paragraph, table
 from moeaudit.store.shard import KEY
 from moeaudit.store.shards import MANIFEST, Shards
 
@@ -59,6 +60,16 @@ class EffectsFolder(Told):
 
     def __repr__(self) -> str:
         return f"{self.rows:,} effects of {self.question} in {self.folder} ({self.engine})"
+
+    def _repr_html_(self) -> str:
+        """The sentence, and the first rows of the first shard."""
+        first = next(self.frames(), None)
+        shown = "" if first is None else table(first, most=5)
+        return (
+            paragraph(f"{self!r}: {len(self.shards.manifest)} shards.")
+            + shown
+            + bullets(self.notes)
+        )
 
 
 def effects(path: str | Path) -> EffectsFolder | Effects:

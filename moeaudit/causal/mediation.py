@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
+from moeaudit.frames.waiting import counting
 from moeaudit.models import Model
 
 from .census import ablate
@@ -25,6 +27,7 @@ def decompose(
     layers: list[int] | None = None,
     horizon: int | Literal["all"] = 0,
     max_length: int | None = None,
+    progress: Callable[[int], None] | Literal[False] | None = None,
 ) -> Effects:
     r"""Effects split by path: direct or through routing; own token or through attention.
 
@@ -38,13 +41,20 @@ def decompose(
     tokens after the edit, which it can reach through attention only: `total_nll` = `delta_nll` (own
     token) + `spill_nll` (later tokens), and both are split into `..._direct` and `..._routing`.
     All in nats. `kl_direct` is the KL of the frozen walk; KL is not additive, so it has no rest.
+    `progress` is called with the number of new rows of either walk; see `ablate`.
     The table's question is that of the first walk, with these outcomes besides.
 
     Raises InputError as `ablate` does.
     """
     options: dict[str, Any] = {"layers": layers, "horizon": horizon, "max_length": max_length}
-    live = ablate(model, docs, operator, **options)
-    frozen = ablate(model, docs, operator, frozen_routing=True, **options)
+    with counting(progress, "decompose", 2, "walks") as tell:
+        rows = tell if callable(progress) else None
+        live = ablate(model, docs, operator, progress=rows, **options)
+        if rows is None:
+            tell(1)
+        frozen = ablate(model, docs, operator, frozen_routing=True, progress=rows, **options)
+        if rows is None:
+            tell(1)
     assert isinstance(live, Effects) and isinstance(frozen, Effects)
     keys = ["document", "position", "layer", "rank", "expert"]
     if not live[keys].equals(frozen[keys]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Int64
 
 from moeaudit.errors import ModelError
+from moeaudit.frames.waiting import counting
 from moeaudit.models import Model
 from moeaudit.models.forward import evaluating
 from moeaudit.models.placement.driven import can_be_driven, driven
@@ -30,7 +31,7 @@ def capture(
     *,
     max_length: int | None = None,
     following: bool = False,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] | Literal[False] | None = None,
 ) -> Trace:
     """Run the model over documents and keep what every token and every MoE layer did.
 
@@ -42,7 +43,8 @@ def capture(
             cut into chunks that do not attend to each other, and the notes say so.
         following: also say who is next in line, in a column `next` of `routing`: the expert that enters by the
             model's own rule if the row's own may not be chosen; -1 where the router cannot be asked.
-        progress: called with 1 after each chunk.
+        progress: called with 1 after each chunk; without it a notebook or a terminal shows a line after two
+            seconds, and False shows nothing.
 
     Returns:
         A `Trace` with the frames `tokens` (one row per position that has a next token) and
@@ -55,10 +57,10 @@ def capture(
     tokenized = tokens_for(model, docs, max_length)
     reasons: dict[str, str] = {}
     pairs = []
-    for pair in capture_documents(model, tokenized, reasons=reasons, following=following):
-        pairs.append(pair)
-        if progress is not None:
-            progress(1)
+    with counting(progress, "capture", len(tokenized.chunks), "texts") as tell:
+        for pair in capture_documents(model, tokenized, reasons=reasons, following=following):
+            pairs.append(pair)
+            tell(1)
     tokens = pd.concat([pair[0] for pair in pairs], ignore_index=True)
     routing = pd.concat([pair[1] for pair in pairs], ignore_index=True)
     return Trace(tokens, routing, Facts.of(model, tokenized, reasons))

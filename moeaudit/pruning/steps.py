@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol, runtime_checkable
 
 from moeaudit.errors import InputError
+from moeaudit.frames.waiting import Silent
 
 
 @runtime_checkable
@@ -22,19 +23,6 @@ class Steps(Protocol):
     def note(self, message: str) -> None:
         """Something the user should know now."""
         ...
-
-
-class Silent:
-    """Tells nobody."""
-
-    def stage(self, name: str, total: int, unit: str, done: int = 0) -> None:
-        pass
-
-    def advance(self, amount: int) -> None:
-        pass
-
-    def note(self, message: str) -> None:
-        pass
 
 
 def steps_of(progress: object) -> Steps:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
 import time
-from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
+
+from moeaudit.frames.pace import held as held
 
 log = logging.getLogger("moeaudit")
 
@@ -60,24 +59,3 @@ class LogProgress:
 
     def note(self, message: str) -> None:
         log.warning(message)
-
-
-def held() -> str:
-    """The memory that this process holds, such as `3.1 GB held` or `3.1 GB and 12 GB on the GPU held`."""
-    said = f"{_resident() / 1e9:.2g} GB"
-    torch: Any = sys.modules.get("torch")  # a process that has not loaded it holds nothing there
-    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        said += f" and {torch.cuda.memory_reserved() / 1e9:.2g} GB on the GPU"
-    return f"{said} held"
-
-
-def _resident() -> int:
-    """Bytes in memory; where the system does not tell, the most there ever were."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError, ValueError):
-        import resource
-
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return most if sys.platform == "darwin" else most * 1024

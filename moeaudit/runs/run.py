@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from moeaudit.errors import RunError
+from moeaudit.stats.record.shown import Contrasts
 from moeaudit.store.files import read_table
 from moeaudit.store.shards import Shards
 
@@ -79,7 +80,7 @@ class StoredRun(FolderTables):
 
     @cached_property
     def tests(self) -> Frame:
-        return read_table(self.folder / "tests.parquet")
+        return Contrasts.of(read_table(self.folder / "tests.parquet"))
 
     @cached_property
     def equal_mass(self) -> Frame | None:

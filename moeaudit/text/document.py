@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import overload
 
+import pandas as pd
+
 from moeaudit.errors import InputError
+from moeaudit.frames.shown import bullets, clip, paragraph, table
 
 from .making.split import text_id
 
+SHOWN = 1_200  # characters of a document in a notebook
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Document:
     """One text. `index` is its number in the corpus it first belonged to (-1: in none yet)."""
 
@@ -27,6 +33,23 @@ class Document:
     def id(self) -> str:
         """SHA-256 of the UTF-8 text, in hexadecimal. Equal texts are the same document."""
         return text_id(self.text)
+
+    def __repr__(self) -> str:
+        return f"{self._about()}: {clip(self.text, 80)!r}"
+
+    def _about(self) -> str:
+        number = f"Document {self.index}" if self.index >= 0 else "Document"
+        language = f", {clip(self.language, 40)}" if self.language else ""
+        origin = f", from {clip(self.source, 80)}" if self.source else ""
+        return (
+            f"{number} ({clip(self.domain, 40)}{language}; {len(self.text):,} characters{origin})"
+        )
+
+    def _repr_html_(self) -> str:
+        cut = self.text[:SHOWN]
+        left = len(self.text) - len(cut)
+        more = paragraph(f"and {left:,} more characters (.text)") if left else ""
+        return f"{paragraph(self._about())}<pre style='white-space:pre-wrap'>{html.escape(cut)}</pre>{more}"
 
 
 class Corpus(Sequence[Document]):
@@ -70,6 +93,23 @@ class Corpus(Sequence[Document]):
 
     def __repr__(self) -> str:
         return f"Corpus({len(self)} documents in {len(self.domains)} domains, {self.hash[:12]})"
+
+    def _repr_html_(self) -> str:
+        """How many documents and characters each domain has, and how its first one begins."""
+        by_domain: dict[str, list[Document]] = {}
+        for document in self.documents:
+            by_domain.setdefault(document.domain, []).append(document)
+        rows = [
+            {
+                "domain": domain,
+                "documents": len(found),
+                "characters": sum(len(each.text) for each in found),
+                "the first begins": clip(found[0].text, 60),
+            }
+            for domain, found in by_domain.items()
+        ]
+        shown = table(pd.DataFrame(rows), most=30) if rows else ""
+        return paragraph(repr(self)) + shown + bullets(self.notes)
 
     def subset(self, places: Iterable[int]) -> Corpus:
         """The documents at these places (0..len-1) of this corpus; they keep their `index`."""

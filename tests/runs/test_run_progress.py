@@ -24,7 +24,7 @@ def test_a_library_caller_gets_rate_time_left_and_memory(caplog):
 def test_memory_is_what_the_process_holds():
     # In a process of its own: in this one other tests' memory comes and goes.
     code = (
-        "import numpy as np; from moeaudit.runs.progress import _resident; before = _resident(); "
+        "import numpy as np; from moeaudit.frames.pace import _resident; before = _resident(); "
         "block = np.ones(400_000_000, dtype=np.uint8); print(_resident() - before, block.sum())"
     )
     out = subprocess.run(

@@ -11,6 +11,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from moeaudit.errors import InputError
+from moeaudit.frames.shown import paragraph, table
 from moeaudit.stats.least import EFFECTIVE_SIZE
 
 from .columns import (
@@ -27,7 +28,7 @@ from .columns import (
 from .labels import check_texts, ordered, texts
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Predictions:
     """`n` predictions of any model.
 
@@ -69,6 +70,33 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.confidence)
+
+    def __repr__(self) -> str:
+        weight = self.weights
+        units = (
+            f"{self.n_documents:,} documents" if self.document is not None else "no documents named"
+        )
+        groups = "" if self.group is None else f", {len(self.groups()):,} groups"
+        classes = "" if self.probabilities is None else f", {self.probabilities.shape[1]:,} classes"
+        confident, right = (
+            float(np.average(x, weights=weight)) for x in (self.confidence, self.correct)
+        )
+        return (
+            f"{len(self):,} predictions ({units}{groups}{classes}): confident {confident:.3f}, right {right:.3f}, "
+            f"gap {confident - right:+.3f}"
+            + (f"; weighted, worth {self.n_effective:,.0f}" if self.weight is not None else "")
+        )
+
+    def _repr_html_(self) -> str:
+        """The sentence, and the same for each group."""
+        if self.group is None:
+            return paragraph(repr(self))
+        by: Any = pd.DataFrame(
+            {"group": self.group, "confidence": self.confidence, "correct": self.correct}
+        ).groupby("group", sort=False)
+        shown: Any = by.mean().assign(predictions=by.size()).reset_index()
+        weighted = " (groups unweighted)" if self.weight is not None else ""
+        return paragraph(f"{self!r}{weighted}") + table(shown, most=20)
 
     @classmethod
     def of(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from moeaudit.frames.waiting import parts
 from moeaudit.stats.least import DOCUMENTS_FOR_LIMITS, EFFECTIVE_SIZE
 from moeaudit.stats.nullable import nullable
 
@@ -17,6 +18,7 @@ from .intervals import mean_limits
 from .points.binned import Binning, bin_of
 from .rare import events_of
 from .resample import Resamples, combine, widening
+from .shown import Reliability
 from .stratum import Stratum
 
 ALL = "all"
@@ -49,7 +51,7 @@ def reliability(
     draws: int = 1000,
     seed: int = 0,
     level: float = 0.95,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | Literal[False] | None = None,
 ) -> pd.DataFrame:
     """How accuracy follows confidence, bin by bin: the table behind a reliability diagram.
 
@@ -91,16 +93,16 @@ def reliability(
     rows = _bins(ALL, True, p, unit, resamples, bins, binning, level, 0)
     if by == "group" and p.group is not None:
         groups = p.groups()
-        for i, name in enumerate(groups, start=1):
-            if progress is not None:
-                progress(i, len(groups))
-            of_group = p.group == name
-            if p.weights[of_group].any():
-                part = p.take(of_group), unit[of_group]
-                rows += _bins(str(name), False, *part, resamples, bins, binning, level, i)
+        with parts(progress, "reliability", len(groups), "groups") as tell:
+            for i, name in enumerate(groups, start=1):
+                tell(i, len(groups))
+                of_group = p.group == name
+                if p.weights[of_group].any():
+                    part = p.take(of_group), unit[of_group]
+                    rows += _bins(str(name), False, *part, resamples, bins, binning, level, i)
     table = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
     limits = ("gap_low", "gap_high", "band_low", "band_high")
-    return nullable(table, text=("reason",), numbers=limits)
+    return Reliability(nullable(table, text=("reason",), numbers=limits))
 
 
 def _bins(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
 from moeaudit.errors import InputError, one_of
+from moeaudit.frames.waiting import parts
 from moeaudit.seeds import check_seed
 from moeaudit.stats.nullable import nullable
 
@@ -18,6 +19,7 @@ from .classes import class_rows
 from .points.kuiper import kuiper_sigma
 from .points.parts import part_rows
 from .resample import Resamples
+from .shown import Scores
 from .stratum import Stratum
 from .worst import Worst
 
@@ -75,7 +77,7 @@ def calibration_scores(
     draws: int = 1000,
     seed: int = 0,
     level: float = 0.95,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | Literal[False] | None = None,
 ) -> pd.DataFrame:
     """Every calibration score of all predictions and of every group.
 
@@ -118,24 +120,26 @@ def calibration_scores(
     whole = Stratum(ALL, p, unit, resamples, bins, level, 0)
     rows = _rows(whole, True)
     groups = p.groups() if by == "group" and p.group is not None else []
-    tell = progress or (lambda _done, _of: None)
-    tell(1, 1 + len(groups))
-    if by == "group" and p.group is not None:
-        worst = Worst(kuiper_sigma(p))
-        for i, name in enumerate(groups, start=1):
-            tell(i, 1 + len(groups))
-            of_group = p.group == name
-            if not of_group.any():
-                rows += _refused(
-                    name, "no predictions in this stratum", p.probabilities is not None
+    with parts(progress, "calibration scores", 1 + len(groups), "groups") as tell:
+        tell(1, 1 + len(groups))
+        if by == "group" and p.group is not None:
+            worst = Worst(kuiper_sigma(p))
+            for i, name in enumerate(groups, start=1):
+                tell(i, 1 + len(groups))
+                of_group = p.group == name
+                if not of_group.any():
+                    rows += _refused(
+                        name, "no predictions in this stratum", p.probabilities is not None
+                    )
+                    continue
+                part = Stratum(
+                    name, p.take(of_group), unit[of_group], resamples, bins, level, i, whole
                 )
-                continue
-            part = Stratum(name, p.take(of_group), unit[of_group], resamples, bins, level, i, whole)
-            rows += _rows(part)
-            worst.add(part)
-        rows.append(_counted(ALL, p, worst.row(level), True))
-        tell(1 + len(groups), 1 + len(groups))
-    return _finish(rows)
+                rows += _rows(part)
+                worst.add(part)
+            rows.append(_counted(ALL, p, worst.row(level), True))
+            tell(1 + len(groups), 1 + len(groups))
+    return Scores(_finish(rows))
 
 
 def check_settings(bins: int, draws: int, level: float) -> None:

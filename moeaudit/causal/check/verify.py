@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from moeaudit.errors import InputError
+from moeaudit.frames.waiting import counting
 from moeaudit.models import Model
 from moeaudit.models.precision import is_half, rounding
 from moeaudit.store.question import plain
@@ -36,6 +37,7 @@ def verify(
     max_length: int | None = None,
     operator: Operator | None = None,
     frozen_routing: bool | None = None,
+    progress: Callable[[int], None] | Literal[False] | None = None,
 ) -> Verification:
     """Recompute `n` random effects by one full forward each, in an engine of its own.
 
@@ -57,6 +59,7 @@ def verify(
             or if it does not know its question at all.
         frozen_routing: whether later layers kept the clean routing. Needed only for a table that
             does not know its question; False then, if it is not given.
+        progress: called with 1 after each row; see `ablate`.
 
     Returns:
         A `Verification`; with `skipped` set if the engine cannot edit this model, or cannot express
@@ -90,7 +93,8 @@ def verify(
     # Neighbouring cells of one document share its clean forward.
     rows = rows.sort_values(["document", "position", "layer", "expert"], ignore_index=True)
     try:
-        found = _recomputed(kind(model), operator, texts, rows, frozen=frozen)
+        with counting(progress, f"verify with {engine}", len(rows), "rows") as tell:
+            found = _recomputed(kind(model), operator, texts, rows, tell, frozen=frozen)
     except CannotExpress as refusal:
         return _skipped(engine, rows, str(refusal))
     here = [outcome is not None for outcome in found]
@@ -138,6 +142,7 @@ def _recomputed(
     operator: Operator,
     texts: TokenizedCorpus,
     rows: pd.DataFrame,
+    tell: Callable[[int], None],
     *,
     frozen: bool,
 ) -> list[Outcome | None]:
@@ -170,6 +175,7 @@ def _recomputed(
                 raise
             outcome = None
         found.append(outcome)
+        tell(1)
     return found
 
 

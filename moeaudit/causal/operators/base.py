@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import html
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral
 from typing import Any, ClassVar, Literal
 
 from moeaudit.errors import InputError
+from moeaudit.frames.shown import clip
 
 from .routing import Operator
 
 Scope = Literal["position", "document", "model"]
+SCOPES: dict[str, str] = {
+    "position": "Edits one token at a time; the other tokens of the document stay as they are.",
+    "document": "Makes the same edit at every token of the document at once.",
+    "model": "Edits several layers at every token at once.",
+}
 
 # By class name, then by where the class is defined: a notebook may run a definition again.
 _OPERATORS: dict[str, dict[tuple[str, str], type[BaseOperator]]] = {}
@@ -50,6 +58,9 @@ class BaseOperator:
         fields = dataclasses.fields(self) if dataclasses.is_dataclass(self) else ()
         values = {f.name: _written(getattr(self, f.name)) for f in fields}
         return {"operator": type(self).__name__, **values}
+
+    def _repr_html_(self) -> str:
+        return in_words(self)
 
     @classmethod
     def restored(cls, arguments: Mapping[str, Any], held_out: Any) -> Any:  # noqa: ARG003
@@ -113,3 +124,23 @@ def require_whole_numbers(operator: str, values: Any) -> None:
             f"{operator}({values!r}): different whole numbers in a tuple were expected, such as "
             f"{operator}((1, 2)); leave them out for all."
         )
+
+
+def sentence(operator: Any) -> str:
+    """What the operator does: the first sentence of its docstring, or that it is somebody's own."""
+    function = getattr(operator, "fn", None)
+    said = inspect.getdoc(function if function is not None else type(operator)) or ""
+    first = said.split("\n\n")[0]
+    own = f"{type(operator).__name__}("  # what dataclasses write where nobody wrote anything
+    if not first or first.startswith(own):
+        return "An operator of your own, which does not say what it does."
+    return clip(first)
+
+
+def in_words(operator: Any) -> str:
+    inside = getattr(operator, "operator", None)
+    within = f" Of it: {html.escape(sentence(inside))}" if inside is not None else ""
+    return (
+        f"<p><code>{html.escape(clip(repr(operator)))}</code>: {html.escape(sentence(operator))}{within}</p>"
+        f"<p><small>{SCOPES[operator.scope]}</small></p>"
+    )

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Int
 
 from moeaudit.errors import InputError
+from moeaudit.frames.shown import paragraph
+from moeaudit.frames.waiting import counting
 from moeaudit.models import Model, MoELayer
 from moeaudit.models.contract import slot_contributions
 from moeaudit.models.forward import clean_pass, evaluating
@@ -49,6 +51,17 @@ class ExpertOutputs:
             for tensor in (found.total, found.kept):
                 digest.update(tensor.detach().cpu().double().numpy().tobytes())
         return digest.hexdigest()
+
+    def __repr__(self) -> str:
+        layers = len({layer for layer, _ in self.said})
+        tokens = sum(found.count for found in self.said.values())
+        return (
+            f"Outputs of {len(self.said):,} experts in {layers} layers, {tokens:,} uses by tokens of "
+            f"{self.n_documents:,} held-out documents"
+        )
+
+    def _repr_html_(self) -> str:
+        return paragraph(f"{self!r}. For MeanOutput(...) and Resample(...).")
 
     def to_dict(self) -> dict[str, Any]:
         """Which outputs these are; the numbers themselves are too many for a table's metadata."""
@@ -90,30 +103,32 @@ def expert_outputs(model: Model, docs: Any, *, keep: int = 64, seed: int = 0) ->
     generator = torch.Generator().manual_seed(seed)
     said: dict[tuple[int, int], _Said] = {}
     priority: dict[tuple[int, int], torch.Tensor] = {}
-    for chunk in texts.chunks:
-        ids = torch.as_tensor(chunk.ids, dtype=torch.long, device=model.device)[None]
-        # One turn for the pass and for what is asked of the experts after it: no other pass of this
-        # model may put its own answers in between.
-        with evaluating(model.hf):
-            _, seen = clean_pass(model, list(model.anatomy.layers), ids)
-            for layer in model.anatomy.layers:
-                given = seen[layer.index]
-                ones = torch.ones_like(given.weight)
-                out = slot_contributions(layer.experts, given.hidden, given.index, ones)
-                for expert in given.index.unique().tolist():
-                    key, mine = (layer.index, expert), out[given.index == expert]
-                    before = said.get(key)
-                    # Keeping the outputs with the largest random numbers keeps a uniform sample.
-                    drawn = torch.rand(len(mine), generator=generator)
-                    drawn = drawn if before is None else torch.cat([priority[key], drawn])
-                    pool = mine if before is None else torch.cat([before.kept, mine])
-                    best = drawn.topk(min(keep, len(drawn))).indices
-                    priority[key] = drawn[best]
-                    count = len(mine) + (0 if before is None else before.count)
-                    # Half precision would stop counting after some thousand tokens.
-                    new = mine.to(torch.promote_types(mine.dtype, torch.float32)).sum(0)
-                    total = new if before is None else before.total + new
-                    said[key] = _Said(count, total, pool[best.to(pool.device)])
+    with counting(None, "expert outputs", len(texts.chunks), "texts") as tell:
+        for chunk in texts.chunks:
+            ids = torch.as_tensor(chunk.ids, dtype=torch.long, device=model.device)[None]
+            # One turn for the pass and for what is asked of the experts after it: no other pass of this
+            # model may put its own answers in between.
+            with evaluating(model.hf):
+                _, seen = clean_pass(model, list(model.anatomy.layers), ids)
+                for layer in model.anatomy.layers:
+                    given = seen[layer.index]
+                    ones = torch.ones_like(given.weight)
+                    out = slot_contributions(layer.experts, given.hidden, given.index, ones)
+                    for expert in given.index.unique().tolist():
+                        key, mine = (layer.index, expert), out[given.index == expert]
+                        before = said.get(key)
+                        # Keeping the outputs with the largest random numbers keeps a uniform sample.
+                        drawn = torch.rand(len(mine), generator=generator)
+                        drawn = drawn if before is None else torch.cat([priority[key], drawn])
+                        pool = mine if before is None else torch.cat([before.kept, mine])
+                        best = drawn.topk(min(keep, len(drawn))).indices
+                        priority[key] = drawn[best]
+                        count = len(mine) + (0 if before is None else before.count)
+                        # Half precision would stop counting after some thousand tokens.
+                        new = mine.to(torch.promote_types(mine.dtype, torch.float32)).sum(0)
+                        total = new if before is None else before.total + new
+                        said[key] = _Said(count, total, pool[best.to(pool.device)])
+            tell(1)
     return ExpertOutputs(said, texts.n_documents)
 
 

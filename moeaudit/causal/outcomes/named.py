@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 
 from moeaudit.errors import InputError
+from moeaudit.frames.shown import paragraph
 
 from ..effects import COLUMNS, TOP
 from .compare import Measure
@@ -69,6 +70,12 @@ class LogitContrast:
                     f"LogitContrast({self.a!r}, {self.b!r}): two token ids were expected. Look them up with "
                     "model.tokenizer.convert_tokens_to_ids."
                 )
+
+    def _repr_html_(self) -> str:
+        return paragraph(
+            f"{self!r}: how an edit moves the logit of token {self.a} against that of token {self.b}, in nats; "
+            f"the column {self.name}."
+        )
 
     @property
     def name(self) -> str:

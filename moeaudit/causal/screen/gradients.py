@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Int
 
 from moeaudit.errors import InputError, ModelError
+from moeaudit.frames.waiting import counting
 from moeaudit.models import Model, MoELayer
 from moeaudit.models.forward import answering, evaluating
 from moeaudit.models.placement import require_in_memory
@@ -51,7 +52,7 @@ def screen(
     exact: int = 300,
     seed: int = 0,
     level: float = 0.95,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] | Literal[False] | None = None,
 ) -> Screened:
     r"""Estimate the effect of removing every active expert of every token, to first order.
 
@@ -68,7 +69,7 @@ def screen(
             agreement; all tokens if there are fewer.
         seed: of the choice of those tokens and of the bootstrap.
         level: of the agreement's intervals, which resample documents.
-        progress: called with the number of new rows.
+        progress: called with the number of new rows; see `ablate`.
 
     Returns:
         A `Screened`: `.table` has one row for each (document, position, layer, rank) with the columns
@@ -95,17 +96,18 @@ def screen(
     texts = tokens_for(model, docs, max_length)
     method, notes = _method(model), list(texts.notes)
     frames = []
-    for chunk in texts.chunks:
-        frame, used = _chunk_estimates(model, chosen, chunk, method)
-        if used != method:
-            notes.append(
-                f"Document {chunk.document} took {used}: its attention changes with length."
-            )
-        frames.append(frame)
-        if progress is not None:
-            progress(len(frame))
-    table = pd.concat(frames, ignore_index=True)
-    sample = _exact_sample(model, chosen, texts, exact, seed)
+    rows = texts.n_targets * sum(layer.top_k for layer in chosen)
+    with counting(progress, "screen", rows, "rows") as tell:
+        for chunk in texts.chunks:
+            frame, used = _chunk_estimates(model, chosen, chunk, method)
+            if used != method:
+                notes.append(
+                    f"Document {chunk.document} took {used}: its attention changes with length."
+                )
+            frames.append(frame)
+            tell(len(frame))
+        table = pd.concat(frames, ignore_index=True)
+        sample = _exact_sample(model, chosen, texts, exact, seed)
     keys = ["document", "position", "layer", "expert"]
     joined = table.merge(sample[[*keys, "delta_nll", "kl", "flip"]], on=keys, validate="1:1")
     return Screened(

@@ -6,10 +6,11 @@ import html
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from moeaudit.errors import InputError, RunError
 from moeaudit.frames import Frame
+from moeaudit.frames.waiting import Silent, stages
 from moeaudit.stats.least import DOCUMENTS_PER_SIDE
 from moeaudit.store.files import write_json, write_table
 from moeaudit.text.choice import beginnings
@@ -136,7 +137,7 @@ def measure_calibration(
     draws: int = 1000,
     seed: int = 0,
     level: float = 0.95,
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[[str], None] | Literal[False] | None = None,
 ) -> CalibrationTables:
     """Score the confidence of a model, clean and edited, in domain and under shift.
 
@@ -153,6 +154,8 @@ def measure_calibration(
         tokens: read only so many tokens of each document; 0 for all.
         max_length: longest chunk in tokens; the model's own limit if None.
         draws, seed, level: of document resamples and intervals.
+        progress: called with the name of each condition; without it a notebook or a terminal shows a line after
+            two seconds, and False shows nothing.
 
     Returns:
         A `CalibrationAudit` with `.tables`, `.report(path)` and `.write(folder)`. The gap is
@@ -178,23 +181,29 @@ def measure_calibration(
                 "needed, because documents are the sampling unit of every interval."
             )
     conditions, first = [], None
-    for name, what in [(CLEAN, None), *named.items()]:
-        if progress is not None:
-            progress(name)
-        wanted = routing and what is None
-        reading = {r: read(model, t, what, routing=wanted) for r, t in texts.items()}
-        first = first or reading["fit"]
-        sides = {side: reading[side] for side in (IN, SHIFTED)}
-        conditions.append(Condition(name, sides, reading["fit"].grid.fit()))
-    tables = {
-        "scores": scores_table(conditions, draws, seed, level),
-        "differences": differences_table(conditions, draws, seed, level),
-        "temperatures": temperatures_table(conditions),
-    }
-    if routing and first is not None:
-        tables["routing"], tables["worst"] = routing_tables(
-            conditions[0], first, alpha=1 - level, draws=draws, seed=seed
-        )
+    with stages(Silent() if callable(progress) else progress) as tell:
+        tell.stage("calibration audit", len(named) + 1, "conditions")
+        for name, what in [(CLEAN, None), *named.items()]:
+            if callable(progress):
+                progress(name)
+            wanted = routing and what is None
+            reading = {r: read(model, t, what, routing=wanted) for r, t in texts.items()}
+            first = first or reading["fit"]
+            sides = {side: reading[side] for side in (IN, SHIFTED)}
+            conditions.append(Condition(name, sides, reading["fit"].grid.fit()))
+            tell.advance(1)
+        tell.stage("calibration tables", 3 + bool(routing), "tables")
+        tables = {}
+        for kind, make in (("scores", scores_table), ("differences", differences_table)):
+            tables[kind] = make(conditions, draws, seed, level)
+            tell.advance(1)
+        tables["temperatures"] = temperatures_table(conditions)
+        tell.advance(1)
+        if routing and first is not None:
+            tables["routing"], tables["worst"] = routing_tables(
+                conditions[0], first, alpha=1 - level, draws=draws, seed=seed
+            )
+            tell.advance(1)
     record = {
         "format": FORMAT,
         "model": model.name,

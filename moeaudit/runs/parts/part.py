@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from moeaudit.frames.waiting import stages
 from moeaudit.store.files import locked
 
 from ..progress import LogProgress, Progress
@@ -166,4 +167,5 @@ def audit_part(
     if planned is not None:
         planned.require(asked[2])
     entry = None if planned is None else planned.entry
-    return measure_part(Path(out), number, asked, progress or LogProgress(), entry)
+    with stages(progress, LogProgress) as told:
+        return measure_part(Path(out), number, asked, told, entry)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from moeaudit.errors import InputError, RunError
+from moeaudit.frames.shown import paragraph, rows
 from moeaudit.store.differences import told
 from moeaudit.store.files import write_json
 from moeaudit.version import __version__
@@ -22,7 +23,7 @@ FORMAT = "moeaudit-plan/1"
 FIELDS = ("format", "frozen", "version", "code", "audit", "metrics", "protocol", "asked", "amends")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """What was frozen. `record` is the file's content; `sha256` is of all of it but itself.
 
@@ -112,6 +113,18 @@ class Plan:
             )
         write_json(where, self.record)
         return where
+
+    def __repr__(self) -> str:
+        amends = self.record["amends"]
+        after = "" if amends is None else f", which amends {amends['sha256'][:12]}: {amends['why']}"
+        return (
+            f"Plan {self.sha256[:12]} frozen {self.record['frozen']} (UTC): audit of {self.spec.model}, "
+            f"{len(self.record['metrics'])} metrics, alpha {self.spec.alpha:g}{after}"
+        )
+
+    def _repr_html_(self) -> str:
+        """The sentence, then every field of the question that was frozen."""
+        return paragraph(repr(self)) + rows(flat(self.record["audit"]).items())
 
     @property
     def spec(self) -> AuditSpec:

@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 
 from moeaudit.errors import InputError, one_of
+from moeaudit.frames.waiting import counting
 from moeaudit.seeds import generator
 
 from ..families.families import Family, check_family
 from ..record.made import record
+from ..record.shown import Contrasts
 from ..sizes.effect_sizes import SIZES
 from .cells import Cell, pair
 from .checks import require_per_expert
@@ -137,9 +139,14 @@ def contrast(
         check_family(family, [(n, y) for n in tested for y in asked.layers])
         recipe = recipe.with_(alpha=family.alpha)
     weights = weights_for(asked.n_documents, recipe, seed)
-    cells = [reduced(c, asked.n_documents, recipe, weights, sizes) for c in asked.cells()]
+    n_cells = (len(asked.names) + len(asked.controls)) * len(asked.layers)
+    cells = []
+    with counting(None, f"contrast of {outcome}", n_cells, "cells") as tell:
+        for cell in asked.cells():
+            cells.append(reduced(cell, asked.n_documents, recipe, weights, sizes))
+            tell(1)
     cells.sort(key=asked.place)
-    result = table_of(cells, recipe, seed=seed)
+    result: Any = Contrasts.of(table_of(cells, recipe, seed=seed))
     if "heldout_causal" in controls:
         mine = result["metric"] == "heldout_causal"
         layers_of = result["layer"]

@@ -9,6 +9,7 @@ import pandas as pd
 
 from moeaudit.errors import one_of
 from moeaudit.frames import Frame
+from moeaudit.frames.waiting import counting
 
 from ..contrast.checks import require_per_expert
 from ..contrast.contrast import QUESTION as WITHIN
@@ -87,19 +88,21 @@ def by_domain(
     labels = Labels.of(domains, census.documents)
     known = Values.of(metrics, measured, labels)
     ranked: list[dict[str, Any]] = []
-    for layer in census.layers:
-        slots = census.slots(layer)
-        values = known.layer(layer, int(slots.expert.max()) + 1)
-        found = within_rows(
-            slots, known.names, values, controls, labels,
-            level=recipe.level, seed=seed, n_folds=recipe.n_folds,
-        )  # fmt: skip
-        rows += [{"question": WITHIN, **row} for row in found]
-        found = ranking_rows(
-            harm_of(slots), known.names, values, labels,
-            level=recipe.level, n_boot=n_boot, seed=seed, oracle="heldout_causal" in controls,
-        )  # fmt: skip
-        ranked += [{"question": ACROSS, **row} for row in found]
+    with counting(None, "contrasts by domain", len(census.layers), "layers") as tell:
+        for layer in census.layers:
+            slots = census.slots(layer)
+            values = known.layer(layer, int(slots.expert.max()) + 1)
+            found = within_rows(
+                slots, known.names, values, controls, labels,
+                level=recipe.level, seed=seed, n_folds=recipe.n_folds,
+            )  # fmt: skip
+            rows += [{"question": WITHIN, **row} for row in found]
+            found = ranking_rows(
+                harm_of(slots), known.names, values, labels,
+                level=recipe.level, n_boot=n_boot, seed=seed, oracle="heldout_causal" in controls,
+            )  # fmt: skip
+            ranked += [{"question": ACROSS, **row} for row in found]
+            tell(1)
     out: Frame = pd.DataFrame([*rows, *ranked], columns=[c for c in COLUMNS if c != "outcome"])
     out.insert(1, "outcome", outcome)
     floats = ["estimate", "se", "dof", "low", "high", "ceiling", "ceiling_low", "ceiling_high"]

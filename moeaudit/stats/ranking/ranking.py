@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from moeaudit.errors import InputError, one_of
+from moeaudit.frames.waiting import counting
 from moeaudit.seeds import generator
 
 from ..contrast.checks import metrics_table, positive, require_per_expert
@@ -22,6 +23,7 @@ from ..contrast.protocol import Protocol, get_protocol
 from ..families.selected import halvings
 from ..least import DOCUMENTS_FOR_HARM
 from ..record.made import record
+from ..record.shown import Contrasts
 from ..sizes.bootstrap import document_weights
 from .harm import Harm, HarmSums
 from .reliability import attenuation
@@ -117,25 +119,28 @@ def expert_harm(
     weights = document_weights(sums.n_documents, recipe.n_boot, seed)
     halves = halvings(sums.n_documents, seed)
     cells: list[Ranked] = []
-    for layer in sums.layers:
-        harm = sums.harm(layer, per)
-        mean_gate = sums.harm(layer, "active_token", "weight") if gate else None
-        known = scores.loc[scores["layer"] == layer]
-        questions = list(_questions(harm, known, names, controls, mean_gate, seed))
-        shuffles = generator(seed, "experts", layer).permuted(
-            np.tile(np.arange(len(harm.expert)), (recipe.n_flips, 1)), axis=1
-        )
-        draws = Draws(weights, shuffles, halves)
-        whole = attenuation(harm, seed, recipe.level)
-        for name, role, score, target in questions:
-            # The held-out score is set against the harm in the other half of the documents.
-            noise = whole.of_halves if name == "heldout_causal" else whole
-            cell = ranked(target, score, draws, noise, recipe)
-            cell.row.update({"metric": name, "role": role, "layer": layer})
-            if name in absent and role == "metric":
-                cell.row["reason"] = absent[name]
-            cells.append(cell)
-    table = ranking_table(cells, outcome, per, sesoi, recipe, [*names, *controls], absent)
+    with counting(None, f"expert harm of {outcome}", len(sums.layers), "layers") as tell:
+        for layer in sums.layers:
+            harm = sums.harm(layer, per)
+            mean_gate = sums.harm(layer, "active_token", "weight") if gate else None
+            known = scores.loc[scores["layer"] == layer]
+            questions = list(_questions(harm, known, names, controls, mean_gate, seed))
+            shuffles = generator(seed, "experts", layer).permuted(
+                np.tile(np.arange(len(harm.expert)), (recipe.n_flips, 1)), axis=1
+            )
+            draws = Draws(weights, shuffles, halves)
+            whole = attenuation(harm, seed, recipe.level)
+            for name, role, score, target in questions:
+                # The held-out score is set against the harm in the other half of the documents.
+                noise = whole.of_halves if name == "heldout_causal" else whole
+                cell = ranked(target, score, draws, noise, recipe)
+                cell.row.update({"metric": name, "role": role, "layer": layer})
+                if name in absent and role == "metric":
+                    cell.row["reason"] = absent[name]
+                cells.append(cell)
+            tell(1)
+    found = ranking_table(cells, outcome, per, sesoi, recipe, [*names, *controls], absent)
+    table = Contrasts.of(found)
     table.attrs = record(
         QUESTION, outcome, recipe, metrics=[n for n in names if n not in absent], layers=sums.layers,
         controls=controls, seed=seed, documents=sums.documents, scores=metrics, sesoi=float(sesoi), per=per,

@@ -10,6 +10,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from moeaudit.errors import InputError
+from moeaudit.frames.waiting import counting
 
 from ..clustered import safe_ratio_draws
 from ..sizes.bootstrap import document_weights, percentile_limits
@@ -35,28 +36,31 @@ def interactions(effects: Any, outcome: str = "delta_nll") -> pd.DataFrame:
     Raises InputError for a table without single removals and pairs.
     """
     parts = []
-    for sets in by_layer(removed_sets(effects, outcome), outcome):
-        k = sets.top_k
-        pairs = list(itertools.combinations(range(k), 2))
-        if not pairs:
-            raise InputError(
-                f"Layer {int(sets.tokens.layer.iloc[0])} has one active expert a token, so there are no pairs."
-            )
-        masks = [1 << r for r in range(k)] + [1 << i | 1 << j for i, j in pairs]
-        sets.need(masks, "interactions()", "Coalitions((1, 2))")
-        for i, j in pairs:
-            single, other, joint = (sets.of(m) for m in (1 << i, 1 << j, 1 << i | 1 << j))
-            columns = {
-                "rank": i,
-                "rank_other": j,
-                "expert": sets.expert[:, i],
-                "expert_other": sets.expert[:, j],
-                "single": single,
-                "single_other": other,
-                "joint": joint,
-                "interaction": joint - single - other,
-            }
-            parts.append(sets.tokens.assign(**columns))
+    layers = by_layer(removed_sets(effects, outcome), outcome)
+    with counting(None, "interactions", len(layers), "layers") as tell:
+        for sets in layers:
+            k = sets.top_k
+            pairs = list(itertools.combinations(range(k), 2))
+            if not pairs:
+                raise InputError(
+                    f"Layer {int(sets.tokens.layer.iloc[0])} has one active expert a token, so there are no pairs."
+                )
+            masks = [1 << r for r in range(k)] + [1 << i | 1 << j for i, j in pairs]
+            sets.need(masks, "interactions()", "Coalitions((1, 2))")
+            for i, j in pairs:
+                single, other, joint = (sets.of(m) for m in (1 << i, 1 << j, 1 << i | 1 << j))
+                columns = {
+                    "rank": i,
+                    "rank_other": j,
+                    "expert": sets.expert[:, i],
+                    "expert_other": sets.expert[:, j],
+                    "single": single,
+                    "single_other": other,
+                    "joint": joint,
+                    "interaction": joint - single - other,
+                }
+                parts.append(sets.tokens.assign(**columns))
+            tell(1)
     order = ["document", "position", "layer", "rank", "rank_other"]
     return pd.concat(parts).sort_values(order, ignore_index=True)
 
@@ -101,18 +105,21 @@ def redundancy(
     frame = removed_sets(effects, outcome)
     documents = np.unique(frame.document)
     weights = document_weights(len(documents), n_boot, seed)
-    for sets in by_layer(frame, outcome):
-        k, layer = sets.top_k, int(sets.tokens.layer.iloc[0])
-        if k < 2:
-            raise InputError(
-                f"Layer {layer} has one active expert a token: it cannot be redundant to itself."
+    layers = by_layer(frame, outcome)
+    with counting(None, "redundancy", len(layers), "layers") as tell:
+        for sets in layers:
+            k, layer = sets.top_k, int(sets.tokens.layer.iloc[0])
+            if k < 2:
+                raise InputError(
+                    f"Layer {layer} has one active expert a token: it cannot be redundant to itself."
+                )
+            sets.need(
+                [1 << r for r in range(k)] + [(1 << k) - 1], "redundancy()", f"Coalitions((1, {k}))"
             )
-        sets.need(
-            [1 << r for r in range(k)] + [(1 << k) - 1], "redundancy()", f"Coalitions((1, {k}))"
-        )
-        joint = sets.of((1 << k) - 1)
-        summed = np.sum([sets.of(1 << r) for r in range(k)], axis=0)
-        rows.append({"layer": layer} | _ratio(sets, joint, summed, documents, weights, level))
+            joint = sets.of((1 << k) - 1)
+            summed = np.sum([sets.of(1 << r) for r in range(k)], axis=0)
+            rows.append({"layer": layer} | _ratio(sets, joint, summed, documents, weights, level))
+            tell(1)
     return pd.DataFrame(rows)
 
 

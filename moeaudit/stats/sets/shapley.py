@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from moeaudit.errors import InputError
+from moeaudit.frames.waiting import counting
 
 from .removed import TOKEN, SetEffects, by_layer, removed_sets, set_size
 
@@ -38,7 +39,11 @@ def shapley(effects: Any, outcome: str = "delta_nll") -> pd.DataFrame:
     """
     frame = removed_sets(effects, outcome, also="permutation")
     make = _sampled if "permutation" in frame else _exact
-    parts = [make(part, outcome) for _, part in frame.groupby("layer", sort=True)]
+    parts = []
+    with counting(None, "shapley", len(set(frame["layer"])), "layers") as tell:
+        for _, part in frame.groupby("layer", sort=True):
+            parts.append(make(part, outcome))
+            tell(1)
     return pd.concat(parts).sort_values([*TOKEN, "rank"], ignore_index=True)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .anatomy import Anatomy, Kept
-from .placement import input_device
+from ..anatomy import Anatomy, Kept
+from ..placement import input_device
 
 if TYPE_CHECKING:
     import torch
@@ -76,3 +76,8 @@ class Model:
             f"{str(self.dtype).removeprefix('torch.')} on {self.device}"
             + "".join(f"; {note}" for note in self.notes)
         )
+
+    def _repr_html_(self) -> str:
+        from .picture import page
+
+        return page(self)
