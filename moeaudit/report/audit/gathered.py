@@ -37,7 +37,7 @@ def summarised(run: StoredRun, said: OperatorWords) -> dict[str, Frame]:
     by_expert, kind = said.subject == "expert", limits_of(run.question.share)
     wanted = {
         "all": Means(("all",), limits=kind),
-        "cells": Cells(experts, kind) if by_expert else SubjectCells(said.subject, kind),
+        "cells": Cells(experts) if by_expert else SubjectCells(said.subject, kind),
         "depth": Means(("layer",), limits=kind),
         "spread": Spread(),
         "domains": ByDomain(run.tokens, kind),

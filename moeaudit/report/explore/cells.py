@@ -5,29 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
-from scipy import stats
+from jaxtyping import Int
+
+from moeaudit.stats.sizes.limits import means_of_columns
 
 from .numbers import short, shorts
 from .sums import Effects
 
 LEVEL = 0.95
-
-
-def student(
-    total: Float[np.ndarray, "documents cells"],
-    count: Float[np.ndarray, "documents cells"],
-    level: float,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean and limits of each cell, as `stats.Clustered` has them for one table of rows."""
-    n, d = count.sum(axis=0), (count > 0).sum(axis=0).astype(np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean = total.sum(axis=0) / n
-        off = np.where(count > 0, total - np.nan_to_num(mean) * count, 0.0)
-        scale = np.where(d > 1, d / np.maximum(d - 1, 1), np.nan)
-        half = stats.t.ppf(0.5 + level / 2, np.maximum(d - 1, 1))
-        half = half * np.sqrt(scale * (off**2).sum(axis=0)) / n
-    return mean, mean - half, mean + half
 
 
 def of_domains(
@@ -42,7 +27,7 @@ def of_domains(
     for i in range(domains):
         mine = domain == i
         rows = n[mine].sum(axis=0)
-        mean, low, high = student(harm[mine], n[mine], LEVEL)
+        mean, low, high = means_of_columns(harm[mine], n[mine], LEVEL)
         there = np.flatnonzero(rows)
         out["cell"] += there.tolist()
         out["domain"] += [i] * len(there)

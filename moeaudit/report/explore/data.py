@@ -10,7 +10,7 @@ from moeaudit.stats.least import REMOVALS_FOR_LIMITS
 from moeaudit.stats.sizes.limits import means_of_columns
 
 from ..words.evidence import metric_name
-from .cells import LEVEL, of_domains, student
+from .cells import LEVEL, of_domains
 from .choices import Choices
 from .contexts import contexts
 from .identity import WHY_NULL, harm_share
@@ -40,8 +40,8 @@ def data(run: StoredRun, rows: int = ROWS) -> dict[str, Any]:
     One pass over the effects and one over the router's choices, a shard at a time; memory is a few numbers for each
     document and cell, and for each token of the vocabulary and cell that occurs. About `rows` effects are shown one
     by one, those of a sample of documents that `sample` states. All lists named under "cells" and beside it have one
-    entry a (layer, expert), in the order of `cells`. Harm is the mean change of the next token's NLL, nats; limits hold
-    95%, by document.
+    entry a (layer, expert), in the order of `cells`. Harm is the mean change of the next token's NLL, nats; limits are
+    of 95%, by document, adjusted for heavy tails and skewness (`stats.sizes.limits`).
 
     Where the run's rows are not about one active expert each, the answer is `{"absent": why, ...}` and nothing more.
     """
@@ -59,7 +59,7 @@ def gathered(source: Source, rows: int = ROWS) -> dict[str, Any]:
     effects = Effects(source, grid, tokens, drawn.shown)
     domains = list(dict.fromkeys(tokens.table["domain"].astype(str)))
     strings = Strings()
-    cells, chosen = _cells(source, grid, effects), _choices(source, grid, tokens, effects)
+    cells, chosen = _cells(grid, effects), _choices(source, grid, tokens, effects)
     cells["cells"]["use"] = chosen.pop("use")
     return {
         "absent": None,
@@ -88,9 +88,8 @@ def _rows_of(source: Source) -> int:
     return int(found.rows) if hasattr(found, "rows") else len(found)
 
 
-def _cells(source: Source, grid: Grid, effects: Effects) -> dict[str, Any]:
+def _cells(grid: Grid, effects: Effects) -> dict[str, Any]:
     n = effects.count()
-    limits = student if source.share == 1 else means_of_columns
     out: dict[str, Any] = {
         "layer": grid.layer.tolist(),
         "expert": grid.expert.tolist(),
@@ -99,7 +98,7 @@ def _cells(source: Source, grid: Grid, effects: Effects) -> dict[str, Any]:
     }
     harm = np.zeros(grid.n)
     for name in ("delta_nll", "kl"):
-        mean, low, high = limits(effects.total(name), n, LEVEL)
+        mean, low, high = means_of_columns(effects.total(name), n, LEVEL)
         out |= {name: shorts(mean), f"{name}_low": shorts(low), f"{name}_high": shorts(high)}
         harm = mean if name == "delta_nll" else harm
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -65,7 +65,7 @@ def map(
     if said.subject == "expert":
         experts, guessed = _experts(effects, num_experts)
         note += ["How many experts a layer has is read off the rows."] if guessed else []
-        summary: Any = Cells(experts, known.limits)
+        summary: Any = Cells(experts)
     else:
         summary = SubjectCells(said.subject, known.limits)
     tables, behind = summarised(effects, known, cells=summary)

@@ -15,7 +15,7 @@ from moeaudit.report.explore import data
 from moeaudit.report.explore.data import gathered
 from moeaudit.report.explore.sample import sample
 from moeaudit.report.explore.source import Source
-from moeaudit.report.words.summary import clustered_means
+from moeaudit.stats.clustered import Clustered
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +49,9 @@ def found(source):
 def test_cells_have_the_means_and_limits_of_the_report(found, source):
     cells = pd.DataFrame(found["cells"])
     assert len(cells) == 6 * 16
-    means = clustered_means(
-        source.effects, ["delta_nll", "kl", "flip", "weight"], ["layer", "expert"]
-    )
+    values = ["delta_nll", "kl", "flip", "weight"]
+    by_document = Clustered(["layer", "expert"], values, level=0.95, limits="adjusted")
+    means = by_document(source.effects)
     both = cells.merge(means, on=["layer", "expert"], how="left", suffixes=("", "_table"))
     never = both["n"] == 0
     assert never.sum() == 1 and both.loc[never, ["delta_nll", "kl_low", "flip"]].isna().all(
