@@ -76,9 +76,8 @@ by[by["expert"].isin(often)].sort_values("harm", ascending=False).head()
 # Use, harm and disturbance with limits by document, by domain; the tokens where it does most and least, in context;
 # who stands beside it and who would replace it; and how much of all this the token alone explains. If token identity
 # explains an expert's use but not its harm, then "this is the expert for such tokens" is a statement about the
-# router, not about what the expert does. The card's limits are Student's over documents; those of the table above
-# leave documents out in turn and are adjusted for skewed effects. Where the two disagree about zero, the documents
-# are too few to say.
+# router, not about what the expert does. Card and table have the same limits: documents are left out in turn, and
+# skewed effects make them longer. Where they hold zero, these documents are too few to say whether it harms.
 
 # %%
 card = ma.expert(effects, LAYER, harmful, tokens=seen, metrics=metrics)
@@ -87,6 +86,8 @@ card
 # %%
 mine = effects[effects["expert"] == harmful]
 assert card.values["layer"] == LAYER and card.values["expert"] == harmful
+row = by[by["expert"] == harmful].iloc[0]
+assert abs(card.values["delta_nll_low"] - row["harm_low"]) < 0.01 * (row["harm_high"] - row["harm_low"])
 assert abs(card.values["delta_nll"] - mine["delta_nll"].mean()) < 0.01 * abs(
     mine["delta_nll"].mean()
 )
