@@ -97,9 +97,15 @@ def test_what_is_shown_is_said_with_its_size_and_where_it_holds():
             "shown_there_ceiling": [0.4, 0.5],
         }
     )
-    text = " ".join(dropping(found, elsewhere))
-    assert "here +0.65, in text of other domains +0.05, where noise lets about 0.45 be seen" in text
+    text = " ".join(dropping(found, elsewhere, 45))
+    assert "here +0.65, in 45 documents of other domains +0.05, where noise lets about 0.45 be" in text
     assert "Measure on the text that you will use." in text
+    few = " ".join(dropping(found, elsewhere, 7))
+    assert "is open: 7 documents of them were read, and a verdict needs 12." in few
+    assert "+0.05" not in few
+    # What noise alone does to a correlation is no reason to measure again.
+    noisy = elsewhere.assign(there=[0.25, 0.2])
+    assert "Measure on" not in " ".join(dropping(found, noisy, 45))
     strong = " ".join(dropping(evidence(ranks=[YES, YES, NONE]), None))
     assert "In 2 a rank correlation above 0.30 is shown" in strong
 
@@ -121,7 +127,7 @@ def test_reading_counts_every_contrast_once():
 
 
 def test_how_sure_it_is_follows_what_is_settled_and_the_check():
-    good = [{"skipped": "", "n": 8, "agrees": True}]
+    good = [{"skipped": "", "n": 8, "agrees": True}] * 2  # the same rows, by two engines
     text = " ".join(sure(evidence(harm=[OPEN, OPEN, YES]), OVERALL, good, None))
     assert text.startswith("Little is settled: 2 of 3 contrasts are undecided")
     assert "20 documents of one mixture" in text and "8 of them, drawn by chance" in text
@@ -129,7 +135,7 @@ def test_how_sure_it_is_follows_what_is_settled_and_the_check():
     assert text.startswith("Most is settled, for text like this: 0 of 3")
     failed = [{"skipped": "", "n": 8, "agrees": False}]
     text = " ".join(sure(evidence(harm=[YES]), OVERALL, failed, "Verification failed."))
-    assert text.startswith("Verification failed.") and "not in doubt" not in text
+    assert text.startswith("Verification failed.") and "were checked" not in text
 
 
 def test_what_was_done_defines_both_outcomes():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moeaudit.frames import Frame
+from moeaudit.stats.least import DOCUMENTS_FOR_VERDICT
 from moeaudit.stats.sizes.equivalence import (
     BELOW,
     EQUIVALENT,
@@ -50,7 +51,8 @@ def first_screen(
     follows = []
     if said.subject == "expert" and said.scope == "position" and not evidence.untested:
         if said.removes:
-            follows.append(("If you want to drop experts", dropping(evidence, elsewhere)))
+            read = 0 if run.shift is None else int(run.shift.summary["documents"])
+            follows.append(("If you want to drop experts", dropping(evidence, elsewhere, read)))
         follows.append(("If you read routing to see what matters", reading(evidence, said)))
     follows.append(("How sure is this?", sure(evidence, overall, run.verification, run.alarm)))
     return First(done(overall, len(run.spec.layers), run.spec.model, said), follows)
@@ -72,8 +74,11 @@ def done(overall: Mapping[str, float], layers: int, model: str, said: OperatorWo
     return [one, two]
 
 
-def dropping(evidence: Evidence, elsewhere: Frame | None) -> list[str]:
-    """What is known of choosing experts to lose: the rank correlations with harm, and where they hold."""
+def dropping(evidence: Evidence, elsewhere: Frame | None, documents: int = 0) -> list[str]:
+    """What is known of choosing experts to lose: the rank correlations with harm, and where they hold.
+
+    `documents`: how many of other domains were read.
+    """
     warning = (
         "Experts were removed one at a time, for one token: what losing several of them everywhere costs was not "
         "measured here."
@@ -83,9 +88,9 @@ def dropping(evidence: Evidence, elsewhere: Frame | None) -> list[str]:
         return ["This run does not say which experts can be spared.", warning]
     known = rows[rows["verdict"] != NOT_ESTIMABLE]
     shown = known[known["verdict"].isin(SHOWN)]
-    open_ = int(known["verdict"].isin(UNDECIDED).sum())
+    open_ = int(rows["verdict"].isin([*UNDECIDED, NOT_ESTIMABLE]).sum())
     of = f"{len(shown)} of {len(rows)} metric-by-layer comparisons"
-    if known.empty or (2 * open_ > len(known)):
+    if 2 * open_ > len(rows):
         text = (
             "There is too little to say whether a routing metric puts experts in the order of their harm: "
             f"{open_} of {len(rows)} comparisons are undecided"
@@ -121,7 +126,7 @@ def dropping(evidence: Evidence, elsewhere: Frame | None) -> list[str]:
             else f". How good the order is stays open: in none {least}"
         )
     text += "."
-    return [text, *_elsewhere(elsewhere), warning]
+    return [text, *_elsewhere(elsewhere, documents), warning]
 
 
 def _ranks(evidence: Evidence) -> Frame:
@@ -131,7 +136,7 @@ def _ranks(evidence: Evidence) -> Frame:
     return rows[(rows["role"] == "metric") & (rows["outcome"] == "delta_nll")]
 
 
-def _elsewhere(cells: Frame | None) -> list[str]:
+def _elsewhere(cells: Frame | None, documents: int) -> list[str]:
     """Whether the ranks of the mixture are seen in text of other domains as well."""
     if cells is None:
         return ["Other domains were not run."]
@@ -139,13 +144,23 @@ def _elsewhere(cells: Frame | None) -> list[str]:
     there = rows["there"].to_numpy("float64", na_value=np.nan)
     if not np.isfinite(there).any():
         return ["Other domains were not run."]
+    if documents < DOCUMENTS_FOR_VERDICT:
+        return [
+            f"Whether that holds in other domains is open: {plural(documents, 'document')} of them were read, and a "
+            f"verdict needs {DOCUMENTS_FOR_VERDICT}."
+        ]
     here = rows["estimate"].to_numpy("float64", na_value=np.nan)
     here, there = float(np.nanmedian(here)), float(np.nanmedian(there))
-    text = f"Median rank correlation here {fixed(here, 2, True)}, in text of other domains {fixed(there, 2, True)}"
+    text = (
+        f"Median rank correlation here {fixed(here, 2, True)}, in {count(documents)} documents of other domains "
+        f"{fixed(there, 2, True)}"
+    )
+    roof = np.nan
     if "shown_there_ceiling" in rows:
         roof = float(np.nanmedian(rows["shown_there_ceiling"].to_numpy("float64", na_value=np.nan)))
         text += f", where noise lets about {fixed(roof, 2)} be seen" if np.isfinite(roof) else ""
-    if abs(there) < abs(here) / 2:
+    # Noise alone lowers a correlation: it is held against what could be seen there, too.
+    if abs(there) < min(abs(here), roof if np.isfinite(roof) else np.inf) / 2:
         text += ". Measure on the text that you will use"
     return [f"{text}."]
 
@@ -233,14 +248,13 @@ def sure(
     out.append(f"{text}.")
     cautions = evidence.cautions()
     if cautions:
-        first = cautions[0].rpartition(" (")[0]
-        more = f" ({plural(len(cautions) - 1, 'more caution')} with the numbers)"
-        out.append(f"Caution: {first}{more if len(cautions) > 1 else ''}.")
+        more = f"; {plural(len(cautions) - 1, 'more caution')} with the numbers"
+        out.append(f"Caution: {cautions[0]}{more if len(cautions) > 1 else ''}.")
     done_ = [v for v in verification if not v["skipped"] and v["n"] and v["agrees"]]
     if done_ and not alarm:
-        n = sum(int(v["n"]) for v in done_)
+        n = max(int(v["n"]) for v in done_)  # each engine recomputes the same rows
         out.append(
-            f"The single effects are not in doubt: {count(n)} of them, drawn by chance and recomputed by "
+            f"The single effects were checked: {count(n)} of them, drawn by chance and recomputed by "
             f"{plural(len(done_), 'other engine')}, agree up to rounding."
         )
     return out

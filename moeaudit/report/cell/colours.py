@@ -58,7 +58,8 @@ def _require(color: Any, known: list[str]) -> None:
 
 def _further(rows: Frame) -> list[str]:
     """Outcomes besides the three: delta_entropy and the like."""
-    return [str(name) for name in rows.columns if str(name).startswith(("delta_", "contrast_"))]
+    names = [str(name) for name in rows.columns if name not in OUTCOMES]
+    return [name for name in names if name.startswith(("delta_", "contrast_"))]
 
 
 def _outcome(rows: Frame, name: str, layer: int | None) -> Colours:

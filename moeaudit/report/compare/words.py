@@ -25,7 +25,7 @@ from moeaudit.stats.difference.verdicts import (
 
 from ..pages.tables import rows_of
 from ..words.evidence import outcome_name
-from ..words.numbers import count, estimate, fixed, plural, significant
+from ..words.numbers import count, estimate, fixed, percent, plural, significant
 from .about import paired, samples
 
 if TYPE_CHECKING:
@@ -148,9 +148,17 @@ def _sizes(compared: Compared) -> list[str]:
                 f"{outcome_name(outcome)}: {with_unit(significant(row['mean_a'], 3, signed), outcome)} in {row['a']} "
                 f"and {with_unit(significant(row['mean_b'], 3, signed), outcome)} in {row['b']}, a difference of "
                 f"{with_unit(difference(row), outcome)} ({verdict_words(row['verdict'], row['a'], row['b'])}; {n} of "
-                f"{count(row['documents'])} documents)."
+                f"{count(row['documents'])} documents).{_of_the_mean(row, compared.how.sesoi)}"
             )
     return out
+
+
+def _of_the_mean(row: Mapping[str, Any], sesoi: float | None) -> str:
+    """How large what counts as no difference is beside what is compared."""
+    mean = abs(number(row["mean_a"]))
+    if row["verdict"] != ALIKE or sesoi is None or not mean > 0:
+        return ""
+    return f" Alike is meant up to the size of interest, which is {percent(sesoi / mean, 0)} of the mean in {row['a']}."
 
 
 def difference(row: Mapping[str, Any]) -> str:

@@ -102,7 +102,7 @@ def _cells(grid: Grid, effects: Effects) -> dict[str, Any]:
         out |= {name: shorts(mean), f"{name}_low": shorts(low), f"{name}_high": shorts(high)}
         harm = mean if name == "delta_nll" else harm
     with np.errstate(divide="ignore", invalid="ignore"):
-        out["flip"] = shorts(effects.total("flip").sum(axis=0) / n.sum(axis=0))
+        out["flip"] = shorts(effects.total("flip").sum(axis=0) / n.sum(axis=0), 6)
         out["weight"] = shorts(effects.total("weight").sum(axis=0) / n.sum(axis=0))
     return {"cells": out, "harm_rank": _ranks(harm, grid), "few": REMOVALS_FOR_LIMITS}
 

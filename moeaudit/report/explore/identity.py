@@ -81,7 +81,13 @@ def harm_share(
     cell = t["cell"].astype(np.int64)
     pairs, m = t["n"] ** 2 - t["nn"], mean[cell]
     product = (t["s"] ** 2 - t["ss"]) - 2 * m * (t["s"] * t["n"] - t["ns"]) + m**2 * pairs
-    return _share(cell, t["n"], pairs, product, np.zeros(len(mean)), variance, documents)
+    found = pairs > 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean_product = np.where(found, product / pairs * t["n"], 0.0)
+        covered = np.bincount(cell, np.where(found, t["n"], 0.0), len(variance))
+        share = np.bincount(cell, mean_product, len(variance)) / (covered * variance)
+    enough = (documents >= DOCUMENTS_PER_EXPERT) & (covered >= REMOVALS_FOR_LIMITS) & (variance > 0)
+    return np.where(enough, np.clip(share, 0.0, 1.0), np.nan)
 
 
 def use_share(
@@ -109,22 +115,4 @@ def use_share(
     enough = (documents >= DOCUMENTS_PER_EXPERT) & (used >= REMOVALS_FOR_LIMITS) & (variance > 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         share = total / (covered * variance)
-    return np.where(enough, np.clip(share, 0.0, 1.0), np.nan)
-
-
-def _share(
-    cell: np.ndarray,
-    n: np.ndarray,
-    pairs: np.ndarray,
-    product: np.ndarray,
-    beside: np.ndarray,
-    variance: np.ndarray,
-    documents: np.ndarray,
-) -> np.ndarray:
-    found = pairs > 0
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean_product = np.where(found, product / pairs * n, 0.0)
-        covered = np.bincount(cell, np.where(found, n, 0.0), len(variance))
-        share = (np.bincount(cell, mean_product, len(variance)) + beside) / (covered * variance)
-    enough = (documents >= DOCUMENTS_PER_EXPERT) & (covered >= REMOVALS_FOR_LIMITS) & (variance > 0)
     return np.where(enough, np.clip(share, 0.0, 1.0), np.nan)

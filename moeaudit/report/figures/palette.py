@@ -24,7 +24,6 @@ from ..words.numbers import Number
 # Upper edges of classes 0..3 as fractions of the largest value shown; class 4 is above.
 EDGES = (1 / 64, 1 / 16, 1 / 4, 9 / 16)
 EVEN = (0.2, 0.4, 0.6, 0.8)
-STEPS = len(EDGES)
 
 # The same colours for plotly, which needs them spelt out: from blue through grey to orange.
 DIVERGING = [

@@ -12,9 +12,6 @@ from functools import cache
 from importlib import resources
 
 VERSION = "4.1.1"
-TRACES = frozenset(
-    {"scatter", "bar", "heatmap"}
-)  # of the build's dozen, those that figures here use
 
 
 @cache

@@ -194,8 +194,8 @@ def _complete(place: Path, folder: Path, record: dict[str, Any]) -> str:
 
 def _verified(record: dict[str, Any]) -> str:
     """What the audit itself found when it recomputed rows."""
-    entries = [*record["verification"], *record.get("shift", {}).get("verification", [])]
-    ran = [each for each in entries if not each["skipped"]]
+    parts = [record["verification"], record.get("shift", {}).get("verification", [])]
+    ran = [each for part in parts for each in part if not each["skipped"]]
     failed = [each["engine"] for each in ran if not each["agrees"]]
     if failed:
         raise RunError(
@@ -203,7 +203,8 @@ def _verified(record: dict[str, Any]) -> str:
         )
     if not ran:
         raise RunError("no engine could recompute any of these numbers when they were made.")
-    rows = sum(each["n"] for each in ran)
+    # Each engine recomputes the same rows.
+    rows = sum(max((e["n"] for e in part if not e["skipped"]), default=0) for part in parts)
     return f"{rows} rows were recomputed by {' and '.join(dict.fromkeys(each['engine'] for each in ran))}, and agree"
 
 
