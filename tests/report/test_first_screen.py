@@ -98,7 +98,9 @@ def test_what_is_shown_is_said_with_its_size_and_where_it_holds():
         }
     )
     text = " ".join(dropping(found, elsewhere, 45))
-    assert "here +0.65, in 45 documents of other domains +0.05, where noise lets about 0.45 be" in text
+    assert (
+        "here +0.65, in 45 documents of other domains +0.05, where noise lets about 0.45 be" in text
+    )
     assert "Measure on the text that you will use." in text
     few = " ".join(dropping(found, elsewhere, 7))
     assert "is open: 7 documents of them were read, and a verdict needs 12." in few

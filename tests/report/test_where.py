@@ -70,6 +70,9 @@ def test_the_forest_draws_every_domain_of_the_strongest_cells(wide):
         part = cells[(cells["question"] == question) & (cells["outcome"] == "delta_nll")]
         assert abs(cell["whole"]) == part["whole"].abs().max()
         assert f"layer {cell['layer']}, " in figure.drawing
+        if np.isfinite(cell["without_least"]):
+            assert f"without {cell['without_least_domain']}, " in figure.drawing
+    assert "one left out" in figure.drawing
     for domain in synthetic.DOMAINS:
         assert f">{domain}<" in figure.drawing
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from moeaudit.frames import Column as Series
 from moeaudit.frames import Frame
@@ -41,7 +41,8 @@ def where(run: StoredRun) -> Figure | None:
         "The metric and layer with the largest estimate of each question ({}), chosen afterwards: an illustration. "
         "Points are domains with 95% limits by document; diamonds are domains that the audit's own text does not "
         "have. The dashed line is the mean over the audit's own domains, the band where a new domain "
-        "of their kind lies (95%; Higgins, Thompson and Spiegelhalter 2009)."
+        "of their kind lies (95%; Higgins, Thompson and Spiegelhalter 2009). Squares: the least and the largest that "
+        "is left when one of the audit's own domains is left out."
     ).format(name)
     title = "Where it holds"
     drawing = svg.panels([_panel(domains, q, cell) for q, cell in drawn], _key())
@@ -73,6 +74,7 @@ def _key() -> Markup:
             svg.sign(other + svg.mark(7, 10, "diamond", "v-open"), "other domain"),
             svg.sign(svg.rect(1, 5, 12, 10, "band key"), "where a new domain lies, 95%"),
             svg.sign(svg.line(7, 3, 7, 17, "mean"), "mean over domains"),
+            svg.sign(svg.mark(7, 10, "square", "v-open"), "least and largest with one left out"),
         ]
     )
 
@@ -84,10 +86,12 @@ def _panel(domains: Frame, question: str, cell: Series) -> Markup:
     mine = _of(domains, cell)
     new = [float(cell[c]) for c in ("new_low", "new_high")]
     ends = mine[["low", "high"]].to_numpy(dtype="float64", na_value=np.nan)
-    known = np.concatenate([ends[np.isfinite(ends)], new, [0.0]])
+    without = left_out(cell)
+    rest = [] if without is None else without[:2]
+    known = np.concatenate([ends[np.isfinite(ends)], new, rest, [0.0]])
     pad = 0.04 * (known.max() - known.min())
     scale = svg.linear(float(known.min() - pad), float(known.max() + pad), x0, x0 + width)
-    bottom = float(TOP + ROW * len(mine))
+    bottom = float(TOP + ROW * (len(mine) + (without is not None)))
     title = f"{metric_name(str(cell['metric']))[0]}, layer {cell['layer']}, {QUESTIONS[question]}"
     body.append(svg.text(0, 14, title, "title"))
     said = f"new domain {interval(new[0], new[1])}"
@@ -101,10 +105,27 @@ def _panel(domains: Frame, question: str, cell: Series) -> Markup:
     body.append(svg.line(scale(0), TOP, scale(0), bottom, "zero"))
     for i, row in enumerate(mine.itertuples()):
         _domain(body, row, x0, TOP + (i + 0.5) * ROW, scale)
+    if without is not None:
+        y, (low, high, said) = bottom - 0.5 * ROW, without
+        body.append(svg.text(0, y + 4, "one left out", "tick"))
+        body.append(svg.line(scale(low), y, scale(high), y, "bar v-open"))
+        body += [svg.mark(scale(at), y, "square", "v-open", said, 3.0) for at in (low, high)]
     marks = svg.ticks(float(known.min()), float(known.max()), 5)
     for tick, words in zip(marks, svg.tick_texts(marks, sign=True)):
         body.append(svg.text(scale(tick), bottom + 15, words, "tiny", "middle"))
     return svg.document(WIDTH, bottom + 22, f"{title}: by domain", body)
+
+
+def left_out(cell: Series) -> tuple[float, float, str] | None:
+    """The least and the largest size with one of the audit's own domains left out, and which that is, in words."""
+    low, high = (float(cell[name]) for name in ("without_least", "without_most"))
+    if not np.isfinite([low, high]).all():
+        return None
+    said = (
+        f"all documents but those of one domain: {fixed(low, 2, True)} without {cell['without_least_domain']}, "
+        f"{fixed(high, 2, True)} without {cell['without_most_domain']}"
+    )
+    return low, high, said
 
 
 def _domain(body: list[str], row, x0: svg.Number, y: float, scale: svg.Scale) -> None:
@@ -161,6 +182,23 @@ def _plot(drawn: list[tuple[str, Series]], parts: list[Frame]) -> go.Figure:
                 row=1,
                 col=column,
             )
+        without = left_out(cell)
+        if without is not None:
+            plot.add_trace(
+                go.Scatter(
+                    x=np.round(without[:2], 4),
+                    y=["one left out"] * 2,
+                    mode="lines+markers",
+                    name="least and largest with one left out",
+                    legendgroup="without",
+                    showlegend=column == 1,
+                    marker={"symbol": "square", "color": "#6b6b6b", "size": 7},
+                    line={"color": "#6b6b6b", "width": 1},
+                    hovertemplate=f"%{{x:+.3f}}<br>{escape(without[2])}<extra></extra>",
+                ),
+                row=1,
+                col=column,
+            )
         new = [float(cell[c]) for c in ("new_low", "new_high")]
         at: Any = {"row": 1, "col": column}
         plot.add_vrect(
@@ -175,7 +213,7 @@ def _plot(drawn: list[tuple[str, Series]], parts: list[Frame]) -> go.Figure:
         plot.add_vline(float(cell["mean"]), line_dash="dash", line_width=1, **at)
         plot.update_xaxes(title=SIZE[question], row=1, col=column)
     plot.update_yaxes(autorange="reversed", automargin=True)
-    return styled(plot, 160 + 26 * max(len(part) for part in parts))
+    return styled(plot, 186 + 26 * max(len(part) for part in parts))
 
 
 def _tables(cells: Frame, drawn: list[Frame], alpha: float | int) -> Markup:
