@@ -32,6 +32,7 @@ class Explored {
     this.perToken = first ? Object.values(first.layers)[0].expert[0].length : null; // experts a token chooses
   }
 
+  tested() { return this.cells.delta_nll_low.filter((low, i) => has(low) && has(this.cells.delta_nll_high[i])).length; } // experts with limits
   name(i) { return `layer ${this.cells.layer[i]} expert ${this.cells.expert[i]}`; }
   short(i) { return `${this.cells.layer[i]}.${this.cells.expert[i]}`; }
   href(i) { return `#expert=${this.short(i)}`; }

@@ -15,10 +15,6 @@ class Reader {
       make("p", { class: "xp-hint" }, "Keys: ", ["n", "p"].map((k) => [make("kbd", {}, k), k === "n" ? " next strongest, " : " the one before, "]),
         "arrow keys move, ", make("kbd", {}, "Enter"), " opens the route, ", make("kbd", {}, "Esc"), " closes it. Or: ",
         button("Next strongest", () => this.strongest(1)), " ", button("Previous", () => this.strongest(-1))));
-    this.box.addEventListener("keydown", (event) => {
-      if (event.altKey || event.ctrlKey || event.metaKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
-      if (event.key === "n" || event.key === "p") { event.preventDefault(); this.strongest(event.key === "n" ? 1 : -1); }
-    });
     const token = (event) => event.target.closest?.(".tok");
     this.text.addEventListener("click", (event) => { const t = token(event); if (t) this.open(this.data.token(this.at, Number(t.dataset.at)), t, false); });
     this.text.addEventListener("keydown", (event) => {
@@ -90,6 +86,7 @@ class Reader {
       const signed = colour.key === "delta_nll" || Boolean(this.data.outcomes[colour.key]?.signed);
       this.scale = scaleOf([...this.coloured.values()].flat(), signed);
       this.order = null;
+      this.last = null;
       this.drawControls();
     }
     this.drawOverview();
@@ -152,17 +149,21 @@ class Reader {
       return [node, ...Array(Math.min(3, text.split("\n").length - 1)).fill(0).map(() => make("br"))];
     }));
     this.rove ??= roving(this.text, ".tok", stepByPlace);
-    const start = this.text.querySelector(".tok.xp-open") ?? this.text.querySelector(".tok");
+    if (open && open[0] === this.at) this.last = open;
+    const start = (this.last && this.node(this.last)) ?? this.text.querySelector(".tok");
     if (start) this.rove(start);
   }
+
+  // Where a token [document, position] stands in the shown text; null where it does not.
+  node(token) { return token[0] === this.at ? this.text.querySelector(`[data-at="${this.data.place(token)}"]`) : null; }
 
   // Along the tokens of the shown domain from the largest value down.
   strongest(way) {
     this.order ??= this.documents().flatMap((d) => this.coloured.get(d.document).map((v, p) => [v, d.document, p]))
       .filter(([v]) => has(v)).sort((a, b) => Math.abs(b[0]) - Math.abs(a[0]));
     if (!this.order.length) { say("No token has a value under this colour."); return; }
-    const open = this.text.querySelector(".tok.xp-open");
-    const here = open ? this.order.findIndex(([, d, p]) => d === this.at && p === Number(open.dataset.at)) : -1;
+    const place = this.last && this.data.place(this.last);
+    const here = this.last ? this.order.findIndex(([, d, p]) => d === this.last[0] && p === place) : -1;
     const to = Math.max(0, Math.min(this.order.length - 1, here + way));
     const [v, document, p] = this.order[to];
     this.open(this.data.token(document, p), null, false, true);
