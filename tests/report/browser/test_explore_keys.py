@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from moeaudit.front import Run
+
 SCRIPTS = Path(__file__).parents[3] / "moeaudit" / "report" / "static" / "explore"
 
 
@@ -141,3 +143,37 @@ def test_tokens_that_are_links_look_so(reader):
     assert links.count() and set(links.evaluate_all(line)) == {"underline"}
     assert set(others.evaluate_all(line)) <= {"none"}
     assert "clipped to 0 to 100%" in page.locator(".xp-panel").inner_text()
+
+
+def test_text_is_coloured_by_the_layer_or_the_expert_with_the_strongest_effect(reader, page_file):
+    effects = Run.load(page_file.parent).effects
+    one = effects[effects["document"] == 0]
+    most = one.loc[one["delta_nll"].abs().groupby(one["position"]).idxmax()].sort_values("position")
+    page = reader.open("#tokens&color=layer").page
+    labels = "all => all.map(t => t.getAttribute('aria-label').split(', ').at(-1))"
+    assert page.locator(".xp-text .tok").evaluate_all(labels)[: len(most)] == [
+        f"layer {layer}" for layer in most["layer"]
+    ]
+    assert "of tokens" in page.locator(".xp-read .xp-legend").inner_text()
+    reader.open("#tokens&color=expert")
+    assert page.locator(".xp-text .tok").evaluate_all(labels)[: len(most)] == [
+        f"layer {layer} expert {expert}" for layer, expert in zip(most["layer"], most["expert"])
+    ]
+    assert "others" in page.locator(".xp-read .xp-legend").inner_text()
+    assert reader.place.get_by_label("Colour by").input_value() == "expert"
+    reader.shot("tokens-expert")
+    # the keys go by the size of the effect, not by a number of a name
+    page.locator(".xp-text .tok").first.focus()
+    page.keyboard.press("n")
+    place = effects.loc[effects["delta_nll"].abs().idxmax()]
+    wanted = f"layer {place['layer']} expert {place['expert']}"
+    assert strongest(reader).endswith(wanted)
+
+
+@pytest.mark.parametrize("colour", ["nonsense", "kl@99", "kl@1.999"])
+def test_a_colour_that_is_not_known_is_said_to_be_so(reader, colour):
+    page = reader.open(f"#tokens&color={colour}").page
+    said = page.locator(".xp-read .xp-legend")
+    assert f"\u201c{colour}\u201d of the address is not known" in said.inner_text()
+    reader.place.get_by_label("Colour by").select_option("nll")
+    assert "not known" not in said.inner_text()

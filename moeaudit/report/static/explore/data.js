@@ -76,6 +76,17 @@ class Explored {
     return tokens && has(delta_nll[i]) ? (delta_nll[i] * n[i]) / tokens : null;
   }
 
+  // The expert with the strongest effect at a token: [cell, size of the effect in nats]; null where none was measured.
+  strongest(doc, place) {
+    let most = null;
+    for (const [layer, at] of Object.entries(doc.layers)) {
+      at.delta_nll[place].forEach((v, r) => {
+        if (has(v) && (most === null || Math.abs(v) > most[1])) most = [this.cell(Number(layer), at.expert[place][r]), Math.abs(v)];
+      });
+    }
+    return most;
+  }
+
   // A token's experts, layer by layer: [layer, [{expert, weight, harm, kl, flip, top}, ...]].
   route(number, place) {
     const found = this.byNumber.get(number);
