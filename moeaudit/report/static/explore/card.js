@@ -42,7 +42,7 @@ const apartOf = (data, i) => {
   const above = rows.reduce((a, b) => (b.low > a.low ? b : a));
   const below = rows.reduce((a, b) => (b.high < a.high ? b : a));
   if (above.low <= below.high) return null;
-  return [" ", make("b", {}, "Domains differ"), `: its limits in ${data.domains[above.domain]} ${limits(above.low, above.high)} lie wholly above those in ${data.domains[below.domain]} ${limits(below.low, below.high)}.`];
+  return [" ", make("b", {}, "Domains differ"), `: of ${rows.length}, the two furthest apart are ${data.domains[above.domain]} ${limits(above.low, above.high)} and ${data.domains[below.domain]} ${limits(below.low, below.high)}, whose limits do not overlap.`];
 };
 
 const block = (title, ...inside) => make("div", { class: "xp-block" }, make("h4", {}, title), inside);

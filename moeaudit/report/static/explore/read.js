@@ -141,6 +141,7 @@ class Reader {
       ...(spec.unknown ? [make("b", {}, `The colour \u201c${visible(spec.unknown)}\u201d of the address is not known on this page; this is shown instead.`)] : []),
       `${this.said()}, on the prediction of the next token`,
       ...(has(spec.expert) ? ["uncoloured: the token did not choose it"] : []),
+      ...(spec.key === "expert" ? ["colours only tell experts apart: none means harm or help"] : []),
     ];
     fill(this.legend, this.named() ? namesLegend(this.scale, notes) : legendOf(this.scale, (x) => this.write(x), notes));
   }
