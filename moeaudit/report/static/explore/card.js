@@ -17,7 +17,8 @@ const cardOf = (data, i, { one }) => {
     body: [
       make("p", { class: "xp-lead" },
         make("span", { class: `xp-grade xp-is-${grade}` }, GRADES[grade]), " ",
-        gradeWords(c.delta_nll_low[i], c.delta_nll_high[i], one)),
+        gradeWords(c.delta_nll_low[i], c.delta_nll_high[i], one),
+        apartOf(data, i), grade === "unknown" ? null : ` ${chanceWords(data.tested())}`),
       make("dl", { class: "xp-facts" },
         fact("use", percent(c.use[i]), `of layer ${layer}\u2019s choices, ${count(c.n[i])} times`),
         fact("mean gate weight", significant(c.weight[i], 3)),
@@ -32,6 +33,16 @@ const cardOf = (data, i, { one }) => {
         `Colour the sampled text by the harm of this expert`), "."),
     ],
   };
+};
+
+// Domains differ where the limits of one lie wholly above those of another; the pair furthest apart is named.
+const apartOf = (data, i) => {
+  const rows = (data.perDomain.get(i) ?? []).filter((r) => has(r.low) && has(r.high));
+  if (rows.length < 2) return null;
+  const above = rows.reduce((a, b) => (b.low > a.low ? b : a));
+  const below = rows.reduce((a, b) => (b.high < a.high ? b : a));
+  if (above.low <= below.high) return null;
+  return [" ", make("b", {}, "Domains differ"), `: of ${rows.length}, the two furthest apart are ${data.domains[above.domain]} ${limits(above.low, above.high)} and ${data.domains[below.domain]} ${limits(below.low, below.high)}, whose limits do not overlap.`];
 };
 
 const block = (title, ...inside) => make("div", { class: "xp-block" }, make("h4", {}, title), inside);
@@ -58,7 +69,7 @@ const domainsOf = (data, i) => {
           make("span", { class: "xp-zero" }),
           has(r.low) && make("span", { class: `xp-range xp-is-${gradeOf(r.low, r.high)}`, vars: { "--a": at(r.low), "--b": at(r.high) } }),
           has(r.harm) && make("span", { class: `xp-point xp-is-${gradeOf(r.low, r.high)}${Math.abs(r.harm) > top ? " xp-off" : ""}`, vars: { "--a": at(r.harm) } })))))),
-    make("p", { class: "xp-hint" }, `Axis: ${significant(-top, 2)} to ${significant(top, 2, true)} nats, 0 in the middle${Math.max(...ends) > top ? "; limits beyond it are cut at its ends" : ""}.`));
+    make("p", { class: "xp-hint" }, `Axis: ${significant(-top, 2)} to ${significant(top, 2, true)} nats, 0 in the middle${Math.max(...ends) > top ? "; limits beyond it are cut at its ends" : ""}. Each row has 95% limits of its own: by chance alone about 5% of such limits would leave out 0.`));
 };
 
 // Where each metric places the expert in its layer, the harm first.
@@ -103,7 +114,7 @@ const identityOf = (data, i) => {
   const [use, harm] = [data.identity.use?.[i], data.identity.harm?.[i]];
   return block("What the token\u2019s identity alone explains",
     make("ul", { class: "xp-list" }, line("when it is chosen", use), line("its harm, among the tokens that choose it", harm)),
-    make("p", { class: "xp-hint" }, "Near 100%: it answers to particular words, whatever stands before them. Near 0%: context decides. An estimate from noise may fall below 0.",
+    make("p", { class: "xp-hint" }, "Near 100%: it answers to particular words, whatever stands before them. Near 0%: context decides. Estimates are clipped to 0 to 100%.",
       has(use) && has(harm) ? null : ` Not known (${whys ?? "too few tokens stand in several documents"}).`));
 };
 
@@ -111,8 +122,8 @@ const contextsOf = (data, i) => {
   const { strong = [], weak = [] } = data.contexts[i] ?? {};
   const told = [...strong, ...weak].some((r) => r.top !== null && r.top !== undefined);
   const row = (r) => {
-    const token = make("mark", {}, visible(r.token));
     const known = data.place([r.d, r.p]) !== null;
+    const token = make("mark", { title: known ? null : "not in the sample: its route is not on this page" }, visible(r.token));
     return make("tr", {},
       make("td", { class: "xp-context" }, make("span", {}, "\u2026", visible(r.before)),
         known ? make("a", { href: `#token=${r.d}.${r.p}`, title: "its route through all layers" }, token) : token,
@@ -125,5 +136,5 @@ const contextsOf = (data, i) => {
     make("div", { class: "xp-wide", role: "region", tabindex: "0", "aria-label": "Tokens in context" }, make("table", { class: "xp-table" },
       make("thead", {}, make("tr", {}, ["token in context, and what follows", "weight", "harm", "KL", told && "top prediction, and without the expert"].filter(Boolean).map((t, k) => make("th", { scope: "col", class: k > 0 && k < 4 ? "n" : null }, t)))),
       part("largest effects", strong), part("smallest effects", weak))),
-    make("p", { class: "xp-hint" }, "The largest of many effects are partly luck: they show what the expert can do, not what it does on average. A marked token in the sample is a link to its route."));
+    make("p", { class: "xp-hint" }, "The largest of many effects are partly luck: they show what the expert can do, not what it does on average. An underlined token is in the sample and links to its route; the others are not in it."));
 };

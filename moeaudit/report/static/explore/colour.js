@@ -39,3 +39,30 @@ const legendOf = (scale, format, notes = []) => {
     notes.map((note) => make("span", { class: "xp-note" }, note)));
 };
 const sample = (css, text) => [make("i", { class: `xp-sample ${css}` }), ` ${text}`];
+
+// Names have no order: the most frequent get a colour of their own, the rest share one. Layers have: five parts of the depth.
+const NAMED = ["dm4", "d4", "q4", "d2", "dm2"];
+const namesScale = (values, name) => {
+  const counts = new Map();
+  for (const v of values.filter(has)) counts.set(v, (counts.get(v) ?? 0) + 1);
+  const often = [...counts].sort((a, b) => b[1] - a[1] || a[0] - b[0]);
+  const total = values.filter(has).length;
+  const own = new Map(often.slice(0, NAMED.length).map(([v], k) => [v, NAMED[k]]));
+  const rest = often.slice(NAMED.length).reduce((sum, [, n]) => sum + n, 0);
+  return {
+    css: (v) => (has(v) ? own.get(v) ?? "q0" : "none"), edges: [], signed: false,
+    names: [...often.slice(0, NAMED.length).map(([v, n]) => [own.get(v), `${name(v)}, ${percent(n / total, 0)} of tokens`]),
+      ...(rest ? [["q0", `${plural(often.length - NAMED.length, "other")}, ${percent(rest / total, 0)}`]] : [])],
+  };
+};
+const depthScale = (values, layers) => {
+  const part = (layer) => Math.floor((layers.indexOf(layer) * 5) / layers.length);
+  const total = values.filter(has).length;
+  const parts = [0, 1, 2, 3, 4].map((k) => layers.filter((l) => part(l) === k)).map((some, k) => [`q${k}`, some]).filter(([, some]) => some.length);
+  return {
+    css: (v) => (has(v) ? `q${part(v)}` : "none"), edges: [], signed: false,
+    names: parts.map(([css, some]) => [css, `${some.length > 1 ? `layers ${some[0]} to ${some.at(-1)}` : `layer ${some[0]}`}, ${percent(values.filter((v) => some.includes(v)).length / total, 0)} of tokens`]),
+  };
+};
+const namesLegend = (scale, notes) => make("div", { class: "xp-legend" },
+  scale.names.map(([css, text]) => make("span", {}, sample(css, text))), notes.map((note) => make("span", { class: "xp-note" }, note)));

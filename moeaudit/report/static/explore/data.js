@@ -32,6 +32,7 @@ class Explored {
     this.perToken = first ? Object.values(first.layers)[0].expert[0].length : null; // experts a token chooses
   }
 
+  tested() { return this.cells.delta_nll_low.filter((low, i) => has(low) && has(this.cells.delta_nll_high[i])).length; } // experts with limits
   name(i) { return `layer ${this.cells.layer[i]} expert ${this.cells.expert[i]}`; }
   short(i) { return `${this.cells.layer[i]}.${this.cells.expert[i]}`; }
   href(i) { return `#expert=${this.short(i)}`; }
@@ -73,6 +74,17 @@ class Explored {
     const { n, delta_nll, layer } = this.cells;
     const tokens = this.perToken && this.inLayer.get(layer[i]) / this.perToken;
     return tokens && has(delta_nll[i]) ? (delta_nll[i] * n[i]) / tokens : null;
+  }
+
+  // The expert with the strongest effect at a token: [cell, size of the effect in nats]; null where none was measured.
+  strongest(doc, place) {
+    let most = null;
+    for (const [layer, at] of Object.entries(doc.layers)) {
+      at.delta_nll[place].forEach((v, r) => {
+        if (has(v) && (most === null || Math.abs(v) > most[1])) most = [this.cell(Number(layer), at.expert[place][r]), Math.abs(v)];
+      });
+    }
+    return most;
   }
 
   // A token's experts, layer by layer: [layer, [{expert, weight, harm, kl, flip, top}, ...]].

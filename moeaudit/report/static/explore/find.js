@@ -1,16 +1,26 @@
 // One box that finds experts by number and tokens by their text.
-const MOST_FOUND = 12;
+const MOST_FOUND = 12; // of each kind
+
+// The experts that "3.12", "L3 E12", "layer 3" or "expert 12" name.
+const expertsNamed = (data, text) => {
+  const layer = "l(?:ayer)?\\s*";
+  const expert = "e(?:xpert)?\\s*";
+  const one = text.match(new RegExp(`^(?:${layer})?(\\d+)[\\s.,:]+(?:${expert})?(\\d+)$`, "i")) ?? text.match(new RegExp(`^${layer}(\\d+)${expert}(\\d+)$`, "i"));
+  if (one) return [data.cell(Number(one[1]), Number(one[2]))].filter((i) => i !== null);
+  const row = text.match(new RegExp(`^${layer}(\\d+)$`, "i"));
+  if (row) return data.ofLayer.get(Number(row[1])) ?? [];
+  const column = text.match(new RegExp(`^${expert}(\\d+)$`, "i"));
+  return column ? data.layers.map((l) => data.cell(l, Number(column[1]))).filter((i) => i !== null) : [];
+};
 
 const findIn = (data, typed) => {
   const text = typed.trim();
   if (!text) return { hits: [], total: 0 };
-  const numbers = text.match(/^(?:l(?:ayer)?\s*)?(\d+)[\s.,:]+(?:e(?:xpert)?\s*)?(\d+)$/i);
-  const cell = numbers && data.cell(Number(numbers[1]), Number(numbers[2]));
-  const hits = [];
-  if (cell !== null && cell !== undefined) {
-    hits.push({ href: data.href(cell), label: [make("b", {}, data.name(cell)), ` harm ${estimate(data.cells.delta_nll[cell], data.cells.delta_nll_low[cell], data.cells.delta_nll_high[cell])}`] });
-  }
-  let total = hits.length;
+  const cells = expertsNamed(data, text);
+  const harm = (i) => estimate(data.cells.delta_nll[i], data.cells.delta_nll_low[i], data.cells.delta_nll_high[i]);
+  const hits = cells.slice(0, MOST_FOUND).map((i) => ({ href: data.href(i), label: [make("b", {}, data.name(i)), data.cells.n[i] ? ` harm ${harm(i)}` : " never chosen"] }));
+  const most = hits.length + MOST_FOUND;
+  let total = cells.length;
   const wanted = typed.toLowerCase().replace(/\s+$/, "");
   for (const doc of data.documents) {
     const starts = [];
@@ -19,7 +29,7 @@ const findIn = (data, typed) => {
     let token = 0;
     for (let at = whole.indexOf(wanted); at >= 0; at = whole.indexOf(wanted, at + 1)) {
       total += 1;
-      if (hits.length >= MOST_FOUND) continue;
+      if (hits.length >= most) continue;
       // where the phrase begins, or its first sign that is no space
       const first = at + (wanted.length - wanted.trimStart().length);
       while (token + 1 < starts.length && starts[token + 1] <= first) token += 1;
@@ -37,12 +47,12 @@ const finder = (data) => {
     const { hits, total } = findIn(data, input.value);
     fill(list, ...hits.map(({ href, label }) => make("li", {}, make("a", { href, onclick: () => fill(list) }, label))));
     if (input.value.trim()) {
-      say(total ? `${count(total)} found${total > hits.length ? `, the first ${hits.length} shown` : ""}` : "Nothing found");
+      say(total ? `${count(total)} found${total > hits.length ? `, ${hits.length} shown` : ""}` : "Nothing found");
       if (total > hits.length) list.append(make("li", { class: "muted" }, `${count(total - hits.length)} more: type more to narrow it down`));
-      if (!total) list.append(make("li", { class: "muted" }, "Nothing found in the sampled documents. Experts are found as layer.expert."));
+      if (!total) list.append(make("li", { class: "muted" }, "Nothing found in the sampled documents. Experts are found as 3.12, L3 E12, layer 3 or expert 12."));
     }
   };
-  const input = make("input", { type: "search", placeholder: "3.12, or words of the text", autocomplete: "off", spellcheck: "false", oninput: draw,
+  const input = make("input", { type: "search", placeholder: "3.12, L3 E12, layer 3, expert 12, or words", autocomplete: "off", spellcheck: "false", oninput: draw,
     onkeydown: (event) => {
       const links = [...list.querySelectorAll("a")];
       if (event.key === "Enter" && links.length) { links[0].click(); fill(list); }

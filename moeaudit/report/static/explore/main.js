@@ -29,8 +29,14 @@ class Place {
     fill(this.root, 
       make("p", { class: "caption" }, `One place for every expert and every sampled token: point, click, or use the keyboard. What is open stands in the address, so that back, forward and a copied link work. ${count(data.rows_shown)} of ${plural(data.rows, "row")} of the run can be opened token by token.`),
       finder(data), this.bar, Object.values(this.views), this.panel, spoken);
-    this.root.addEventListener("keydown", (event) => {
-      if (event.key === "Escape" && !this.panel.hidden) { event.preventDefault(); this.close(); }
+    // Redrawn text lets the focus fall to the body: keys work from there too, while the place is in sight.
+    document.addEventListener("keydown", (event) => {
+      const { target, key } = event;
+      if (event.altKey || event.ctrlKey || event.metaKey || /^(INPUT|SELECT|TEXTAREA)$/.test(target.tagName)) return;
+      const { top, bottom } = this.root.getBoundingClientRect();
+      if (!this.root.contains(target) && !(target === document.body && top < innerHeight && bottom > 0)) return;
+      if (key === "Escape" && !this.panel.hidden) { event.preventDefault(); this.close(); }
+      if ((key === "n" || key === "p") && this.state.view === "tokens") { event.preventDefault(); this.reader.strongest(key === "n" ? 1 : -1); }
     });
   }
 
@@ -124,11 +130,12 @@ class Place {
   close() {
     const expert = Array.isArray(this.state.expert) ? this.data.cell(...this.state.expert) : null;
     const { opener } = this;
+    const { token } = this.state;
     this.opener = null;
     this.go({ expert: null, token: null }, null, false);
     // what opened it may have been drawn anew: then its place in the text or on the map
-    const back = [opener, this.reader.text.querySelector('.tok[tabindex="0"]'), this.map.nodes[expert], this.tabs[this.state.view]];
-    back.find((node) => node?.isConnected && node.offsetParent).focus();
+    const back = [Array.isArray(token) && this.reader.node(token), opener, this.reader.text.querySelector('.tok[tabindex="0"]'), this.map.nodes[expert], this.tabs[this.state.view]];
+    back.find((node) => node && node.isConnected && node.offsetParent).focus();
     say("Closed");
   }
 }

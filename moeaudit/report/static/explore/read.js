@@ -15,10 +15,6 @@ class Reader {
       make("p", { class: "xp-hint" }, "Keys: ", ["n", "p"].map((k) => [make("kbd", {}, k), k === "n" ? " next strongest, " : " the one before, "]),
         "arrow keys move, ", make("kbd", {}, "Enter"), " opens the route, ", make("kbd", {}, "Esc"), " closes it. Or: ",
         button("Next strongest", () => this.strongest(1)), " ", button("Previous", () => this.strongest(-1))));
-    this.box.addEventListener("keydown", (event) => {
-      if (event.altKey || event.ctrlKey || event.metaKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
-      if (event.key === "n" || event.key === "p") { event.preventDefault(); this.strongest(event.key === "n" ? 1 : -1); }
-    });
     const token = (event) => event.target.closest?.(".tok");
     this.text.addEventListener("click", (event) => { const t = token(event); if (t) this.open(this.data.token(this.at, Number(t.dataset.at)), t, false); });
     this.text.addEventListener("keydown", (event) => {
@@ -29,10 +25,23 @@ class Reader {
     });
   }
 
+  // Whether the colour names a layer or an expert, not a size.
+  named() { return this.spec.key === "layer" || this.spec.key === "expert"; }
+
+  // What makes a token strong under the chosen colour.
+  sizes(doc) {
+    if (this.named()) return doc.text.map((_, p) => this.data.strongest(doc, p)?.[1] ?? null);
+    return this.coloured.get(doc.document).map((v) => (has(v) ? Math.abs(v) : null));
+  }
+
   // The value of every token of a document under the chosen colour; null where it has none.
   values(doc) {
     const { key, layer, expert } = this.spec;
-    if (key === "nll" || key === "p_top") return doc[key];
+    if (this.named()) return doc.text.map((_, p) => {
+      const most = this.data.strongest(doc, p);
+      return most && (key === "layer" ? this.data.cells.layer[most[0]] : most[0]);
+    });
+    if (WHOLE_TOKEN.includes(key)) return doc[key];
     const layers = has(layer) ? [layer] : this.data.layers;
     return doc.text.map((_, p) => {
       let sum = 0;
@@ -70,7 +79,10 @@ class Reader {
 
   said() {
     const { key, layer, expert } = this.spec;
-    const what = { nll: "loss of the intact model", p_top: "probability of the top prediction" }[key];
+    const what = {
+      nll: "loss of the intact model", p_top: "probability of the top prediction",
+      layer: "layer of the expert with the strongest effect at the token (harm or help)", expert: "expert with the strongest effect at the token (harm or help)",
+    }[key];
     if (what) return what;
     const name = key.startsWith("m.") || key === "use" ? `standing by ${this.data.shown(key)[0]} in the layer, 1 is the largest` : this.data.shown(key)[0];
     const who = has(expert) ? `expert ${expert} of layer ${layer}` : has(layer) ? `its experts in layer ${layer}` : "all its experts";
@@ -78,7 +90,7 @@ class Reader {
   }
 
   show(colour, open) {
-    const same = writeColour(colour) === writeColour(this.spec) && this.coloured;
+    const same = writeColour(colour) === writeColour(this.spec) && colour.unknown === this.spec.unknown && this.coloured;
     this.spec = colour;
     if (open && this.data.byNumber.has(open[0])) this.at = open[0];
     if (!this.documents().some((d) => d.document === this.at)) {
@@ -88,24 +100,32 @@ class Reader {
     if (!same) {
       this.coloured = new Map(this.data.documents.map((d) => [d.document, this.values(d)]));
       const signed = colour.key === "delta_nll" || Boolean(this.data.outcomes[colour.key]?.signed);
-      this.scale = scaleOf([...this.coloured.values()].flat(), signed);
+      const all = [...this.coloured.values()].flat();
+      this.size = new Map(this.data.documents.map((d) => [d.document, this.sizes(d)]));
+      this.scale = colour.key === "layer" ? depthScale(all, this.data.layers)
+        : colour.key === "expert" ? namesScale(all, (v) => this.data.name(v)) : scaleOf(all, signed);
       this.order = null;
+      this.last = null;
       this.drawControls();
     }
     this.drawOverview();
     this.drawText(open);
   }
 
-  write(v) { return this.spec.key === "flip" || this.spec.key === "p_top" ? percent(v, 0) : significant(v, 2, this.scale.signed); }
+  write(v) {
+    if (this.named()) return this.spec.key === "layer" ? `layer ${v}` : this.data.name(v);
+    return this.spec.key === "flip" || this.spec.key === "p_top" ? percent(v, 0) : significant(v, 2, this.scale.signed);
+  }
 
   drawControls() {
     const { data, spec } = this;
     const layers = [["", "all layers"], ...data.layers.map((l) => [String(l), `layer ${l}`])];
     const experts = has(spec.layer) ? data.ofLayer.get(spec.layer).map((i) => [String(data.cells.expert[i]), `expert ${data.cells.expert[i]}`]) : [];
-    const clean = spec.key === "nll" || spec.key === "p_top";
+    const clean = WHOLE_TOKEN.includes(spec.key);
     fill(this.controls, 
       choice("Colour by", [
         ["What an edit does", data.outcomeOptions()],
+        ["Where the strongest effect is", [["layer", "layer"], ["expert", "expert"]]],
         ["The intact model", [["nll", "loss"], ["p_top", "probability of the top prediction"]]],
         ["What its experts are", [["use", "use"], ...data.metricOptions()]],
       ], spec.key, (key) => this.colour({ ...spec, key })),
@@ -117,21 +137,26 @@ class Reader {
         this.show(this.spec, null);
         say(`${plural(this.documents().length, "document")} shown`);
       }));
-    fill(this.legend, legendOf(this.scale, (x) => this.write(x), [
+    const notes = [
+      ...(spec.unknown ? [make("b", {}, `The colour \u201c${visible(spec.unknown)}\u201d of the address is not known on this page; this is shown instead.`)] : []),
       `${this.said()}, on the prediction of the next token`,
       ...(has(spec.expert) ? ["uncoloured: the token did not choose it"] : []),
-    ]));
+      ...(spec.key === "expert" ? ["colours only tell experts apart: none means harm or help"] : []),
+    ];
+    fill(this.legend, this.named() ? namesLegend(this.scale, notes) : legendOf(this.scale, (x) => this.write(x), notes));
   }
 
   // A strip a document: where in the text something is.
   drawOverview() {
     fill(this.overview, ...this.documents().map((d) => {
       const values = this.coloured.get(d.document);
+      const sizes = this.size.get(d.document);
       const bins = Math.min(96, values.length);
       const strip = [...Array(bins).keys()].map((b) => {
-        const part = values.slice(Math.floor((b * values.length) / bins), Math.floor(((b + 1) * values.length) / bins)).filter(has);
-        const most = part.reduce((a, v) => (a === null || Math.abs(v) > Math.abs(a) ? v : a), null);
-        return make("i", { class: this.scale.css(most) });
+        const [from, to] = [b, b + 1].map((k) => Math.floor((k * values.length) / bins));
+        let most = null;
+        for (let p = from; p < to; p += 1) if (has(values[p]) && (most === null || sizes[p] > sizes[most])) most = p;
+        return make("i", { class: this.scale.css(most === null ? null : values[most]) });
       });
       return button([make("span", {}, `${d.document} \u00b7 ${this.data.domains[d.domain]}`), make("span", { class: "xp-strip", "aria-hidden": "true" }, strip)],
         () => { this.at = d.document; this.drawOverview(); this.drawText(null); say(`Document ${d.document} shown`); },
@@ -152,19 +177,24 @@ class Reader {
       return [node, ...Array(Math.min(3, text.split("\n").length - 1)).fill(0).map(() => make("br"))];
     }));
     this.rove ??= roving(this.text, ".tok", stepByPlace);
-    const start = this.text.querySelector(".tok.xp-open") ?? this.text.querySelector(".tok");
+    if (open && open[0] === this.at) this.last = open;
+    const start = (this.last && this.node(this.last)) ?? this.text.querySelector(".tok");
     if (start) this.rove(start);
   }
 
+  // Where a token [document, position] stands in the shown text; null where it does not.
+  node(token) { return token[0] === this.at ? this.text.querySelector(`[data-at="${this.data.place(token)}"]`) : null; }
+
   // Along the tokens of the shown domain from the largest value down.
   strongest(way) {
-    this.order ??= this.documents().flatMap((d) => this.coloured.get(d.document).map((v, p) => [v, d.document, p]))
-      .filter(([v]) => has(v)).sort((a, b) => Math.abs(b[0]) - Math.abs(a[0]));
+    this.order ??= this.documents().flatMap((d) => this.size.get(d.document).map((v, p) => [v, d.document, p]))
+      .filter(([v]) => has(v)).sort((a, b) => b[0] - a[0]);
     if (!this.order.length) { say("No token has a value under this colour."); return; }
-    const open = this.text.querySelector(".tok.xp-open");
-    const here = open ? this.order.findIndex(([, d, p]) => d === this.at && p === Number(open.dataset.at)) : -1;
+    const place = this.last && this.data.place(this.last);
+    const here = this.last ? this.order.findIndex(([, d, p]) => d === this.last[0] && p === place) : -1;
     const to = Math.max(0, Math.min(this.order.length - 1, here + way));
-    const [v, document, p] = this.order[to];
+    const [, document, p] = this.order[to];
+    const v = this.coloured.get(document)[p];
     this.open(this.data.token(document, p), null, false, true);
     this.text.querySelector(".tok.xp-open")?.focus({ preventScroll: true });
     say(`${ordinal(to + 1)} strongest of ${count(this.order.length)}: ${quoted(this.data.byNumber.get(document).text[p])}, ${this.write(v)}`);

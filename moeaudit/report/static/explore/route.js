@@ -19,7 +19,9 @@ const routeOf = (data, number, place, { one, many }) => {
     body: [
       context,
       make("dl", { class: "xp-facts" }, [
-        ["predicts next", clean === undefined || clean === null ? "not in this run" : quoted(clean), `with probability ${percent(found.p_top[place], 0)}`],
+        clean === undefined || clean === null
+          ? ["its likeliest next token", `probability ${percent(found.p_top[place], 0)}`, "which one is not recorded in this run"]
+          : ["predicts next", quoted(clean), `with probability ${percent(found.p_top[place], 0)}`],
         ["what follows", follows === null || follows === undefined ? "not known" : quoted(follows), found.correct[place] ? "the prediction is right" : "the prediction is wrong"],
         ["loss of the intact model", fixed(found.nll[place], 2), "nats on this prediction"],
         ...worst(route, many),

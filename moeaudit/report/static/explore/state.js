@@ -39,17 +39,19 @@ const keep = (state, before) => ({
   color: state.color ?? before.color,
 });
 
-// color=KEY, KEY@layer or KEY@layer.expert
+// color=KEY, KEY@layer or KEY@layer.expert; `unknown` is what was asked for and is not there
+const WHOLE_TOKEN = ["nll", "p_top", "layer", "expert"]; // colours that are not of single experts
 const readColour = (text, data) => {
   const [key, place = ""] = (text || "delta_nll").split("@");
-  const known = key === "nll" || key === "p_top" || data.shows(key);
+  const known = WHOLE_TOKEN.includes(key) || data.shows(key);
   const [layer, expert] = place.split(".").map((x) => (/^\d+$/.test(x) ? Number(x) : null));
   const there = has(layer) && data.layers.includes(layer);
-  return {
+  const found = {
     key: known ? key : "delta_nll",
     layer: there ? layer : null,
     expert: there && has(expert) && data.cell(layer, expert) !== null ? expert : null,
   };
+  return { ...found, unknown: writeColour(found) === (text || "delta_nll") ? null : text };
 };
 const writeColour = ({ key, layer, expert }) =>
   key + (has(layer) ? `@${layer}${has(expert) ? `.${expert}` : ""}` : "");

@@ -23,18 +23,23 @@ const significant = (x, digits = 2, sign = false) => {
   return (sign && x > 0 ? `+${text}` : text).replaceAll("-", MINUS);
 };
 
+// Below the last decimal an exponent, so that only 0 reads as 0.
+const near = (x, decimals, sign) =>
+  (x !== 0 && Number(x.toFixed(decimals)) === 0 ? significant(x, 2, sign) : fixed(x, decimals, sign));
+
 const limits = (low, high, sign = true) => {
   if (!has(low) || !has(high)) return "no limits";
   let decimals = decimalsFor((high - low) / 2);
   // a limit that is not 0 must not read as 0: on which side of it it lies is what counts
   while (decimals < 6 && [low, high].some((x) => x !== 0 && Number(x.toFixed(decimals)) === 0)) decimals += 1;
-  return `[${fixed(low, decimals, sign)}, ${fixed(high, decimals, sign)}]`;
+  return `[${near(low, decimals, sign)}, ${near(high, decimals, sign)}]`;
 };
 
 const estimate = (x, low, high, sign = true) => {
   if (!has(x)) return DASH;
   if (!has(low) || !has(high)) return significant(x, 2, sign);
-  return `${fixed(x, decimalsFor((high - low) / 2), sign)} ${limits(low, high, sign)}`;
+  const decimals = decimalsFor((high - low) / 2);
+  return `${(decimals === 6 ? near : fixed)(x, decimals, sign)} ${limits(low, high, sign)}`;
 };
 
 const count = (n) => (has(n) ? n.toLocaleString("en-US") : DASH);
@@ -65,15 +70,17 @@ const gradeOf = (low, high) => {
 };
 const gradeWords = (low, high, one) => {
   const grade = gradeOf(low, high);
-  if (grade === "harms") return `The limits lie above 0: a ${one} of it costs, on average, at least ${significant(low, 2, true)} nats.`;
+  if (grade === "harms") return `The 95% limits, of this expert alone, lie above 0: on text like this a ${one} of it costs something on average.`;
   if (grade === "helps") {
-    return `The limits lie below 0: on these documents a ${one} of it helps the next prediction on average. That is not a promise for other text.`;
+    return `The 95% limits, of this expert alone, lie below 0: on text like this a ${one} of it helps the next prediction on average.`;
   }
   if (grade === "open") {
-    return `The limits contain 0: whether a ${one} of it costs anything is not settled. A mean harm of up to ${significant(high, 2, true)} nats is not excluded.`;
+    return `The 95% limits, of this expert alone, contain 0: whether a ${one} of it costs anything is not settled. A mean harm of up to ${significant(high, 2, true)} nats is not excluded.`;
   }
   return "There are no limits, because too few documents chose it: nothing can be said about its harm.";
 };
 
 // How many of `n` limits leave out 0 when nothing is there: 5 in a hundred.
 const byChance = (n) => Math.round(0.05 * n);
+const chanceWords = (n) =>
+  `Each of ${plural(n, "expert")} has limits of its own; by chance alone about 5% of them (${count(byChance(n))}) would leave out 0.`;
