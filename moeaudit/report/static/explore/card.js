@@ -35,14 +35,14 @@ const cardOf = (data, i, { one }) => {
   };
 };
 
-// Domains differ where the limits of one lie wholly above those of another; the pair furthest apart is named.
+// Where the limits of one domain lie wholly above those of another, the pair furthest apart is named. It was picked: no test.
 const apartOf = (data, i) => {
   const rows = (data.perDomain.get(i) ?? []).filter((r) => has(r.low) && has(r.high));
   if (rows.length < 2) return null;
   const above = rows.reduce((a, b) => (b.low > a.low ? b : a));
   const below = rows.reduce((a, b) => (b.high < a.high ? b : a));
   if (above.low <= below.high) return null;
-  return [" ", make("b", {}, "Domains differ"), `: of ${rows.length}, the two furthest apart are ${data.domains[above.domain]} ${limits(above.low, above.high)} and ${data.domains[below.domain]} ${limits(below.low, below.high)}, whose limits do not overlap.`];
+  return [" ", make("b", {}, "Domains may differ"), `: of ${rows.length}, the two furthest apart are ${data.domains[above.domain]} ${limits(above.low, above.high)} and ${data.domains[below.domain]} ${limits(below.low, below.high)}, whose limits do not overlap. They were picked as the furthest apart, which chance alone does at times.`];
 };
 
 const block = (title, ...inside) => make("div", { class: "xp-block" }, make("h4", {}, title), inside);
