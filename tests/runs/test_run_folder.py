@@ -90,7 +90,8 @@ def test_a_folder_with_anything_else_is_refused_untouched(tmp_path):
 
 
 def test_another_question_is_refused_naming_the_field_and_both_values(tmp_path):
-    write_json(tmp_path / "audit.json", {"format": FORMAT, "spec": SPEC.to_dict()})
+    begun = {"spec_hash": SPEC.hash, "status": "running", "sessions": [], "stages": {}, "notes": []}
+    write_json(tmp_path / "audit.json", {"format": FORMAT, "spec": SPEC.to_dict(), **begun})
     assert claim(tmp_path, SPEC) is not None
     other = dataclasses.replace(SPEC, layers=(0,), seed=7)
     with pytest.raises(RunError) as caught:

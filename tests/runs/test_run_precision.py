@@ -12,7 +12,8 @@ from made import tiny_run
 import moeaudit as ma
 from moeaudit.front import audit
 from moeaudit.models.precision import chosen, sampled
-from moeaudit.report.page import _drift, render
+from moeaudit.report.audit.rounding import drift_words
+from moeaudit.report.page import render
 
 
 @pytest.fixture
@@ -43,10 +44,10 @@ def test_the_run_says_what_it_computes_in_and_what_that_costs(half_folder, tmp_p
     assert run.spec.dtype == record["model"]["dtype"] == found["computes"] == "float16"
     off = found["tried"]["float16"]["off"]
     above = int((run.effects["delta_nll"].abs() > off).sum())
-    assert "Effects in float16 are off by " in _drift(run)
+    assert "Effects in float16 are off by " in drift_words(run)
     assert (
         f"{above:,} of {len(run.effects):,}"
-        in _drift(run).rpartition("when the model was loaded")[2]
+        in drift_words(run).rpartition("when the model was loaded")[2]
     )
     page = re.sub(r"\s+", " ", render(run))
     assert "stored in bfloat16 and computed in float16; on 127 removals beside float32" in page
