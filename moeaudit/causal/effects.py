@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from moeaudit.errors import InputError
-from moeaudit.frames.shown import Said
+from moeaudit.frames.said import Said
 from moeaudit.store.shard import KEY
 
 from .facts import Facts, NoFacts, Told, joined

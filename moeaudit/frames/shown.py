@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
-
-import pandas as pd
+from typing import Any
 
 ROWS = 12  # of a table that stands under a sentence
 CHARACTERS = 300  # of one text; the rest is counted
@@ -52,6 +50,8 @@ def table(frame: Any, columns: Sequence[str] = (), most: int = ROWS) -> str:
 
 
 def _part(frame: Any, columns: Sequence[str], most: int) -> tuple[Any, str]:
+    import pandas as pd  # not where a sentence is all that is shown
+
     plain = pd.DataFrame(frame)
     kept = [name for name in columns if name in plain] or list(plain.columns)
     part: Any = plain.loc[:, kept].head(most).copy()
@@ -67,57 +67,12 @@ def _part(frame: Any, columns: Sequence[str], most: int) -> tuple[Any, str]:
 
 
 def _text(value: Any) -> str:
-    return "" if value is None or value is pd.NA or value != value else clip(value, 160)
+    return (
+        ""
+        if value is None or type(value).__name__ == "NAType" or value != value
+        else clip(value, 160)
+    )
 
 
 def _number(value: Any) -> str:
     return f"{value:.4f}" if abs(value) >= 1e-3 or value == 0 else f"{value:.1e}"
-
-
-class Said(pd.DataFrame):
-    """A DataFrame that shows a sentence above the columns that matter; `pandas.DataFrame(table)` is the plain one.
-
-    A selection that lacks what the sentence needs, and any table that is made from it, shows itself as pandas
-    shows tables. Nothing else is different: every operation of pandas is its own.
-    """
-
-    # What the sentence needs, and what is shown under it.
-    _needs: ClassVar[tuple[str, ...]] = ()
-    _matters: ClassVar[tuple[str, ...]] = ()
-
-    @property
-    def _constructor(self) -> type[Said]:
-        return type(self)
-
-    def _sentence(self) -> str | None:
-        """What the table says, or None where it cannot say it."""
-        return None
-
-    def _told(self) -> str | None:
-        if self.columns.nlevels > 1 or not self.columns.is_unique or not len(self):
-            return None
-        return self._sentence() if set(self._needs) <= set(self.columns) else None
-
-    def _short(self) -> tuple[Any, str]:
-        """The columns that matter and hold anything, as pandas' own table; how many are not among them."""
-        plain: Any = pd.DataFrame(self)
-        kept = [n for n in self._matters or plain.columns if n in plain and plain[n].notna().any()]
-        hidden = len(plain.columns) - len(kept)
-        return plain[kept], f"and {hidden} more columns: list(table)" if hidden else ""
-
-    def __repr__(self) -> str:
-        sentence = self._told()
-        if sentence is None:
-            return super().__repr__()
-        plain, hidden = self._short()
-        return "\n".join(filter(None, [sentence, repr(plain), hidden]))
-
-    def _repr_html_(self) -> str | None:
-        sentence = self._told()
-        if sentence is None:
-            return super()._repr_html_()  # type: ignore[operator]
-        plain, hidden = self._short()
-        shown = plain._repr_html_()
-        if shown is None:  # pandas was told to show no HTML
-            return None
-        return paragraph(sentence) + shown + (paragraph(hidden) if hidden else "")

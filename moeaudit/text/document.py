@@ -9,8 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import overload
 
-import pandas as pd
-
 from moeaudit.errors import InputError
 from moeaudit.frames.shown import bullets, clip, paragraph, table
 
@@ -108,7 +106,7 @@ class Corpus(Sequence[Document]):
             }
             for domain, found in by_domain.items()
         ]
-        shown = table(pd.DataFrame(rows), most=30) if rows else ""
+        shown = table(rows, most=30) if rows else ""
         return paragraph(repr(self)) + shown + bullets(self.notes)
 
     def subset(self, places: Iterable[int]) -> Corpus:

@@ -13,7 +13,8 @@ import pytest
 from made import pruning_curve, tiny_run
 
 import moeaudit as ma
-from moeaudit.frames.shown import Said, clip
+from moeaudit.frames.said import Said
+from moeaudit.frames.shown import clip
 
 MOST = 200_000  # bytes of a cell
 HOSTILE = "<script>alert(1)</script>&<img src=x onerror=alert(2)>"

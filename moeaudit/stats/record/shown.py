@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from moeaudit.frames.shown import Said
+from moeaudit.frames.said import Said
 
 from ..sizes.equivalence import VERDICTS
 
