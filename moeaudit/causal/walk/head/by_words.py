@@ -79,7 +79,9 @@ def _output_embeddings(hf: nn.Module) -> nn.Linear | None:
     """The module that makes logits, if it is a plain matrix that is here."""
     try:
         module = hf.get_output_embeddings()  # type: ignore[operator]
-    except (AttributeError, NotImplementedError):
+    except (AttributeError, NotImplementedError) as error:
+        # transformers raises these for a class that names no head. Blocks of rows ask the model itself.
+        _LOG.info("%s names no head of its own: %s", type(hf).__name__, error)
         return None
     if not isinstance(module, nn.Linear) or module.weight.is_meta:
         return None
