@@ -13,6 +13,9 @@ from moeaudit.store.files import require_place
 if TYPE_CHECKING:
     from moeaudit.models import Model
 
+ModelName = Annotated[
+    str, typer.Argument(help="A bundled model, a folder in hub layout, or a hub id.")
+]
 Device = Annotated[
     str | None,
     typer.Option(help="Where the model runs, such as cpu, cuda or cuda:1.  [default: cpu]"),

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from moeaudit.models import Model
 
-from ..options import Device, DeviceMap, Dtype, Experts, MaxMemory, Offload, load_model, placement
+from ..options import (
+    Device,
+    DeviceMap,
+    Dtype,
+    Experts,
+    MaxMemory,
+    ModelName,
+    Offload,
+    load_model,
+    placement,
+)
 from ..terminal.document import Json, document
 from ..terminal.examples import examples
 
@@ -20,9 +28,7 @@ from ..terminal.examples import examples
     "moeaudit inspect tiny-olmoe --json",
 )
 def inspect(
-    model: Annotated[
-        str, typer.Argument(help="A bundled model, a folder in hub layout, or a hub id.")
-    ],
+    model: ModelName,
     device: Device = None,
     dtype: Dtype = None,
     experts: Experts = None,

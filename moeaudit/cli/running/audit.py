@@ -11,7 +11,7 @@ from moeaudit.errors import InputError
 
 from ..asked import Context, asked_of, asking, loading_of, options_of
 from ..ending import NO, stoppable
-from ..options import Force, default_out
+from ..options import Force, ModelName, default_out
 from ..terminal.document import Json, document
 from ..terminal.examples import examples
 
@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 @asking
 def audit(
     context: Context,
-    model: Annotated[
-        str, typer.Argument(help="A bundled model, a folder in hub layout, or a hub id.")
-    ],
+    model: ModelName,
     out: Annotated[
         Path | None, typer.Option(help="The run folder.  [default: runs/MODEL]", show_default=False)
     ] = None,

@@ -17,6 +17,7 @@ from ..options import (
     Experts,
     Force,
     MaxMemory,
+    ModelName,
     Offload,
     at_least,
     load_model,
@@ -42,9 +43,7 @@ EXAMPLE = "--criteria reap --keep 0.5 --export FOLDER"
     "moeaudit prune tiny-olmoe --json > pruning.json",
 )
 def prune(
-    model: Annotated[
-        str, typer.Argument(help="A bundled model, a folder in hub layout, or a hub id.")
-    ],
+    model: ModelName,
     text: Annotated[
         Path | None,
         typer.Option(help="A folder of text files (sub-folder = domain) or a .jsonl file."),

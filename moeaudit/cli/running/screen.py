@@ -14,6 +14,7 @@ from ..options import (
     Dtype,
     Experts,
     MaxMemory,
+    ModelName,
     Offload,
     at_least,
     load_model,
@@ -32,9 +33,7 @@ from ..terminal.examples import examples
     "moeaudit screen tiny-olmoe --json > screen.json",
 )
 def screen(
-    model: Annotated[
-        str, typer.Argument(help="A bundled model, a folder in hub layout, or a hub id.")
-    ],
+    model: ModelName,
     text: Annotated[
         Path | None,
         typer.Option(help="A folder of text files (sub-folder = domain) or a .jsonl file."),
