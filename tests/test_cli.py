@@ -11,23 +11,13 @@ from pathlib import Path
 
 import pytest
 from made import synthetic, tiny_run
+from made.command_line import call
 
-from moeaudit import cli
 from moeaudit.cli.options import default_out, parse_layers
 from moeaudit.cli.terminal.progress import ConsoleProgress, clock
 from moeaudit.errors import InputError
 
 CONTROL = re.compile(r"\x1b|\r")
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    """Run the command line in this process; its exit status."""
-    monkeypatch.setattr(sys, "argv", ["moeaudit", *map(str, arguments)])
-    try:
-        cli.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 @pytest.fixture(scope="module")

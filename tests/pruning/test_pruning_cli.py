@@ -10,18 +10,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from made import tiny_run
+from made.command_line import call
 
 import moeaudit as ma
-from moeaudit import cli
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["moeaudit", *map(str, arguments)])
-    try:
-        cli.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 @pytest.fixture(scope="module")

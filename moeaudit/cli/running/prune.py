@@ -9,7 +9,7 @@ import typer
 
 from moeaudit.errors import InputError
 
-from ..asked import Seed
+from ..asked import Seed, Text
 from ..options import (
     Device,
     DeviceMap,
@@ -44,10 +44,7 @@ EXAMPLE = "--criteria reap --keep 0.5 --export FOLDER"
 )
 def prune(
     model: ModelName,
-    text: Annotated[
-        Path | None,
-        typer.Option(help="A folder of text files (sub-folder = domain) or a .jsonl file."),
-    ] = None,
+    text: Text = None,
     criteria: Annotated[
         str | None,
         typer.Option(

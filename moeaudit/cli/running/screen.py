@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..asked import Seed
+from ..asked import Seed, Text
 from ..options import (
     Device,
     DeviceMap,
@@ -34,10 +34,7 @@ from ..terminal.examples import examples
 )
 def screen(
     model: ModelName,
-    text: Annotated[
-        Path | None,
-        typer.Option(help="A folder of text files (sub-folder = domain) or a .jsonl file."),
-    ] = None,
+    text: Text = None,
     out: Annotated[
         Path | None, typer.Option(help="Write all estimates to this Parquet file.")
     ] = None,
