@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .identity import MOST_ROWS, PairSums, use_share
+from .identity import PairSums, use_share
 from .numbers import short
 from .source import NEXT, Grid, Source, Tokens
 
@@ -16,8 +16,9 @@ MOST_BESIDE = 5
 class Choices:
     """Counts by cell and by pair of experts of a layer; memory does not grow with the rows, but for token identity."""
 
-    def __init__(self, source: Source, grid: Grid, tokens: Tokens) -> None:
-        self.grid, self.tokens = grid, tokens
+    def __init__(self, source: Source, grid: Grid, tokens: Tokens, of_identity: np.ndarray) -> None:
+        """`of_identity`: the documents that token identity is read in."""
+        self.grid, self.tokens, self.of_identity = grid, tokens, of_identity
         self.chosen = np.zeros(grid.n)
         self.weight = np.zeros(grid.n)
         self.documents = np.zeros(grid.n, dtype=np.int64)
@@ -31,7 +32,6 @@ class Choices:
         self.occurs, self.occurs_squared = np.zeros(self.vocabulary), np.zeros(self.vocabulary)
         self.tokens_read = 0  # of token identity
         self.used = np.zeros(grid.n)  # choices in the documents of token identity
-        self.seen = 0
         for frame in source.choices():
             inside = frame["layer"].isin(grid.layers).to_numpy()
             self._add({n: frame[n].to_numpy()[inside] for n in frame.columns}, token)
@@ -44,9 +44,10 @@ class Choices:
         names, document = np.unique(rows["document"], return_inverse=True)
         self.documents += np.bincount(np.unique(document * n + cell) % n, minlength=n)
         place = self.tokens.rows(rows["document"], rows["position"])
-        if self.seen < MOST_ROWS:
-            self._of_tokens(cell, token, place, document, names)
-        self.seen += len(cell)
+        mine = np.isin(names, self.of_identity)[document]
+        if mine.any():
+            of, where = np.unique(document[mine], return_inverse=True)
+            self._of_tokens(cell[mine], token, place[mine], where, names[of])
         layer = self.grid.places(rows["layer"])
         for i in range(len(self.grid.layers)):
             here = layer == i

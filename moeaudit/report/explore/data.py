@@ -10,13 +10,14 @@ from moeaudit.stats.least import REMOVALS_FOR_LIMITS
 from moeaudit.stats.sizes.limits import means_of_columns
 
 from ..words.evidence import metric_name
+from ..words.numbers import count
 from .cells import LEVEL, of_domains
 from .choices import Choices
 from .contexts import contexts
-from .identity import WHY_NULL, harm_share
+from .identity import MOST_ROWS, WHY_NULL, harm_share
 from .numbers import shorts
 from .routes import Strings, documents
-from .sample import ROWS, sample
+from .sample import ROWS, sample, whole_documents
 from .source import TOP, Grid, Source, Tokens, per_expert
 from .sums import Effects
 
@@ -55,11 +56,13 @@ def data(run: StoredRun, rows: int = ROWS) -> dict[str, Any]:
 def gathered(source: Source, rows: int = ROWS) -> dict[str, Any]:
     """The same of any source of effects."""
     grid, tokens = Grid.of(source.experts), Tokens(source.tokens)
-    drawn = sample(tokens.table, _rows_of(source), source.seed, rows)
-    effects = Effects(source, grid, tokens, drawn.shown)
+    of_run = tokens.table, _rows_of(source)
+    drawn = sample(*of_run, source.seed, rows)
+    of_identity = whole_documents(*of_run, source.seed, MOST_ROWS)
+    effects = Effects(source, grid, tokens, drawn.shown, of_identity)
     domains = list(dict.fromkeys(tokens.table["domain"].astype(str)))
     strings = Strings()
-    cells, chosen = _cells(grid, effects), _choices(source, grid, tokens, effects)
+    cells, chosen = _cells(grid, effects), _choices(source, grid, tokens, effects, of_identity)
     cells["cells"]["use"] = chosen.pop("use")
     return {
         "absent": None,
@@ -77,10 +80,18 @@ def gathered(source: Source, rows: int = ROWS) -> dict[str, Any]:
         "documents": documents(effects.shown(), tokens, drawn, domains, source.strings, strings),
         "strings": strings.texts,
         "top_why": None if TOP in source.columns else NO_TOP,
-        "sample": drawn.said,
+        "sample": drawn.said + _read_for_identity(of_identity, tokens),
         "rows": effects.rows,
         "rows_shown": int(len(effects.shown().get("layer", ()))),
     }
+
+
+def _read_for_identity(documents: np.ndarray, tokens: Tokens) -> str:
+    """Said where token identity was read in a part of the documents."""
+    every = tokens.table["document"].nunique()
+    if len(documents) == every:
+        return ""
+    return f" What the token explains is read in {count(len(documents))} of {count(every)} documents, drawn by domain."
 
 
 def _rows_of(source: Source) -> int:
@@ -142,7 +153,9 @@ def _ranks(values: np.ndarray, grid: Grid) -> list[int | None]:
     return out
 
 
-def _choices(source: Source, grid: Grid, tokens: Tokens, effects: Effects) -> dict[str, Any]:
+def _choices(
+    source: Source, grid: Grid, tokens: Tokens, effects: Effects, of_identity: np.ndarray
+) -> dict[str, Any]:
     """Who stands beside an expert, who is next in line, and what the token alone explains."""
     n = effects.count()
     rows = n.sum(axis=0)
@@ -157,7 +170,7 @@ def _choices(source: Source, grid: Grid, tokens: Tokens, effects: Effects) -> di
             "use": [None] * grid.n,
             "identity": {"use": [None] * grid.n, "harm": shorts(of_harm), "why": WHY_NULL},
         }
-    found = Choices(source, grid, tokens)
+    found = Choices(source, grid, tokens, of_identity)
     replaced = found.replaced()
     return {
         "beside": found.beside(),

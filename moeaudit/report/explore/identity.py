@@ -17,7 +17,9 @@ from jaxtyping import Float, Int
 
 from moeaudit.stats.least import DOCUMENTS_PER_EXPERT, REMOVALS_FOR_LIMITS
 
-MOST_ROWS = 3_000_000  # rows looked at: of larger tables, the first documents
+MOST_ROWS = (
+    3_000_000  # rows looked at: of larger tables, those of documents drawn by domain (sample.py)
+)
 WHY_NULL = (
     f"the expert was chosen in fewer than {DOCUMENTS_PER_EXPERT} documents, or fewer than "
     f"{REMOVALS_FOR_LIMITS} of its tokens also stand in another document"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,20 +32,12 @@ def sample(tokens: Frame, rows: int, seed: int, most: int = ROWS) -> Sample:
     """
     per_token = max(1.0, rows / max(1, len(tokens)))
     sizes = tokens.groupby("document")["position"].agg(["size", "min"])
-    domain_of = tokens.drop_duplicates("document").set_index("document")["domain"].astype(str)
-    queues = {}
-    for domain in dict.fromkeys(domain_of):
-        mine = np.sort(domain_of.index[domain_of == domain].to_numpy())
-        queues[domain] = generator(seed, "explore", domain).permutation(mine).tolist()
+    domain_of = _domains(tokens)
     left = most / per_token
-    length = int(np.clip(left / max(1, len(queues)), LEAST_TOKENS, MOST_TOKENS))
+    length = int(np.clip(left / max(1, domain_of.nunique()), LEAST_TOKENS, MOST_TOKENS))
     shown: dict[int, int] = {}
-    turns = max(len(queue) for queue in queues.values())
-    for turn in range(turns):
-        for queue in queues.values():
-            if turn >= len(queue):
-                continue
-            document = int(queue[turn])
+    for turn in _turns(domain_of, seed):
+        for document in turn:
             taken = min(length, int(sizes.loc[document, "size"]))
             if shown and taken > left:
                 continue
@@ -53,6 +47,29 @@ def sample(tokens: Frame, rows: int, seed: int, most: int = ROWS) -> Sample:
             break
     shown = dict(sorted(shown.items()))
     return Sample(shown, _said(shown, tokens, sizes, domain_of, length, seed))
+
+
+def whole_documents(tokens: Frame, rows: int, seed: int, most: int) -> np.ndarray:
+    """Documents drawn in the same order, whole ones, until `most` effects are reached; all of a run that has fewer."""
+    domain_of = _domains(tokens)
+    order = np.array([document for turn in _turns(domain_of, seed) for document in turn])
+    sizes = tokens.groupby("document").size().loc[order].to_numpy()
+    reached = np.cumsum(sizes) * (rows / max(1, len(tokens)))
+    return np.sort(order[: max(1, int((reached <= most).sum()))])
+
+
+def _domains(tokens: Frame) -> Column:
+    return tokens.drop_duplicates("document").set_index("document")["domain"].astype(str)
+
+
+def _turns(domain_of: Column, seed: int) -> Iterator[list[int]]:
+    """All documents, one of each domain a turn; the order within a domain is drawn by `seed`."""
+    queues = []
+    for domain in dict.fromkeys(domain_of):
+        mine = np.sort(domain_of.index[domain_of == domain].to_numpy())
+        queues.append(generator(seed, "explore", domain).permutation(mine).tolist())
+    for turn in itertools.zip_longest(*queues):
+        yield [int(document) for document in turn if document is not None]
 
 
 def _said(

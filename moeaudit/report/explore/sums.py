@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from .contexts import Contexts
-from .identity import MOST_ROWS, PairSums
+from .identity import PairSums
 from .source import Grid, Source, Tokens
 
 SUMMED = ("delta_nll", "kl", "flip", "weight")
@@ -18,8 +18,16 @@ class Effects:
     Held: five numbers for each document and cell, and one entry for each (cell, token) that occurs.
     """
 
-    def __init__(self, source: Source, grid: Grid, tokens: Tokens, shown: dict[int, int]) -> None:
-        self.grid, self.tokens = grid, tokens
+    def __init__(
+        self,
+        source: Source,
+        grid: Grid,
+        tokens: Tokens,
+        shown: dict[int, int],
+        of_identity: np.ndarray,
+    ) -> None:
+        """`shown`: where documents that are shown are cut; `of_identity`: those that token identity is read in."""
+        self.grid, self.tokens, self.of_identity = grid, tokens, of_identity
         self.documents: list[int] = []
         self.counts: list[np.ndarray] = []
         self.sums: dict[str, list[np.ndarray]] = {name: [] for name in SUMMED}
@@ -29,7 +37,6 @@ class Effects:
         self.rows = 0
         token = tokens.table["token"].to_numpy(np.int64)
         self.harm_by_token = PairSums(int(token.max(initial=0)) + 1)
-        self.kept_for_identity = 0
         for frame in source.rows():
             self._add({name: frame[name].to_numpy() for name in frame.columns}, token, shown)
 
@@ -46,9 +53,9 @@ class Effects:
         self.squares += np.bincount(cell, harm**2, self.grid.n)
         self.rows += len(cell)
         place = self.tokens.rows(rows["document"], rows["position"])
-        if self.kept_for_identity < MOST_ROWS:
-            self.kept_for_identity += len(cell)
-            self.harm_by_token.add(cell, token[place], document, harm)
+        mine = np.isin(names, self.of_identity)[document]
+        if mine.any():
+            self.harm_by_token.add(cell[mine], token[place[mine]], document[mine], harm[mine])
         self.contexts.add(cell, rows, place)
         wanted = np.isin(rows["document"], list(shown))
         if wanted.any():

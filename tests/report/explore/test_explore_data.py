@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from made.shards import Cut
 
 from moeaudit.report.explore import data
 from moeaudit.report.explore.data import gathered
-from moeaudit.report.explore.sample import sample
+from moeaudit.report.explore.sample import sample, whole_documents
 from moeaudit.report.explore.source import Source
 from moeaudit.stats.clustered import Clustered
 
@@ -162,6 +163,23 @@ def test_a_large_run_is_sampled_by_domain_and_says_so(source):
     assert drawn.shown != sample(source.tokens, len(source.effects), 1, most=2_880).shown
     some = gathered(source, rows=2_880)
     assert some["rows_shown"] <= 2_880 < some["rows"] and len(some["documents"]) == 4
+
+
+def test_token_identity_of_a_large_run_is_read_in_documents_of_every_domain(source, monkeypatch):
+    every = source.tokens["document"].nunique()
+    assert "What the token explains" not in gathered(source)["sample"]
+    module = importlib.import_module("moeaudit.report.explore.data")
+    monkeypatch.setattr(module, "MOST_ROWS", len(source.effects) // 2)
+    part = gathered(source)
+    assert f"What the token explains is read in {every // 2} of {every} documents" in part["sample"]
+    read = whole_documents(source.tokens, len(source.effects), 0, len(source.effects) // 2)
+    assert len(read) == every // 2 and sorted(read) == list(read)
+    domain = source.tokens.drop_duplicates("document").set_index("document")["domain"].astype(str)
+    assert set(domain[read]) == set(domain), "the first documents would be of the first domains"
+    # However the run is cut into shards, the same documents are read.
+    cut = replace(source, effects=Cut(source.effects, 5), routing=Cut(source.routing, 4))
+    cut.effects.rows = len(source.effects)
+    assert json.dumps(gathered(cut)["identity"]) == json.dumps(part["identity"])
 
 
 def test_what_an_old_run_lacks_is_null_with_a_reason(run):

@@ -145,7 +145,6 @@ def _plot(found: Frame, words: list[str], outcomes: list[str]):
                 col=column,
             )
     plot.update_layout(barmode="stack")
-    plot.update_xaxes(title="contrasts")
     plot.update_yaxes(automargin=True)
     plot.update_xaxes(title="contrasts", automargin=True, nticks=6)
     return styled(plot, 560)
