@@ -10,9 +10,8 @@ from html import unescape
 
 import numpy as np
 import pandas as pd
-import pytest
 
-from moeaudit.report.audit.command import again, word_of
+from moeaudit.report.audit.command import again
 from moeaudit.report.audit.first import done, dropping, reading, sure
 from moeaudit.report.audit.terms import TERMS, Explained
 from moeaudit.report.words.evidence import Evidence, read
@@ -179,18 +178,6 @@ def test_the_first_screen_of_little_text_claims_nothing(run):
     assert 2 * undecided > sum(found.count(o) for o in found.outcomes)
     for claim in ("better than chance", "by more than", "In 2"):
         assert claim not in text
-
-
-@pytest.mark.parametrize(
-    "word",
-    ["zero", "renormalize:one", "reroute:kept", "swap:3", "swap:all", "scale:0.5", "skip", "skip:2",
-     "coalitions:2,3", "permutations:3", "everywhere:zero", "shared-expert", "shared-gate:0.5", "mean-output",
-     "resample:4"],
-)  # fmt: skip
-def test_the_word_of_an_operator_is_the_one_that_makes_it(word):
-    from moeaudit.runs.operators import operator_of
-
-    assert word_of(operator_of(word).to_dict()) == word
 
 
 def test_the_command_asks_the_runs_own_question(run, monkeypatch):

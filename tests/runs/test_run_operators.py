@@ -15,7 +15,7 @@ from moeaudit.causal.operators import ExpertOutputs, from_dict
 from moeaudit.causal.operators.routing import why_not_per_expert
 from moeaudit.errors import InputError, ModelError, RunError
 from moeaudit.front import Run, audit
-from moeaudit.runs.operators import WORDS, operator_of
+from moeaudit.runs.operators import WORDS, operator_of, word_of
 
 # A word, the operator it names, and whether routing metrics can be held against its rows.
 NAMED = [
@@ -270,3 +270,13 @@ def test_precision_and_device_are_asked_for_and_recorded(tiny_folder, tmp_path):
 
 def test_the_model_itself_is_not_moved(tiny_model):
     assert next(tiny_model.hf.parameters()).device == torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["zero", "renormalize:one", "reroute:kept", "swap:3", "swap:all", "scale:0.5", "skip", "skip:2",
+     "coalitions:2,3", "permutations:3", "everywhere:zero", "shared-expert", "shared-gate:0.5", "mean-output",
+     "resample:4"],
+)  # fmt: skip
+def test_the_word_of_an_operator_is_the_one_that_makes_it(word):
+    assert word_of(operator_of(word).to_dict()) == word

@@ -6,41 +6,13 @@ import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from moeaudit.runs.operators import word_of
 from moeaudit.runs.spec import ALPHA, SESOI, TESTED, TOKENS, WITHOUT_NATS
 
 if TYPE_CHECKING:
     from moeaudit.runs.run import StoredRun
 
 NATS = {"delta_nll", "abs_delta_nll", "kl"}
-_PLAIN = {"Zero": "zero", "SharedExpert": "shared-expert", "MeanOutput": "mean-output"}
-_ONE = {
-    "Renormalize": ("renormalize", "to"),
-    "Reroute": ("reroute", "scores"),
-    "Swap": ("swap", "expert"),
-    "Scale": ("scale", "factor"),
-    "SharedGate": ("shared-gate", "value"),
-    "Skip": ("skip", "ranks"),
-    "Coalitions": ("coalitions", "sizes"),
-    "Permutations": ("permutations", "n"),
-    "Resample": ("resample", "seed"),
-}
-
-
-def word_of(operator: Mapping[str, Any]) -> str | None:
-    """The word of `--operator` for an operator's `to_dict()`; None for one that has no word here."""
-    name = str(operator.get("operator"))
-    if name in _PLAIN:
-        return _PLAIN[name]
-    if name in _ONE and _ONE[name][1] in operator:
-        word, key = _ONE[name]
-        value = operator[key]
-        if value is None:
-            return word
-        return f"{word}:{','.join(map(str, value)) if isinstance(value, list | tuple) else value}"
-    if name == "Everywhere" and isinstance(inside := operator.get("of"), Mapping):
-        word = word_of(inside)
-        return None if word is None else f"everywhere:{word}"
-    return None
 
 
 def again(run: StoredRun) -> dict[str, str]:
