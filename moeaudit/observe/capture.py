@@ -80,7 +80,7 @@ def capture_documents(
     `reasons` is given, it collects why a column holds nulls: `{"logit": "layer 3: ..."}`.
     """
     domains = list(dict.fromkeys(chunk.domain for chunk in tokenized.chunks))
-    pieces = PieceCache(model)
+    pieces = PieceCache(model.tokenizer)
     for chunks in _groups(model, tokens_for(model, tokenized).chunks):
         for tokens, routing, found in _measured(model, chunks, pieces, domains, following):
             if reasons is not None:
@@ -162,14 +162,14 @@ def _ids(model: Model, chunk: Chunk) -> torch.Tensor:
 
 
 class PieceCache:
-    """Decoded text of single tokens by the `tokenizer` of a model, or of anything; each id is decoded once.
+    """Decoded text of single tokens by a tokenizer; each id is decoded once.
 
     A token that holds part of a multi-byte character decodes to the replacement character. Without
     a tokenizer the piece is the id in brackets.
     """
 
-    def __init__(self, model: Any) -> None:
-        self.tokenizer = model.tokenizer
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
         self.known: dict[int, str] = {}
 
     def of(self, ids: Int64[np.ndarray, " time"]) -> list[str]:

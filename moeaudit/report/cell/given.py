@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -136,7 +135,7 @@ def _of_chunks(texts: Any) -> Frame:
     """The tokens table of a tokenised corpus: no predictions, and texts where the tokenizer came along."""
     from moeaudit.observe.capture import PieceCache
 
-    pieces = PieceCache(SimpleNamespace(tokenizer=texts.tokenizer))
+    pieces = PieceCache(texts.tokenizer)
     parts = []
     for chunk in texts.chunks:
         n = len(chunk.ids) - 1
@@ -166,6 +165,6 @@ class _Strings(dict[int, str]):
         if key not in self and self._tokenizer is not None:
             from moeaudit.observe.capture import PieceCache
 
-            pieces = PieceCache(SimpleNamespace(tokenizer=self._tokenizer))
+            pieces = PieceCache(self._tokenizer)
             self[key] = pieces.of(np.array([key]))[0]
         return super().get(key, default)

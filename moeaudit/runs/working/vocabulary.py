@@ -26,6 +26,8 @@ def write_vocabulary(folder: Path, model: Model) -> list[str]:
     if model.tokenizer is None or (folder / VOCABULARY).is_file():
         return []
     ids = np.arange(model.vocab_size)
-    table = pd.DataFrame({"token": ids.astype("int32"), "text": PieceCache(model).of(ids)})
+    table = pd.DataFrame(
+        {"token": ids.astype("int32"), "text": PieceCache(model.tokenizer).of(ids)}
+    )
     write_table(folder / VOCABULARY, table)
     return [VOCABULARY]
