@@ -56,7 +56,9 @@ def _stop(error: Exception) -> NoReturn:
             typer.echo(wrong.format_message(), err=True)
             sys.exit(WRONG)
         command = wrong.ctx.command_path if wrong.ctx is not None else "moeaudit"
-        _say(f"{wrong.format_message().rstrip('.')}. `{command} --help` lists what there is.")
+        said = wrong.format_message().rstrip(".")
+        said += "" if said.endswith("?") else "."
+        _say(f"{said} `{command} --help` lists what there is.")
     if isinstance(error, OSError):
         if error.filename is not None:
             _say(f"{error.filename} cannot be used: {error.strerror}.")

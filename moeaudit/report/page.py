@@ -61,7 +61,7 @@ CONTENTS = [
 
 def render(run: StoredRun) -> str:
     """The page as text. Every word that comes from a model or a corpus is escaped on the way."""
-    from moeaudit.version import __version__
+    from moeaudit.version import __version__, digest
 
     environment = templates()
     explained = Explained()
@@ -89,6 +89,7 @@ def render(run: StoredRun) -> str:
     lacks = [] if untested or (why := lacks_for_bounds(run)) is None else [why]
     page = environment.get_template("page.html.j2").render(
         version=__version__,
+        made_by=digest("report"),
         policy=policy([code, script], [style]),
         style=Markup(style),
         script=Markup(script),

@@ -11,6 +11,9 @@ import pytest
 from made import synthetic
 from made.command_line import call
 
+from moeaudit.runs.working.intact import stale_page
+from moeaudit.version import digest
+
 
 def changed(**values: object) -> Callable[[Path], None]:
     """A change of the record; None takes a field away."""
@@ -152,6 +155,10 @@ def test_open_writes_a_page_that_is_missing_or_stale(base, tmp_path, monkeypatch
     page.write_text(whole.replace(finished, "1999-01-01T00:00:00+00:00"))
     assert call(monkeypatch, "open", folder, "--print") == 0
     assert page.read_text() == whole and len(shown) == 1
+    # The same version, but the page's own files were others.
+    page.write_text(whole.replace(digest("report"), "0" * 12))
+    assert stale_page(folder) == "was written by another version"
+    assert call(monkeypatch, "open", folder, "--print") == 0 and page.read_text() == whole
 
 
 def test_without_a_browser_the_path_is_printed(base, tmp_path, monkeypatch, capfd):

@@ -13,7 +13,7 @@ from typing import Any
 from moeaudit.errors import MoeAuditError, RunError
 from moeaudit.store.files import file_sha256, read_table
 from moeaudit.store.shards import Shards
-from moeaudit.version import __version__
+from moeaudit.version import __version__, digest
 
 from ..elsewhere.shift import FOLDER as SHIFT
 from ..spec import AuditSpec
@@ -226,7 +226,8 @@ def _stale(folder: Path, record: dict[str, Any]) -> str | None:
     text = page.read_text("utf-8", "replace")
     if record["spec_hash"] not in text:
         return "is the page of another run"
-    if f"{MARK} {__version__}" not in text[:4096]:
+    # Between two releases the version is the same and the page's making is not.
+    if f"{MARK} {__version__} {digest('report')}" not in text[:4096]:
         return "was written by another version"
     # The page says when the run was finished; a table that is made anew finishes it anew.
     return None if str(record.get("finished")) in text else "is of an earlier state of the tables"
