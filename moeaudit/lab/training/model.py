@@ -1,0 +1,88 @@
+"""A freshly initialised model of transformers' own class that trains with the kernels of this room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+
+from . import kernels
+
+ROUTER = "mlp.gate"  # what the router is called in all three families
+
+
+def router_layers(model: torch.nn.Module) -> dict[int, torch.nn.Module]:
+    """The routers of a model by decoder layer; none in a dense one."""
+    return {
+        int(name.split(".")[-3]): module
+        for name, module in model.named_modules()
+        if name.endswith(ROUTER)
+    }
+
+
+@dataclass
+class Routers:
+    """Collects (logits, index) of every router during a forward pass, by decoder layer."""
+
+    model: torch.nn.Module
+    seen: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    _handles: list[RemovableHandle] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for layer, module in router_layers(self.model).items():
+            self._handles.append(module.register_forward_hook(self._keep(layer)))
+
+    def remove(self) -> None:
+        """Take the hooks off the model."""
+        for handle in self._handles:
+            handle.remove()
+
+    def _keep(self, layer: int) -> Callable[..., None]:
+        def hook(
+            _module: torch.nn.Module, _args: Any, output: tuple[Tensor, Tensor, Tensor]
+        ) -> None:
+            logits, _weights, index = output
+            self.seen[layer] = (logits.float(), index)
+
+        return hook
+
+
+def quiet() -> None:
+    """Keep transformers from printing progress bars and advice, for commands of this room."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def build(config: Any, seed: int, device: str = "cpu") -> Any:
+    """A freshly initialised model of this configuration, on the CPU with the kernels of this room.
+
+    Projections that write to the residual stream start smaller, by 1 / sqrt(2 layers). The numbers are drawn on
+    the CPU whatever the device, so that a seed means the same model everywhere. Elsewhere than on the CPU the
+    class's own experts and attention run.
+    """
+    from transformers import AutoModelForCausalLM
+
+    kernels.register()
+    config.use_cache = False
+    torch.manual_seed(seed)
+    ours = torch.device(device).type == "cpu"
+    chosen = {"attn_implementation": kernels.ATTENTION, "experts_implementation": kernels.EXPERTS}
+    model = AutoModelForCausalLM.from_config(config, **(chosen if ours else {}))
+    for path, module in model.named_modules():
+        if path.endswith(ROUTER):  # routers stay in float32, as in the models' own training
+            off = torch.autocast(torch.device(device).type, enabled=False)
+            module.forward = off(module.forward)
+        if ours and type(module).__name__.endswith("RMSNorm"):
+            module.forward = kernels.norm_forward(module)
+    shrink = (2 * config.num_hidden_layers) ** -0.5
+    with torch.no_grad():
+        for path, p in model.named_parameters():
+            if path.endswith(("o_proj.weight", "down_proj", "down_proj.weight")):
+                p.mul_(shrink)
+    return model.to(device)
