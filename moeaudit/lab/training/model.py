@@ -59,30 +59,44 @@ def quiet() -> None:
     logging.disable_progress_bar()
 
 
-def build(config: Any, seed: int, device: str = "cpu") -> Any:
-    """A freshly initialised model of this configuration, on the CPU with the kernels of this room.
+def build(config: Any, seed: int) -> Any:
+    """A freshly initialised model of this configuration that trains on the CPU with the kernels of this room."""
+    model = initialised(config, seed)
+    dress(model)
+    return model
 
-    Projections that write to the residual stream start smaller, by 1 / sqrt(2 layers). The numbers are drawn on
-    the CPU whatever the device, so that a seed means the same model everywhere. Elsewhere than on the CPU the
-    class's own experts and attention run.
+
+def initialised(config: Any, seed: int, device: str = "cpu") -> Any:
+    """A freshly initialised model, still on the CPU, so that a seed means the same weights on every device.
+
+    Projections that write to the residual stream start smaller, by 1 / sqrt(2 layers). Elsewhere than on the CPU
+    the class's own attention and experts will run.
     """
     from transformers import AutoModelForCausalLM
 
     kernels.register()
     config.use_cache = False
     torch.manual_seed(seed)
-    ours = torch.device(device).type == "cpu"
-    chosen = {"attn_implementation": kernels.ATTENTION, "experts_implementation": kernels.EXPERTS}
-    model = AutoModelForCausalLM.from_config(config, **(chosen if ours else {}))
-    for path, module in model.named_modules():
-        if path.endswith(ROUTER):  # routers stay in float32, as in the models' own training
-            off = torch.autocast(torch.device(device).type, enabled=False)
-            module.forward = off(module.forward)
-        if ours and type(module).__name__.endswith("RMSNorm"):
-            module.forward = kernels.norm_forward(module)
+    ours = {"attn_implementation": kernels.ATTENTION, "experts_implementation": kernels.EXPERTS}
+    model = AutoModelForCausalLM.from_config(config, **(ours if on_cpu(device) else {}))
     shrink = (2 * config.num_hidden_layers) ** -0.5
     with torch.no_grad():
         for path, p in model.named_parameters():
             if path.endswith(("o_proj.weight", "down_proj", "down_proj.weight")):
                 p.mul_(shrink)
-    return model.to(device)
+    return model
+
+
+def dress(model: torch.nn.Module, device: str = "cpu") -> None:
+    """Routers in float32, as in the models' own training, and on the CPU the norm of this room."""
+    kind = torch.device(device).type
+    for path, module in model.named_modules():
+        if path.endswith(ROUTER):
+            module.forward = torch.autocast(kind, enabled=False)(module.forward)
+        if on_cpu(device) and type(module).__name__.endswith("RMSNorm"):
+            module.forward = kernels.norm_forward(module)
+
+
+def on_cpu(device: str) -> bool:
+    """Whether a device is the CPU, where the kernels of this room run."""
+    return torch.device(device).type == "cpu"
