@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .calibration import reliability as reliability
     from .causal import Coalitions as Coalitions
     from .causal import Custom as Custom
+    from .causal import DocumentPool as DocumentPool
     from .causal import Effects as Effects
     from .causal import Everywhere as Everywhere
     from .causal import LogitContrast as LogitContrast
@@ -107,6 +108,7 @@ _ROOM_OF = {
     "Without": "causal",
     "Coalitions": "causal",
     "Custom": "causal",
+    "DocumentPool": "causal",
     "LogitContrast": "causal",
     "MeanOutput": "causal",
     "Permutations": "causal",

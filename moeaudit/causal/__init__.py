@@ -18,6 +18,7 @@ from .folder import EffectsFolder as EffectsFolder
 from .mediation import decompose as decompose
 from .operators import Coalitions as Coalitions
 from .operators import Custom as Custom
+from .operators import DocumentPool as DocumentPool
 from .operators import Everywhere as Everywhere
 from .operators import ExpertOutputs as ExpertOutputs
 from .operators import MeanOutput as MeanOutput
@@ -61,6 +62,7 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "Coalitions",
     "Custom",
+    "DocumentPool",
     "Edits",
     "Effects",
     "EffectsFolder",

@@ -20,11 +20,13 @@ from .weights import Renormalize as Renormalize
 from .weights import Skip as Skip
 from .weights import Swap as Swap
 from .weights import Zero as Zero
-from .without import Without as Without
+from .whole import DocumentPool as DocumentPool
+from .whole import Without as Without
 
 __all__ = [
     "Coalitions",
     "Custom",
+    "DocumentPool",
     "Everywhere",
     "Edits",
     "ExpertOutputs",
