@@ -29,8 +29,9 @@ class DocumentPool(WholeModel):
 
     The pool D of a layer is the `size` experts of the largest mean router probability over the document's
     tokens; the other logits go to minus infinity, the softmax is taken again inside the pool, and the model's
-    own rule chooses: $y'_t = \sum_{s} w'_s E_{i'_s}(x_t)$ with $(i', w') = \mathrm{router}(x_t \mid i' \in D)$. Pools are made
-    layer by layer with the masks of the layers below in force, as in EMO (Wang, Bhagia & Min, arXiv 2605.06663).
+    own rule chooses: $y'_t = \sum_{s} w'_s E_{i'_s}(x_t)$ with
+    $(i', w') = \mathrm{router}(x_t \mid i' \in D)$. Pools are made layer by layer with the masks of the layers below
+    in force, as in EMO (Wang, Bhagia & Min, arXiv 2605.06663).
     A pool of all experts is the model itself. `only` names the layers that are masked, None for all. The whole
     document decides, later tokens too: no number of this operator is that of a causal language model.
 
