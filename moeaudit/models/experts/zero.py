@@ -42,7 +42,12 @@ class ZeroExperts:
             return None
         said = mark if isinstance(mark, Mapping) else {}
         count, weights = said.get("count"), said.get("weights", "own")
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1 or weights not in RULES:
+        if (
+            isinstance(count, bool)
+            or not isinstance(count, int)
+            or count < 1
+            or weights not in RULES
+        ):
             raise ModelError(
                 f"config.json says {MARK} = {mark!r}, and {{'count': N, 'weights': one of {', '.join(RULES)}}} was "
                 "expected, as moeaudit.lab writes it. Take the config.json that was saved with the weights."
@@ -92,8 +97,8 @@ def blocks_of(hf: nn.Module) -> list[Block]:
             )
         if (getattr(routers[0], "num_group", 1) or 1) > 1:
             raise ModelError(
-                f"{where}: {type(routers[0]).__name__} first chooses among {routers[0].num_group} groups of equal size, "
-                "so that further experts would move others into other groups. Zero experts cannot be added to it."
+                f"{where}: {type(routers[0]).__name__} first chooses among {routers[0].num_group} groups of equal "
+                "size, so that further experts would move others into other groups. Zero experts cannot be added to it."
             )
         found.append(Block(path, routers[0], module))
     if not found:
