@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .causal import Bank as Bank
     from .causal import Coalitions as Coalitions
     from .causal import Custom as Custom
+    from .causal import DocumentPool as DocumentPool
     from .causal import Effects as Effects
     from .causal import Everywhere as Everywhere
     from .causal import LogitContrast as LogitContrast
@@ -118,6 +119,7 @@ _ROOM_OF = {
     "Without": "causal",
     "Coalitions": "causal",
     "Custom": "causal",
+    "DocumentPool": "causal",
     "LogitContrast": "causal",
     "MeanOutput": "causal",
     "Permutations": "causal",

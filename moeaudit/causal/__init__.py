@@ -19,6 +19,7 @@ from .mediation import decompose as decompose
 from .operators import Bank as Bank
 from .operators import Coalitions as Coalitions
 from .operators import Custom as Custom
+from .operators import DocumentPool as DocumentPool
 from .operators import Everywhere as Everywhere
 from .operators import ExpertOutputs as ExpertOutputs
 from .operators import MeanOutput as MeanOutput
@@ -63,6 +64,7 @@ __all__ = [
     "Bank",
     "Coalitions",
     "Custom",
+    "DocumentPool",
     "Edits",
     "Effects",
     "EffectsFolder",

@@ -18,7 +18,8 @@ from moeaudit.models.precision import units
 
 from ..operators.everywhere import Everywhere
 from ..operators.routing import Operator, later_layers
-from ..operators.without import Without
+from ..operators.whole.pool import DocumentPool
+from ..operators.whole.without import Without
 from .row import Change, Edit, Row, place_of, require_position, routing_at, row_edit
 
 
@@ -70,6 +71,10 @@ def edits_of(operator: Operator, anatomy: Anatomy, row: Row) -> dict[int, Edit]:
     Raises CannotExpress, when the edit is made, for a router whose rule is not written down here.
     """
     if operator.scope == "model":
+        if isinstance(operator, DocumentPool):
+            return {
+                layer.index: _pooled(operator, layer, row) for layer in operator.layers(anatomy)
+            }
         assert isinstance(operator, Without)
         return {index: _without(operator, anatomy[index]) for index in operator.experts}
     moe = anatomy[row.layer]
@@ -135,6 +140,25 @@ def _without(operator: Without, layer: MoELayer) -> Edit:
         before = torch.zeros_like(after).scatter(1, index.long(), weight.to(after.dtype))
         every = torch.arange(layer.num_experts, device=index.device).expand_as(after)
         return Change(everywhere, every, after - before)
+
+    return edit
+
+
+def _pooled(operator: DocumentPool, layer: MoELayer, row: Row) -> Edit:
+    """The answer when only the document's pool may be chosen; the pool is found anew from the router's logits."""
+
+    def edit(hidden: torch.Tensor, index: torch.Tensor, weight: torch.Tensor) -> Change:
+        logits = _router_logits(layer, hidden)
+        if operator.draw == "random":
+            inside = operator.pool(layer, hidden, row.document).nonzero().flatten()
+        else:
+            inside = torch.softmax(logits.double(), -1).mean(0).topk(operator.size).indices
+        every = torch.arange(layer.num_experts, device=index.device)
+        gone = every[~torch.isin(every, inside.to(every.device))]
+        after = _softmax_top_k(layer, logits, index, weight, gone, remaining=True)
+        before = torch.zeros_like(after).scatter(1, index.long(), weight.to(after.dtype))
+        everywhere = torch.arange(len(index), device=index.device)
+        return Change(everywhere, every.expand_as(after), after - before)
 
     return edit
 

@@ -21,12 +21,14 @@ from .weights import Renormalize as Renormalize
 from .weights import Skip as Skip
 from .weights import Swap as Swap
 from .weights import Zero as Zero
-from .without import Without as Without
+from .whole import DocumentPool as DocumentPool
+from .whole import Without as Without
 
 __all__ = [
     "Bank",
     "Coalitions",
     "Custom",
+    "DocumentPool",
     "Everywhere",
     "Edits",
     "ExpertOutputs",

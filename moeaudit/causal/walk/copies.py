@@ -9,7 +9,7 @@ from moeaudit.models.forward import ExpertsSeen, clean_pass
 
 from ..operators.everywhere import Everywhere
 from ..operators.routing import Edits, Routing, edited_answer, later_layers
-from ..operators.without import Without
+from ..operators.whole.base import WholeModel
 from ..outcomes.compare import Outcomes, compare, drift, measure, measure_steps
 from .births import routing_at
 from .follow import followed, losing
@@ -174,19 +174,22 @@ def _answer(given: ExpertsSeen, edits: Edits, keys: torch.Tensor, key: int | Non
 def walk_model(plan: WalkPlan, ids: torch.Tensor, positions: torch.Tensor) -> Walked:
     """One forward of the document with the edit in every layer that it names."""
     operator = plan.operator
-    assert isinstance(operator, Without)
+    assert isinstance(operator, WholeModel)
     _require_plain(plan)
     layers = operator.layers(plan.model.anatomy, [layer.index for layer in plan.layers])
     clean, seen = clean_pass(plan.model, layers, ids)
+    document = plan.document(ids)
 
     def edit(layer):
-        return lambda hidden, index, weight: Answer(*operator.answer(layer, hidden, index, weight))
+        return lambda *given: Answer(*operator.answer(layer, *given, document))
 
     edited = run(plan.model, ids, [{layer.index: edit(layer) for layer in layers}])[0]
     removed = torch.zeros(ids.shape[1], device=ids.device)
     for layer in layers:
         given = seen[layer.index]
-        removed = removed + (operator.among(layer, given.index) * given.weight).sum(-1)
+        removed = removed + operator.removed(
+            layer, given.hidden, given.index, given.weight, document
+        )
     none = torch.full((len(positions), 1), -1, device=ids.device)
     return Walked(
         positions=positions,
