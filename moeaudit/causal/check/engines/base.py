@@ -152,7 +152,7 @@ class Engine(ABC):
             if frozen:
                 answers: Answers = {}
                 self.edited_logits(tokens, recording(self.model.anatomy, answers))
-                edits |= frozen_above(row, answers)
+                edits |= frozen_above(row, answers, dict(edits))
             edited = self.edited_logits(tokens, edits)[position]
         return outcome(clean[position], edited, int(ids[position + 1]))
 
