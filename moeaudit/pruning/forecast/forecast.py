@@ -145,4 +145,6 @@ def of_signs(found: Signs, known: Any, criterion: str, level: float = LEVEL) -> 
                 "trusted": told["gain_low"] > 0 and not outside,
             }
         )
-    return Forecast(found, pd.DataFrame(rows), known["recipe"].nunique(), len(known), criterion, level)
+    return Forecast(
+        found, pd.DataFrame(rows), known["recipe"].nunique(), len(known), criterion, level
+    )
