@@ -1,6 +1,6 @@
 """Will a model survive pruning? Signs from a census of few documents, judged on recipes that they were not learnt from.
 
-    python -m analyses.lab.prunability [--quick] [--pool FOLDER] [--out FOLDER] [--package]
+    python -m analyses.lab.prunability [--quick] [--pool FOLDER] [--out FOLDER]
 
 Takes the models of the lab's pool (recipes by seeds; one active expert a token is left out and said), computes
 the signs (`moeaudit.pruning.forecast.SIGNS`) on the first tokens of a few calibration documents, prunes a quarter
@@ -8,7 +8,7 @@ and a half of the experts by REAP, its scores from the same documents, and measu
 recipe is then forecast from the others, with all signs, each alone, the configuration alone and the mean of the
 others; last the three bundled models, whose training was another. What was measured is kept model by model under
 --out, so that the same command goes on where it stopped. Writes models.csv, ways.csv, forecasts.csv, bundled.csv,
-result.json, index.html; --package also writes the table that `moeaudit prune --forecast` learns from.
+result.json, index.html; models.csv is what `moeaudit.pruning.forecast.forecast` learns from.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ import moeaudit as ma
 import moeaudit.lab as lab
 from moeaudit.errors import MoeAuditError
 from moeaudit.pruning.forecast import SIGNS, Signs
-from moeaudit.pruning.forecast.forecast import LAB, of_signs
-from moeaudit.store.files import write_json
+from moeaudit.pruning.forecast.forecast import of_signs
 
 from ..shared import options, pool_of, settled, write_result
 from .judged import judged
@@ -40,7 +39,6 @@ LEFT_OUT = {
 def main(argv: list[str] | None = None) -> int:
     parser = options((__doc__ or "").split("\n")[0], "reports/lab/prunability", 2, 48)
     parser.add_argument("--criterion", default="reap", help="prunes by this (default reap)")
-    parser.add_argument("--package", action="store_true", help="also write the package's table")
     given = settled(parser.parse_args(argv))
     given.out.mkdir(parents=True, exist_ok=True)
     try:
@@ -69,7 +67,7 @@ def run(given: Any) -> None:
         "quick": given.quick,
         "criterion": given.criterion,
         "models": len(table),
-        "recipes": int(table["recipe"].nunique()),
+        "recipes": len(set(table["recipe"])),
         "left_out": LEFT_OUT,
         "documents": {"signs": 8 * asked.signs, "losses": 8 * asked.losses},
         "tokens": {"signs": asked.signs_tokens, "losses": asked.losses_tokens},
@@ -82,11 +80,6 @@ def run(given: Any) -> None:
     }
     result["sentence"] = sentence(tables, result)
     write_result(given.out, result, tables)
-    if given.package:
-        rows = table.drop(columns="reasons").to_dict("records")
-        write_json(
-            LAB, {"command": f"{command} --package", "criterion": given.criterion, "models": rows}
-        )
     path = write_page(given.out / "index.html", result, tables)
     print(f"{result['sentence']}\nWrote {path}")
 

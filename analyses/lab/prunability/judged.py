@@ -14,7 +14,7 @@ CONFIG = "loss, experts, top-k (no census)"
 WHOLE = "all signs of the census"
 
 
-def ways(table: pd.DataFrame) -> dict[str, list[str]]:
+def ways(table: Any) -> dict[str, list[str]]:
     """What a forecast may look at, by its name; the first knows nothing of the model."""
     usable = [name for name in SIGNS if not table[name].isna().any()]
     return {
@@ -26,7 +26,7 @@ def ways(table: pd.DataFrame) -> dict[str, list[str]]:
     }
 
 
-def judged(table: pd.DataFrame, targets: dict[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def judged(table: Any, targets: dict[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(one row a target and way of forecasting, one row a target and model: what was forecast and what was lost)."""
     scores, told = [], []
     for target, said in targets.items():

@@ -72,7 +72,7 @@ def row_of(recipe: str, seed: int, folder: str | Path, asked: Asked, kept: Path)
 
 def measured(
     models: list[tuple[str, int, str]], asked: Asked, kept: Path, say: Callable[[str], None]
-) -> pd.DataFrame:
+) -> Any:
     """One row a model of `models` (recipe, seed, folder); those of one active expert a token are left to the caller."""
     rows = []
     for n, (recipe, seed, folder) in enumerate(models):

@@ -55,8 +55,8 @@ def write_page(path: Path, result: dict[str, Any], tables: dict[str, pd.DataFram
             "jackknife over recipes. A factor of 2 says that forecasts were typically twice or half of what was lost.",
             "Ten signs and a handful of recipes: which single sign looks best among ten is partly luck. The row of all "
             "signs was fixed beforehand; the others are for the reader.",
-            f"The bundled models were trained for longer: {int(inside['inside'].sum())} of {len(inside)} of their losses "
-            "lie within the forecast's limits.",
+            f"The bundled models were trained for longer: {int(inside['inside'].sum())} of {len(inside)} of their "
+            "losses lie within the forecast's limits.",
         ]
     )
     sheet.heading("Ways of forecasting")

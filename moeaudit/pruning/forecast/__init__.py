@@ -2,9 +2,8 @@
 
 from .forecast import Forecast as Forecast
 from .forecast import forecast as forecast
-from .forecast import lab_table as lab_table
 from .signs import SIGNS as SIGNS
 from .signs import Signs as Signs
 from .signs import signs_of as signs_of
 
-__all__ = ["SIGNS", "Forecast", "Signs", "forecast", "lab_table", "signs_of"]
+__all__ = ["SIGNS", "Forecast", "Signs", "forecast", "signs_of"]

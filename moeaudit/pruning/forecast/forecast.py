@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +17,6 @@ from ..steps import Steps
 from .fit import arrays, fitted, left_out, spread, trust
 from .signs import SIGNS, Signs, signs_of
 
-LAB = Path(__file__).with_name("lab.json")  # written by analyses/lab/prunability
 LEVEL = 0.8
 TARGETS = {"lost_25": 0.75, "lost_50": 0.5}  # column of the table: share of the experts that stays
 
@@ -70,22 +66,12 @@ class Forecast:
         return f"Forecast of pruning {self.signs.model}: " + " ".join(self.sentences())
 
 
-@cache
-def _stored() -> dict[str, Any]:
-    return json.loads(LAB.read_text("utf-8"))
-
-
-def lab_table() -> pd.DataFrame:
-    """Signs and losses of the lab's models, one row a model: `recipe`, `seed`, the signs, `lost_25`, `lost_50`."""
-    return pd.DataFrame(_stored()["models"])
-
-
 def forecast(
     model: Model,
     docs: Any,
     *,
-    table: pd.DataFrame | None = None,
-    criterion: str | None = None,
+    table: Any,
+    criterion: str = "the criterion of the table",
     level: float = LEVEL,
     max_length: int | None = None,
     progress: Steps | None = None,
@@ -95,23 +81,23 @@ def forecast(
     Args:
         model: a loaded model of top-2 or more.
         docs: a few dozen documents (8 at least), as for `ablate`.
-        table: models to learn from, as `lab_table()` has them; those of the lab if None.
-        criterion: which criterion the losses of `table` are of; that of the lab's table if None.
+        table: models to learn from, one row each: `recipe`, the signs, `lost_25` and `lost_50` (nats): a DataFrame, or
+            the models.csv that `python -m analyses.lab.prunability` writes.
+        criterion: what pruned them, for the words.
         level: of the limits.
         max_length: longest piece of text in tokens, as in `ablate`.
 
     Raises InputError as `signs_of` does, for a table of fewer than 5 recipes, and without its columns.
     """
-    known: Any = lab_table() if table is None else table
-    named = criterion or (_stored()["criterion"] if table is None else "the criterion of the table")
+    known: Any = table if isinstance(table, pd.DataFrame) else pd.read_csv(table)
     missing = {"recipe", *TARGETS} - set(known.columns)
     if missing:
         raise InputError(
             f"The table of a forecast lacks {', '.join(sorted(missing))}. It needs recipe, {', '.join(TARGETS)} and "
-            "signs, one row a model, as moeaudit.pruning.forecast.lab_table() has them."
+            "signs, one row a model, as the models.csv of python -m analyses.lab.prunability has them."
         )
     found = signs_of(model, docs, max_length=max_length, progress=progress)
-    return of_signs(found, known, named, level)
+    return of_signs(found, known, criterion, level)
 
 
 def of_signs(found: Signs, known: Any, criterion: str, level: float = LEVEL) -> Forecast:

@@ -11,8 +11,8 @@ import pandas as pd
 from jaxtyping import Float
 
 from moeaudit.causal.census import ablate
-from moeaudit.causal.operators.several.coalitions import Coalitions
 from moeaudit.causal.operators.reroute import Reroute
+from moeaudit.causal.operators.several.coalitions import Coalitions
 from moeaudit.errors import InputError
 from moeaudit.models import Model
 from moeaudit.observe import capture, load_balance
