@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .calibration import Predictions as Predictions
     from .calibration import calibration_scores as calibration_scores
     from .calibration import reliability as reliability
+    from .causal import Bank as Bank
     from .causal import Coalitions as Coalitions
     from .causal import Custom as Custom
     from .causal import DocumentPool as DocumentPool
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from .observe import load_balance as load_balance
     from .observe import router_losses as router_losses
     from .observe import router_saturation as router_saturation
+    from .observe import site_agreement as site_agreement
     from .observe import vocabulary_specialisation as vocabulary_specialisation
     from .pruning import export_pruned as export_pruned
     from .report import plot as plot
@@ -80,6 +82,7 @@ if TYPE_CHECKING:
     from .runs.plans import check_plan as check_plan
     from .runs.plans import documents_needed as documents_needed
     from .stats import across_domains as across_domains
+    from .stats import bank_additivity as bank_additivity
     from .stats import by_domain as by_domain
     from .stats import contrast as contrast
     from .stats import expert_harm as expert_harm
@@ -109,7 +112,9 @@ _ROOM_OF = {
     "load_balance": "observe",
     "router_losses": "observe",
     "router_saturation": "observe",
+    "site_agreement": "observe",
     "vocabulary_specialisation": "observe",
+    "Bank": "causal",
     "Effects": "causal",
     "Without": "causal",
     "Coalitions": "causal",
@@ -158,6 +163,7 @@ _ROOM_OF = {
     "expert": "report.cell",
     "show_tokens": "report.cell",
     "across_domains": "stats",
+    "bank_additivity": "stats",
     "by_domain": "stats",
     "contrast": "stats",
     "expert_harm": "stats",

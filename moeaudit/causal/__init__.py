@@ -16,6 +16,7 @@ from .check.verify import verify as verify
 from .effects import Effects as Effects
 from .folder import EffectsFolder as EffectsFolder
 from .mediation import decompose as decompose
+from .operators import Bank as Bank
 from .operators import Coalitions as Coalitions
 from .operators import Custom as Custom
 from .operators import DocumentPool as DocumentPool
@@ -60,6 +61,7 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "Bank",
     "Coalitions",
     "Custom",
     "DocumentPool",
