@@ -51,8 +51,8 @@ def sentences(tables: dict[str, pd.DataFrame], result: dict[str, Any]) -> list[s
         f"{over('zero_share')} of picks go to nobody (the group loss asks for {result['target_share']:.2f}), at a cost "
         f"of {over('cost, zero')} nats a token; half the top-k for every token, taught the same way, costs "
         f"{over('cost, half')} (zero experts less that: {over('zero_less_half')}); over {n} seeds.",
-        f"Within a document, the rank correlation of a token's skipping with the KL of removing one of its experts in the "
-        f"original is {over('rho, kl')}, with the harm {over('rho, harm')}, with the entropy of the prediction "
+        f"Within a document, the rank correlation of a token's skipping with the KL of removing one of its experts in "
+        f"the original is {over('rho, kl')}, with the harm {over('rho, harm')}, with the entropy of the prediction "
         f"{over('rho, entropy')}.",
     ]
     return said
@@ -62,8 +62,9 @@ def write_page(path: Path, result: dict[str, Any], tables: dict[str, pd.DataFram
     sheet = Sheet("Zero experts", " ".join(result["sentences"]), result["command"])
     sheet.points(
         [
-            f"{result['zero_experts']} parameter-free experts that put out zero are added to every router of a trained "
-            "model; top-k stays, and what falls on them is lost to the sum. New rows of the router are drawn like the old.",
+            f"{result['zero_experts']} parameter-free experts that put out zero are added to every router of a "
+            "trained model; top-k stays, and what falls on them is lost to the sum. New rows of the router are drawn like "
+            "the old.",
             "Two stages teach it, the frozen original being the teacher: cross-entropy on text that the original "
             "sampled, then the reverse KL on text that the student samples. The group loss is added in both.",
             "The census removes each active expert of the original at each token alone, exactly. Correlations are within "
@@ -91,8 +92,8 @@ def write_page(path: Path, result: dict[str, Any], tables: dict[str, pd.DataFram
         profiles(
             by_layer[by_layer["tokens"] >= 20].assign(model=f"seed {first}"), key="zero-share",
             title="Who skips", unit="share of picks",
-            caption="Share of picks that fall on zero experts, by layer and kind of token (kinds of 20 tokens or more); "
-            "limits 95 %, by document.",
+            caption="Share of picks that fall on zero experts, by layer and kind of token (kinds of 20 tokens or "
+            "more); limits 95 %, by document.",
         )
     )  # fmt: skip
     links = tables["links"][tables["links"]["seed"] == first]
@@ -102,8 +103,8 @@ def write_page(path: Path, result: dict[str, Any], tables: dict[str, pd.DataFram
             profiles(
                 links.assign(model=f"seed {first}"), key="zero-link", title="Are they the harmless ones?",
                 unit="rank correlation",
-                caption="Within-document rank correlation of a token's skipped share with what the census of the original "
-                "says of it, by layer; limits 95 %, by document. Below 0: who skips matters less.",
+                caption="Within-document rank correlation of a token's skipped share with what the census of the "
+                "original says of it, by layer; limits 95 %, by document. Below 0: who skips matters less.",
             )
         )  # fmt: skip
     columns = [

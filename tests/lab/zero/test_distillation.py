@@ -139,3 +139,16 @@ def test_what_is_refused():
         zero.flops_saved(model, [0.5])
     with pytest.raises(InputError, match="to begin a text with"):
         beginnings([], 4)
+
+
+def test_a_model_is_trained_with_zero_experts_from_the_start(tmp_path):
+    import moeaudit.lab as lab
+
+    recipe = lab.recipe(
+        "olmoe", quick=True, mechanisms={"zero_experts": {"count": 8}}, train={"steps": 3}
+    )
+    model = ma.load(lab.train(recipe, tmp_path / "made", progress=False))
+    assert {layer.num_experts for layer in model.anatomy.layers} == {24}
+    trace = ma.capture(model, [np.arange(20, 60)])
+    assert (trace.routing.output_norm[trace.routing.expert >= 16] == 0).all()
+    assert 0 < zero.zero_picks(model, trace).skipped.mean() < 1
