@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 import moeaudit as ma
-from moeaudit.observe.modularity import modularity, router_mean, router_vectors
+from moeaudit.observe.modularity import modularity_scores, router_mean, router_vectors
 from moeaudit.stats.clustered import Clustered
 
 OWN, RANDOM, ONE = "the document's own", "random", "one for all documents"
@@ -89,7 +89,7 @@ def slopes(table: pd.DataFrame) -> dict[str, float]:
 def modular(
     model: ma.Model, docs: Any, permutations: int, clusters: int, first: int
 ) -> pd.DataFrame:
-    return modularity(
+    return modularity_scores(
         router_vectors(model, docs, first=first), permutations=permutations, clusters=clusters
     )
 

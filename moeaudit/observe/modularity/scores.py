@@ -19,7 +19,7 @@ from .vectors import RouterVectors
 LESS, MORE = -1, 1  # which way a score points when texts are more apart
 
 
-def modularity(
+def modularity_scores(
     vectors: RouterVectors, *, permutations: int = 199, clusters: int = 32, seed: int = 0
 ) -> pd.DataFrame:
     """Scores of modularity by layer, each with its null.

@@ -8,7 +8,7 @@ import moeaudit as ma
 from moeaudit.errors import InputError
 from moeaudit.observe.modularity import (
     RouterVectors,
-    modularity,
+    modularity_scores,
     router_mean,
     router_vectors,
     spherical_kmeans,
@@ -42,7 +42,7 @@ def of(table, score):
 
 
 def test_domains_with_experts_of_their_own_are_found():
-    table = modularity(planted(), permutations=99, clusters=4)
+    table = modularity_scores(planted(), permutations=99, clusters=4)
     assert list(table.score) == ["topic_cosine", "coverage", "entropy", "cluster_information"]
     assert list(table.layer) == [2, 2, 2, -1]
     assert (table.p == 0.01).all()
@@ -56,7 +56,10 @@ def test_domains_with_experts_of_their_own_are_found():
 
 def test_labels_without_meaning_are_not():
     found = np.array(
-        [modularity(planted(False, seed=seed), permutations=39, clusters=4).p for seed in range(12)]
+        [
+            modularity_scores(planted(False, seed=seed), permutations=39, clusters=4).p
+            for seed in range(12)
+        ]
     )
     assert 0.3 < found.mean() < 0.7 and (found <= 0.05).mean() < 0.25
 
@@ -113,11 +116,11 @@ def test_what_is_refused():
     from dataclasses import replace
 
     with pytest.raises(InputError, match="one domain"):
-        modularity(replace(vectors, domain=("a",) * 12))
+        modularity_scores(replace(vectors, domain=("a",) * 12))
     with pytest.raises(InputError, match="has one document"):
-        modularity(replace(vectors, domain=tuple("abcdefghijkl")))
+        modularity_scores(replace(vectors, domain=tuple("abcdefghijkl")))
     with pytest.raises(InputError, match="at least 19"):
-        modularity(vectors, permutations=9)
+        modularity_scores(vectors, permutations=9)
     with pytest.raises(InputError, match="clusters of 480 tokens"):
         token_clusters(vectors, k=480)
     with pytest.raises(InputError, match="variance"):
