@@ -6,7 +6,7 @@ To each `olmoe` of the pool (one a seed) zero experts are added, half as many as
 original teaches it in two stages: text sampled from itself, then the reverse KL on text that the student samples.
 Beside it a static control, half the top-k for every token, taught the same way. Loss on held-out documents, zero share
 by layer and kind of token, FLOPs saved; and the link: within a document, is a token's share of zero picks correlated
-with what the exact census of the original says of removing its experts? Intervals over seeds; within a seed by document.
+with what the exact census of the original says of removing its experts? Intervals over seeds; in a seed by document.
 Writes models.csv, arms.csv, losses.csv, shares.csv, links.csv, log.csv, result.json and index.html.
 """
 

@@ -63,12 +63,12 @@ def write_page(path: Path, result: dict[str, Any], tables: dict[str, pd.DataFram
     sheet.points(
         [
             f"{result['zero_experts']} parameter-free experts that put out zero are added to every router of a "
-            "trained model; top-k stays, and what falls on them is lost to the sum. New rows of the router are drawn like "
-            "the old.",
+            "trained model; top-k stays, and what falls on them is lost to the sum. New rows of the router are "
+            "drawn like the old.",
             "Two stages teach it, the frozen original being the teacher: cross-entropy on text that the original "
             "sampled, then the reverse KL on text that the student samples. The group loss is added in both.",
-            "The census removes each active expert of the original at each token alone, exactly. Correlations are within "
-            "a document, over its tokens; negative: the tokens that skip are those whose removals matter less.",
+            "The census removes each active expert of the original at each token alone, exactly. Correlations are "
+            "within a document, over its tokens; negative: the tokens that skip are those whose removals matter less.",
         ]
     )
     arms = tables["arms"].iloc[0]
