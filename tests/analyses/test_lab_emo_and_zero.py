@@ -1,4 +1,4 @@
-"""What the analyses of EMO and zero experts compute from a model: slopes, pools, and who skips against who is harmless."""
+"""What the analyses of EMO and zero experts compute: slopes, pools, and who skips against who is harmless."""
 
 import numpy as np
 import pandas as pd
