@@ -67,7 +67,7 @@ def losses(traces: dict[str, ma.Trace]) -> pd.DataFrame:
     for kind, trace in traces.items():
         tokens: Any = trace.tokens[["document", "position", "nll"]]
         both = tokens.assign(cost=tokens["nll"].to_numpy() - clean["nll"].to_numpy())
-        rows.append(Clustered([], ["nll", "cost"])(both.assign(kind=kind)).assign(kind=kind))
+        rows.append(Clustered(["kind"], ["nll", "cost"])(both.assign(kind=kind)))
     return pd.concat(rows, ignore_index=True)
 
 
