@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .causal import Without as Without
     from .causal import Zero as Zero
     from .causal import ablate as ablate
+    from .causal import batch_mates as batch_mates
     from .causal import decompose as decompose
     from .causal import expert_outputs as expert_outputs
     from .causal import interactions as interactions
@@ -121,6 +122,7 @@ _ROOM_OF = {
     "Swap": "causal",
     "Zero": "causal",
     "ablate": "causal",
+    "batch_mates": "causal",
     "decompose": "causal",
     "effects": "causal.folder",
     "expert_outputs": "causal",

@@ -11,6 +11,8 @@ from moeaudit.models.router import without_experts as without_experts
 from .census import ablate as ablate
 from .check.handover import apply_in_trace as apply_in_trace
 from .check.handover import as_transformer_lens_hooks as as_transformer_lens_hooks
+from .check.mates import BatchMates as BatchMates
+from .check.mates import batch_mates as batch_mates
 from .check.verify import Verification as Verification
 from .check.verify import verify as verify
 from .effects import Effects as Effects
