@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from moeaudit.frames import Frame
 from moeaudit.frames.shown import bullets, paragraph, table
 
 COLUMNS = (
@@ -33,7 +34,7 @@ class BatchMates:
     """
 
     name: str
-    table: pd.DataFrame = field(repr=False)
+    table: Frame = field(repr=False)
     samples: int
     tokens: int
     dtype: str
@@ -48,7 +49,7 @@ class BatchMates:
         return None if UNDECIDED in verdicts else True
 
     @property
-    def dependent(self) -> pd.DataFrame:
+    def dependent(self) -> Frame:
         """The rows that depend on batch mates."""
         return self.table[self.table["verdict"] == DEPENDS]
 
