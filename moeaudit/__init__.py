@@ -61,8 +61,11 @@ if TYPE_CHECKING:
     from .observe import capture as capture
     from .observe import coactivation as coactivation
     from .observe import domain_information as domain_information
+    from .observe import domain_separation as domain_separation
+    from .observe import expert_capacity as expert_capacity
     from .observe import expert_metrics as expert_metrics
     from .observe import load_balance as load_balance
+    from .observe import router_losses as router_losses
     from .observe import router_saturation as router_saturation
     from .observe import vocabulary_specialisation as vocabulary_specialisation
     from .pruning import export_pruned as export_pruned
@@ -98,10 +101,13 @@ _ROOM_OF = {
     "reliability": "calibration",
     "Trace": "observe",
     "capture": "observe",
+    "expert_capacity": "observe",
     "expert_metrics": "observe",
     "coactivation": "observe",
     "domain_information": "observe",
+    "domain_separation": "observe",
     "load_balance": "observe",
+    "router_losses": "observe",
     "router_saturation": "observe",
     "vocabulary_specialisation": "observe",
     "Effects": "causal",

@@ -12,8 +12,8 @@ from moeaudit.errors import ContractError
 from moeaudit.models import Model
 from moeaudit.text.for_model import tokens_for
 
-from .layers import layer_records
-from .slots import chosen_logits
+from ..layers import layer_records
+from ..slots import chosen_logits
 
 
 def router_logits(model: Model, docs: Any, *, max_length: int | None = None) -> pd.DataFrame:
