@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from .models import Model as Model
     from .models import bundled_models as bundled_models
     from .models import load as load
+    from .models.accounting import Account as Account
+    from .models.accounting import accounting as accounting
     from .observe import Trace as Trace
     from .observe import capture as capture
     from .observe import coactivation as coactivation
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
     from .observe import router_losses as router_losses
     from .observe import router_saturation as router_saturation
     from .observe import vocabulary_specialisation as vocabulary_specialisation
+    from .observe import working_set as working_set
     from .pruning import export_pruned as export_pruned
     from .report import plot as plot
     from .report.cell import expert as expert
@@ -110,6 +113,7 @@ _ROOM_OF = {
     "router_losses": "observe",
     "router_saturation": "observe",
     "vocabulary_specialisation": "observe",
+    "working_set": "observe",
     "Effects": "causal",
     "Without": "causal",
     "Coalitions": "causal",
@@ -140,6 +144,8 @@ _ROOM_OF = {
     "redundancy": "causal",
     "shapley": "causal",
     "verify": "causal",
+    "Account": "models.accounting",
+    "accounting": "models.accounting",
     "Model": "models",
     "bundled_models": "models",
     "load": "models",

@@ -11,6 +11,7 @@ from .load import router_logits as router_logits
 from .load import router_losses as router_losses
 from .load import router_z_loss as router_z_loss
 from .load import switch_loss as switch_loss
+from .load import working_set as working_set
 from .metrics import METRICS as METRICS
 from .metrics import expert_metrics as expert_metrics
 from .saturation import router_saturation as router_saturation
@@ -38,4 +39,5 @@ __all__ = [
     "router_z_loss",
     "switch_loss",
     "vocabulary_specialisation",
+    "working_set",
 ]

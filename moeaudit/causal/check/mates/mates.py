@@ -14,10 +14,10 @@ from torch import nn
 from moeaudit.errors import InputError
 from moeaudit.models import Model
 from moeaudit.models.anatomy import MoELayer
+from moeaudit.models.contract.probe import as_experts_call
 from moeaudit.models.forward import evaluating, experts_as, listening
 from moeaudit.models.placement.stream import stream_of
 from moeaudit.models.precision import not_memory, rounding
-from moeaudit.models.probe import as_experts_call
 from moeaudit.text.for_model import first_tokens
 
 from .compare import Apart, Seen, apart
