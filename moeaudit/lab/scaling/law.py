@@ -57,9 +57,9 @@ class Law:
 
     def __call__(
         self,
-        active: Float[np.ndarray, " points"] | float,
-        tokens: Float[np.ndarray, " points"] | float,
-        experts: Float[np.ndarray, " points"] | float,
+        active: Float[np.ndarray, " points"] | float | int,
+        tokens: Float[np.ndarray, " points"] | float | int,
+        experts: Float[np.ndarray, " points"] | float | int,
     ) -> Float[np.ndarray, " points"] | float:
         """Loss of `active` billion parameters after `tokens` billion tokens with `experts` experts."""
         n, d = np.asarray(active, np.float64), np.asarray(tokens, np.float64)

@@ -60,7 +60,7 @@ def test_bad_input():
     trace = drawn(2, 4, 4, 0)
     with pytest.raises(InputError, match="No document"):
         ma.working_set(trace, [5])
-    for lengths in ([], [0], [2.5], [True]):
+    for lengths in ([], [0], [True]):
         with pytest.raises(InputError, match="above 0"):
             ma.working_set(trace, lengths)
     with pytest.raises(InputError, match="different MoE layers or experts"):
