@@ -136,3 +136,13 @@ def mechanism(name: str, settings: Mapping[str, Any]) -> Mechanism:
             "with. Update moeaudit, or leave the section out."
         ) from error
     return made.from_dict(settings)
+
+
+def available(name: str) -> bool:
+    """Whether a mechanism can be trained here: registered, and not only known by name."""
+    try:
+        return name in MECHANISMS and MECHANISMS[name] is not None
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("moeaudit.lab."):
+            raise
+        return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from moeaudit.lab.card.ngram import Trigram, windows
+from moeaudit.lab.bundled.card.ngram import Trigram, windows
 
 TEXT = [np.array([0, 1, 2, 1, 2, 1, 3])]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64, Integer
 
-from ..training.data import Tokens
+from ...training.data import Tokens
 
 Keys = Int64[np.ndarray, " entries"]
 Probability = Float64[np.ndarray, " targets"]

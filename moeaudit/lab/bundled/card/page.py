@@ -1,6 +1,6 @@
 """The page of all bundled models, and their cards, written from measured figures alone.
 
-python -m moeaudit.lab.card.page moeaudit/models/bundled/tiny-* --out docs/models.md
+python -m moeaudit.lab.bundled.card.page moeaudit/models/bundled/tiny-* --out docs/models.md
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def page(models: list[dict[str, Any]]) -> str:
     return f"""# The bundled models
 
 Three small mixtures of experts come with the package, so that an audit runs without a network.
-They are trained on real text by `python -m moeaudit.lab.training.train`, in transformers' own classes.
+They are trained on real text by `python -m moeaudit.lab.bundled.train`, in transformers' own classes.
 **They test the instrument. They are no evidence about large models.**
 
 {table(("", *names), rows)}
@@ -70,9 +70,9 @@ layer, the data and their licences. The training text includes CC BY-SA material
 
 ```
 python -m moeaudit.text.making.build --wheels wheels --out corpus
-python -m moeaudit.lab.training.train tiny-olmoe --corpus corpus --out training/tiny-olmoe --steps 2000
-python -m moeaudit.lab.export training/tiny-olmoe --out models/tiny-olmoe
-python -m moeaudit.lab.card.evaluate models/tiny-olmoe --corpus corpus
+python -m moeaudit.lab.bundled.train tiny-olmoe --corpus corpus --out training/tiny-olmoe --steps 2000
+python -m moeaudit.lab.bundled.export training/tiny-olmoe --out models/tiny-olmoe
+python -m moeaudit.lab.bundled.card.evaluate models/tiny-olmoe --corpus corpus
 ```
 
 The exact arguments are on the cards. Training uses one thread. It can be interrupted and continued
@@ -87,7 +87,9 @@ def _above(model: dict[str, Any], kind: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m moeaudit.lab.card.page", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m moeaudit.lab.bundled.card.page", description=__doc__
+    )
     parser.add_argument("folders", type=Path, nargs="+", help="model folders with figures.json")
     parser.add_argument("--out", type=Path, required=True, help="where the page goes")
     options = parser.parse_args(arguments)

@@ -7,8 +7,8 @@ import torch
 from transformers import AutoModelForCausalLM
 from transformers.models.olmoe.modeling_olmoe import OlmoeRMSNorm
 
-from moeaudit.lab import kernels
-from moeaudit.lab.configs import architecture
+from moeaudit.lab.bundled.configs import architecture
+from moeaudit.lab.training import kernels
 
 
 def loss_and_gradients(config, state, attention, experts):

@@ -1,6 +1,6 @@
 """The card of a model, and the page of all of them, written from measured figures alone.
 
-python -m moeaudit.lab.card.card moeaudit/models/bundled/tiny-* --page docs/models.md
+python -m moeaudit.lab.bundled.card.card moeaudit/models/bundled/tiny-* --page docs/models.md
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def _commands(name: str, run: dict[str, Any]) -> tuple[str, str]:
 
     def command(part: dict[str, Any], out: str, more: str = "") -> str:
         return (
-            f"python -m moeaudit.lab.training.train {name} --corpus corpus --out training/{out} {more}"
+            f"python -m moeaudit.lab.bundled.train {name} --corpus corpus --out training/{out} {more}"
             f"--steps {part['steps']} --decay-steps {part['decay_steps']} "
             f"--rows-per-step {part['rows_per_step']} --seed {part['seed']}"
         )

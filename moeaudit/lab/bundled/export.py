@@ -1,9 +1,9 @@
 """Write trained weights as a model folder in hub layout.
 
-    python -m moeaudit.lab.export training/tiny-olmoe --out moeaudit/models/bundled/tiny-olmoe
+    python -m moeaudit.lab.bundled.export training/tiny-olmoe --out moeaudit/models/bundled/tiny-olmoe
 
 Weights are stored in float16. `config.json` asks for float32, so `from_pretrained` gives a model
-that computes in float32 from the stored, rounded values: what `moeaudit.lab.evaluate` measures.
+that computes in float32 from the stored, rounded values: what `moeaudit.lab.bundled.card.evaluate` measures.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ import torch
 
 from moeaudit.errors import ModelError, MoeAuditError, RunError
 
+from ..training.model import quiet
 from .configs import architecture
-from .training.training import quiet
 
-TOKENIZER = Path(__file__).parent.parent / "models" / "bundled" / "tokenizer"
+TOKENIZER = Path(__file__).parents[2] / "models" / "bundled" / "tokenizer"
 
 
 def export(run: Path, out: Path, tokenizer: Path = TOKENIZER) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def export(run: Path, out: Path, tokenizer: Path = TOKENIZER) -> dict[str, Any]:
     path = run / "checkpoint.pt"
     if not path.exists():
         raise RunError(
-            f"{run} has no checkpoint.pt. Train first: python -m moeaudit.lab.training.train."
+            f"{run} has no checkpoint.pt. Train first: python -m moeaudit.lab.bundled.train."
         )
     checkpoint = torch.load(path, weights_only=True)
     facts, state = checkpoint["facts"], checkpoint["state"]
@@ -76,7 +76,9 @@ def _transformers_version() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m moeaudit.lab.export", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m moeaudit.lab.bundled.export", description=__doc__
+    )
     parser.add_argument("run", type=Path, help="folder of the training run")
     parser.add_argument("--out", type=Path, required=True, help="folder of the model")
     options = parser.parse_args(arguments)

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from moeaudit.errors import InputError, RunError
-from moeaudit.lab.configs import Settings, architecture
-from moeaudit.lab.training import train
+from moeaudit.lab.bundled import train
+from moeaudit.lab.bundled.configs import Settings, architecture
+from moeaudit.lab.bundled.training import Training
 from moeaudit.lab.training.data import Mixture
-from moeaudit.lab.training.training import Training
 
 SMALL = {"rows_per_step": 8, "short": 16, "long": 32, "warmup_steps": 5}
 
@@ -113,8 +113,8 @@ def test_a_finished_run_is_trained_further_in_a_new_folder(tmp_path, monkeypatch
     """The weights and the step go on; the record keeps what came before."""
     import json
 
-    from moeaudit.lab.training import train as module
-    from moeaudit.lab.training.train import earlier
+    from moeaudit.lab.bundled import train as module
+    from moeaudit.lab.bundled.train import earlier
 
     checkpoint = {
         "facts": {"name": "tiny-olmoe", "steps": 20, "decay_steps": 5},
@@ -129,3 +129,19 @@ def test_a_finished_run_is_trained_further_in_a_new_folder(tmp_path, monkeypatch
             earlier(tmp_path, facts)
     with pytest.raises(RunError, match="no checkpoint"):
         earlier(tmp_path / "nothing", {"name": "tiny-olmoe", "steps": 30})
+
+
+BEFORE = {  # nll and balance of the first four steps in float32, written down before the lab was drawn anew
+    "tiny-olmoe": ([4.17921, 4.12254, 3.99074, 3.86845], [1.003, 1.006, 1.0034, 1.0035]),
+    "tiny-qwen2-moe": ([4.16674, 4.13073, 3.9891, 3.87104], [1.0051, 1.0043, 1.0036, 1.0025]),
+    "tiny-deepseek-v2": ([4.14121, 4.10939, 3.97342, 3.85892], [1.0033, 1.006, 1.0019, 1.0034]),
+}
+
+
+def test_bundled_models_are_trained_as_they_were(family, patterns):
+    settings = Settings(steps=4, decay_steps=2, **SMALL)
+    training, mixture = Training(family, 64, settings, low=False), Mixture(patterns, 0)
+    records = [training.advance(mixture) for _ in range(4)]
+    nll, balance = BEFORE[family]
+    assert [r["nll"] for r in records] == pytest.approx(nll, abs=2e-4)
+    assert [r["balance"] for r in records] == pytest.approx(balance, abs=2e-4)

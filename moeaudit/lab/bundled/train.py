@@ -1,6 +1,6 @@
 """Train one of the small models.
 
-    python -m moeaudit.lab.training.train tiny-olmoe --corpus corpus --out training/tiny-olmoe --steps 1200
+    python -m moeaudit.lab.bundled.train tiny-olmoe --corpus corpus --out training/tiny-olmoe --steps 1200
 
 Every run is seeded, logged (`log.jsonl`) and resumable (`--resume`): on one thread of one machine
 a resumed run equals the uninterrupted one bit for bit. While the learning rate is constant the run
@@ -25,9 +25,10 @@ import torch
 
 from moeaudit.errors import MoeAuditError, RunError
 
-from ..configs import ARCHITECTURES, OF_THE_DECAY, Settings
-from .data import Mixture, Tokens
-from .training import Training, quiet
+from ..training.data import Mixture, Tokens
+from ..training.model import quiet
+from .configs import ARCHITECTURES, OF_THE_DECAY, Settings
+from .training import Training
 
 
 def save(training: Training, path: Path, facts: dict[str, Any]) -> None:
@@ -133,7 +134,7 @@ def read(corpus: Path, tokenizer: Path) -> tuple[dict[str, list[Tokens]], int, s
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m moeaudit.lab.training.train", description=__doc__
+        prog="python -m moeaudit.lab.bundled.train", description=__doc__
     )
     parser.add_argument("name", choices=sorted(ARCHITECTURES))
     parser.add_argument("--corpus", type=Path, required=True, help="folder made by text.build")

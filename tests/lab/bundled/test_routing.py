@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from moeaudit.lab.card.routing import dependence, utilisation
+from moeaudit.lab.bundled.card.routing import dependence, utilisation
 from moeaudit.stats.domains.information import mutual_information
 
 

@@ -11,11 +11,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from moeaudit.errors import RunError
-from moeaudit.lab.card import page
-from moeaudit.lab.card.card import standing
-from moeaudit.lab.card.evaluate import draw, idle_parameters, main, read
-from moeaudit.lab.export import export
-from moeaudit.lab.training import train
+from moeaudit.lab.bundled import train
+from moeaudit.lab.bundled.card import page
+from moeaudit.lab.bundled.card.card import standing
+from moeaudit.lab.bundled.card.evaluate import draw, idle_parameters, main, read
+from moeaudit.lab.bundled.export import export
 from moeaudit.text.document import Document
 from moeaudit.text.making.full import TokenizedText
 

@@ -1,6 +1,6 @@
 """Measure an exported model on documents it has not seen: the figures of its card.
 
-    python -m moeaudit.lab.card.evaluate moeaudit/models/bundled/tiny-olmoe --corpus corpus
+    python -m moeaudit.lab.bundled.card.evaluate moeaudit/models/bundled/tiny-olmoe --corpus corpus
 
 The weights are those on disk, computed in float32 by transformers' own code. Documents come from
 the test split, the same number a domain, drawn by a seed. Long ones are read in windows of the
@@ -28,8 +28,8 @@ from moeaudit.errors import MoeAuditError
 from moeaudit.text.making.full import TokenizedText, available, document_tokens
 from moeaudit.text.making.slices import TRAINING_DOMAINS
 
-from ..training.data import Mixture, Tokens
-from ..training.training import Routers, quiet
+from ...training.data import Mixture, Tokens
+from ...training.model import Routers, quiet
 from .card import card
 from .ngram import Trigram, windows
 from .routing import dependence, utilisation
@@ -204,7 +204,7 @@ def idle_parameters(model: torch.nn.Module) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m moeaudit.lab.card.evaluate", description=__doc__
+        prog="python -m moeaudit.lab.bundled.card.evaluate", description=__doc__
     )
     parser.add_argument("folder", type=Path, help="folder of the model")
     parser.add_argument("--corpus", type=Path, required=True, help="folder made by text.build")
