@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from .calibration import Predictions as Predictions
     from .calibration import calibration_scores as calibration_scores
     from .calibration import reliability as reliability
+    from .causal import Bank as Bank
     from .causal import Coalitions as Coalitions
     from .causal import Custom as Custom
+    from .causal import DocumentPool as DocumentPool
     from .causal import Effects as Effects
     from .causal import Everywhere as Everywhere
     from .causal import LogitContrast as LogitContrast
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
     from .observe import load_balance as load_balance
     from .observe import router_losses as router_losses
     from .observe import router_saturation as router_saturation
+    from .observe import site_agreement as site_agreement
     from .observe import vocabulary_specialisation as vocabulary_specialisation
     from .observe import working_set as working_set
     from .pruning import export_pruned as export_pruned
@@ -83,6 +86,7 @@ if TYPE_CHECKING:
     from .runs.plans import check_plan as check_plan
     from .runs.plans import documents_needed as documents_needed
     from .stats import across_domains as across_domains
+    from .stats import bank_additivity as bank_additivity
     from .stats import by_domain as by_domain
     from .stats import contrast as contrast
     from .stats import expert_harm as expert_harm
@@ -112,12 +116,15 @@ _ROOM_OF = {
     "load_balance": "observe",
     "router_losses": "observe",
     "router_saturation": "observe",
+    "site_agreement": "observe",
     "vocabulary_specialisation": "observe",
     "working_set": "observe",
+    "Bank": "causal",
     "Effects": "causal",
     "Without": "causal",
     "Coalitions": "causal",
     "Custom": "causal",
+    "DocumentPool": "causal",
     "LogitContrast": "causal",
     "MeanOutput": "causal",
     "Permutations": "causal",
@@ -164,6 +171,7 @@ _ROOM_OF = {
     "expert": "report.cell",
     "show_tokens": "report.cell",
     "across_domains": "stats",
+    "bank_additivity": "stats",
     "by_domain": "stats",
     "contrast": "stats",
     "expert_harm": "stats",

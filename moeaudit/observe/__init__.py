@@ -4,12 +4,14 @@ from .capture import capture as capture
 from .capture import capture_documents as capture_documents
 from .coactivation import coactivation as coactivation
 from .domains import domain_information as domain_information
+from .load import bank_load as bank_load
 from .load import domain_separation as domain_separation
 from .load import expert_capacity as expert_capacity
 from .load import load_balance as load_balance
 from .load import router_logits as router_logits
 from .load import router_losses as router_losses
 from .load import router_z_loss as router_z_loss
+from .load import site_agreement as site_agreement
 from .load import switch_loss as switch_loss
 from .load import working_set as working_set
 from .metrics import METRICS as METRICS
@@ -24,6 +26,7 @@ __all__ = [
     "METRICS",
     "Facts",
     "Trace",
+    "bank_load",
     "capture",
     "capture_documents",
     "coactivation",
@@ -37,6 +40,7 @@ __all__ = [
     "router_losses",
     "router_saturation",
     "router_z_loss",
+    "site_agreement",
     "switch_loss",
     "vocabulary_specialisation",
     "working_set",

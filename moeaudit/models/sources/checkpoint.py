@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from moeaudit.errors import ModelError
 
 from ..bundled import TOKENIZER, bundled_folder, bundled_models
+from ..experts.zero import zero_class
 from ..placement import moved, require_dtype
 from ..placement.asked import require_modules
 from ..placement.files import stored_tensors
@@ -145,6 +146,7 @@ def _read(
                 if type(config) in AutoModelForCausalLM._model_mapping  # noqa: SLF001
                 else AutoModelForImageTextToText
             )
+            auto = zero_class(auto, config)
             require_known(config, asked, name)
             method = stored_as(config, asked)
             files = weight_files(source, revision, cached=offline)

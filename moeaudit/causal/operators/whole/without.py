@@ -14,12 +14,12 @@ from moeaudit.models import MoELayer
 from moeaudit.models.anatomy import Anatomy
 from moeaudit.models.router import Scores, answer_without, named_experts, require_enough
 
-from .base import BaseOperator
-from .routing import Edits, Routing
+from ..routing import Edits, Routing
+from .base import WholeModel
 
 
 @dataclass(frozen=True, eq=False)
-class Without(BaseOperator):
+class Without(WholeModel):
     r"""Take a set of experts out of several layers, at every position: what a pruned model predicts.
 
     `experts` maps decoder layers to experts, `{3: [0, 5], 4: [1]}`. With `rule="absent"` the router cannot
@@ -38,9 +38,6 @@ class Without(BaseOperator):
     experts: Mapping[int, Iterable[int]]
     scores: Scores = field(default="remaining", kw_only=True)
     rule: Literal["absent", "zero"] = field(default="absent", kw_only=True)
-
-    scope = "model"
-    of_one_expert = False
 
     def __post_init__(self) -> None:
         if self.rule not in ("absent", "zero") or self.scores not in ("kept", "remaining"):
@@ -110,6 +107,7 @@ class Without(BaseOperator):
         hidden: Float[torch.Tensor, "tokens d_model"],
         index: Int[torch.Tensor, "tokens top_k"],
         weight: Float[torch.Tensor, "tokens top_k"],
+        document: int = 0,  # noqa: ARG002
     ) -> tuple[Int[torch.Tensor, "tokens top_k"], Float[torch.Tensor, "tokens top_k"]]:
         """What stands in place of a layer's answer, slots in the model's own order."""
         if self.rule == "zero":
@@ -117,6 +115,17 @@ class Without(BaseOperator):
         banned = torch.zeros(layer.num_experts, dtype=torch.bool, device=hidden.device)
         banned[list(self.experts[layer.index])] = True
         return answer_without(layer, hidden, banned.expand(len(hidden), -1), self.scores)
+
+    def removed(
+        self,
+        layer: MoELayer,
+        hidden: Float[torch.Tensor, "tokens d_model"],  # noqa: ARG002
+        index: Int[torch.Tensor, "tokens top_k"],
+        weight: Float[torch.Tensor, "tokens top_k"],
+        document: int = 0,  # noqa: ARG002
+    ) -> Float[torch.Tensor, " tokens"]:
+        """The gate weight that fell on the set."""
+        return (self.among(layer, index) * weight).sum(-1)
 
     def among(self, layer: MoELayer, index: torch.Tensor) -> torch.Tensor:
         """Which slots hold one of the experts that go."""

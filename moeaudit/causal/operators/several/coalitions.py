@@ -11,9 +11,9 @@ from jaxtyping import Int
 from moeaudit.errors import InputError
 from moeaudit.models import MoELayer
 
-from .base import BaseOperator, is_whole, require_whole_numbers
-from .draws import splitmix64, wrapped
-from .routing import Edits, Routing
+from ..base import BaseOperator, is_whole, require_whole_numbers
+from ..draws import splitmix64, wrapped
+from ..routing import Edits, Routing
 
 
 @dataclass(frozen=True)
