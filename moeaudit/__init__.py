@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .causal import expert_outputs as expert_outputs
     from .causal import interactions as interactions
     from .causal import redundancy as redundancy
+    from .causal import router_precision as router_precision
     from .causal import screen as screen
     from .causal import shapley as shapley
     from .causal import verify as verify
@@ -146,6 +147,7 @@ _ROOM_OF = {
     "without_experts": "causal",
     "export_pruned": "pruning",
     "prune_curve": "front",
+    "router_precision": "causal",
     "screen": "causal",
     "interactions": "causal",
     "redundancy": "causal",
