@@ -60,7 +60,6 @@ if TYPE_CHECKING:
     from .models import Model as Model
     from .models import bundled_models as bundled_models
     from .models import load as load
-    from .models.accounting import Account as Account
     from .models.accounting import accounting as accounting
     from .observe import Trace as Trace
     from .observe import capture as capture
@@ -153,7 +152,6 @@ _ROOM_OF = {
     "redundancy": "causal",
     "shapley": "causal",
     "verify": "causal",
-    "Account": "models.accounting",
     "accounting": "models.accounting",
     "Model": "models",
     "bundled_models": "models",

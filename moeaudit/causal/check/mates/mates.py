@@ -72,7 +72,7 @@ def batch_mates(
             implementation, a block whose width is not known or whose output has another shape.
 
     Example:
-        ma.batch_mates(ma.load("tiny-olmoe"))
+        ma.batch_mates(ma.load("tiny-olmoe"), samples=2, tokens=4, experts="eager")
     """
     if samples < 2 or tokens < 2:
         raise InputError(
