@@ -78,7 +78,12 @@ def coordinate_check(
                 told(f"{recipe.name}: x = {x:g}, seed {seed}")
             rows += [
                 {"arm": recipe.name, "x": x, "seed": seed} | row
-                for row in _followed(recipe.changed(seed=seed, warmup=0, decay=0.0), steps)
+                for row in _followed(
+                    recipe.changed(
+                        seed=seed, warmup=0, decay=0.0, steps=max(steps, recipe.train.steps)
+                    ),
+                    steps,
+                )
             ]
     frame = pd.DataFrame(rows)
     return Coordinates(frame, _slopes(frame), steps)
