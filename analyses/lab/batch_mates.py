@@ -14,6 +14,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import nn
@@ -99,9 +100,7 @@ def write_page(
     drawn["mates"] = drawn["mates"].map(
         {"output": "other samples", "same_output": "copies of itself"}
     )
-    drawn["value"] = (
-        drawn["value"].astype(float).clip(lower=1e-9).map(lambda v: __import__("math").log10(v))
-    )
+    drawn["value"] = np.log10(drawn["value"].astype(float).clip(lower=1e-9))
     sheet.figure(
         profiles(
             drawn.assign(low=drawn["value"], high=drawn["value"], panel="largest difference of an output"),

@@ -119,10 +119,10 @@ def write_page(path: Path, result: dict[str, Any], tables: dict[str, pd.DataFram
             "A few steps of the smallest models: this page shows that the machinery runs, no more."
         )
     rates = tables["rates"]
-    mean = rates.groupby(["rules", "arm", "factor"], sort=False, as_index=False)["loss"].agg(
-        ["mean", "min", "max"]
+    drawn = rates.rename(columns={"rules": "panel"}).groupby(
+        ["panel", "arm", "factor"], sort=False, as_index=False
     )
-    drawn = mean.rename(columns={"mean": "value", "min": "low", "max": "high", "rules": "panel"})
+    drawn = drawn.agg(value=("loss", "mean"), low=("loss", "min"), high=("loss", "max"))
     drawn["panel"] = "rules: " + drawn["panel"]
     sheet.figure(
         profiles(

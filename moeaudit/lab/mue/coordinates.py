@@ -90,6 +90,7 @@ def coordinate_check(
 
 
 def _followed(recipe: Recipe, steps: int) -> list[dict[str, Any]]:
+    recipe = recipe.changed(steps=max(steps, recipe.train.steps))
     texts = texts_of(recipe.text)
     mixture = Mixture(texts.train, recipe.train.seed)
     training = Steps(recipe, texts.vocabulary)
