@@ -56,3 +56,9 @@ def test_the_answer_of_an_audit(tmp_path, capfd):
     assert found["question"] == run.spec.hash and found["alarm"] is None
     first = found["verdicts"][0]
     assert sum(first["delta_nll"]["verdicts"].values()) == first["delta_nll"]["cells"] == 3
+
+
+def test_inspect_with_batch_mates(model, monkeypatch, capfd):
+    assert call(monkeypatch, "inspect", model, "--batch-mates", "--json") == 0
+    found = read(capfd.readouterr().out)["batch_mates"]
+    assert found["independent"] is True and "does not depend on batch mates" in found["says"]
