@@ -1,0 +1,152 @@
+"""Training of experts and gates alone: the trunk stays as it was."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from moeaudit.errors import InputError, ModelError
+
+from ..training.balance import load_balance, router_z
+from ..training.data import Mixture, Tokens
+
+_TRAINED = ("mlp.experts.gate_up_proj", "mlp.experts.down_proj", "mlp.gate.weight")
+_HEAD_ROWS = 512  # tokens whose logits stand at once
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Settings of `train_experts`. Rates warm up, stay, and fall to zero over the last third."""
+
+    steps: int = 100
+    rows: int = 8  # a multiple of the number of domains
+    length: int = 128  # tokens
+    rate: float = 2e-4  # AdamW: experts
+    router_rate: float = 1e-3  # AdamW: gates
+    balance: float = 0.01  # coefficient of the load-balancing loss, a mean over layers
+    z: float = 0.001  # coefficient of the router z-loss, a mean over layers
+    warmup: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.rows, self.length) < 1:
+            raise InputError(
+                f"steps, rows and length must be 1 or more, not {self.steps}, {self.rows}, {self.length}."
+            )
+
+    def factor(self, step: int) -> float:
+        """Factor on the learning rates at `step` (from 0)."""
+        left = (self.steps - step) / max(1, self.steps // 3)
+        return min(1.0, (step + 1) / max(1, self.warmup), left)
+
+
+def train_experts(
+    model: Any,
+    documents: dict[str, list[Tokens]],
+    tuning: Tuning = Tuning(),
+    *,
+    low: bool = False,
+    parameters: tuple[str, ...] = _TRAINED,
+    progress: Callable[[dict[str, Any]], None] | None = None,
+) -> pd.DataFrame:
+    """Train a model's experts and gates in place on `documents`; one row a step: `step, nll, balance, z, seconds`.
+
+    `documents`: token arrays by domain; every step reads equal parts of each (`Mixture`), so that models trained with
+    one `tuning` read the same. `nll` is in nats a token. `low`: matrix products in bfloat16. `parameters`: ends of the
+    names of what is trained; others keep their values bit for bit and are made to require no gradient for the time.
+
+    Raises ModelError if the model has no such parameters or the loss is no number, InputError for text that cannot
+    be divided.
+    """
+    names = {name: p for name, p in model.named_parameters() if name.endswith(parameters)}
+    if not names:
+        raise ModelError(f"{type(model).__name__} has no parameters that end in {parameters}.")
+    mixture = Mixture(documents, tuning.seed)
+    wanted = {name: p.requires_grad for name, p in model.named_parameters()}
+    implementation = getattr(model.config, "_experts_implementation", None)
+    routers: list[tuple[Tensor, Tensor]] = []
+    gates = [m for name, m in model.named_modules() if name.endswith("mlp.gate")]
+    handles = [
+        gate.register_forward_hook(lambda _m, _a, out: routers.append((out[0].float(), out[2])))
+        for gate in gates
+    ]
+    optimiser = torch.optim.AdamW(
+        [
+            {"params": [p], "lr": tuning.router_rate if name.endswith("gate.weight") else tuning.rate}
+            for name, p in names.items()
+        ],
+        betas=(0.9, 0.95),
+        weight_decay=0.0,
+    )
+    rates = [group["lr"] for group in optimiser.param_groups]
+    log = []
+    try:
+        for name, p in model.named_parameters():
+            p.requires_grad_(name in names)
+        if gates:  # the class's own loop over experts: few and wide, it is the fastest on a CPU
+            model.set_experts_implementation("eager")
+        model.train()
+        start = time.perf_counter()
+        for step in range(tuning.steps):
+            for group, rate in zip(optimiser.param_groups, rates):
+                group["lr"] = rate * tuning.factor(step)
+            batch = torch.from_numpy(mixture.batch(step, tuning.rows, tuning.length))
+            routers.clear()
+            row = {"step": step + 1, **_step(model, batch, routers, tuning, low)}
+            if row["nll"] != row["nll"]:
+                raise ModelError(f"The loss is no number at step {step + 1}. Use a lower rate.")
+            torch.nn.utils.clip_grad_norm_(names.values(), 1.0)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+            row["seconds"] = round(time.perf_counter() - start, 2)
+            log.append(row)
+            if progress is not None:
+                progress(row)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for name, p in model.named_parameters():
+            p.requires_grad_(wanted[name])
+        if gates and implementation is not None:
+            model.set_experts_implementation(implementation)
+        model.eval()
+    return pd.DataFrame(log)
+
+
+def _step(
+    model: Any, batch: Tensor, routers: list[tuple[Tensor, Tensor]], tuning: Tuning, low: bool
+) -> dict[str, float]:
+    """Gradients of one batch, left on the parameters; returns its losses."""
+    with torch.autocast(batch.device.type, dtype=torch.bfloat16, enabled=low):
+        hidden = model.model(input_ids=batch[:, :-1], use_cache=False).last_hidden_state
+        nll, grad = _head(model.lm_head, hidden.flatten(0, 1), batch[:, 1:].reshape(-1))
+    balance = z = hidden.new_zeros(())
+    if routers:
+        balance = torch.stack([load_balance(*pair) for pair in routers]).mean()
+        z = torch.stack([router_z(logits) for logits, _ in routers]).mean()
+    extra = tuning.balance * balance + tuning.z * z
+    if extra.requires_grad:
+        torch.autograd.backward([hidden, extra], [grad.view_as(hidden), None])
+    else:
+        hidden.backward(grad.view_as(hidden))
+    return {"nll": nll, "balance": balance.item(), "z": z.item()}
+
+
+def _head(head: Any, hidden: Tensor, target: Tensor) -> tuple[float, Tensor]:
+    """Mean NLL in nats and its gradient on `hidden`, a block of tokens at a time: logits are wide."""
+    leaf = hidden.detach().requires_grad_()
+    total = 0.0
+    for i in range(0, len(leaf), _HEAD_ROWS):
+        s = slice(i, i + _HEAD_ROWS)
+        logits = head(leaf[s]).float()
+        loss = torch.nn.functional.cross_entropy(logits, target[s], reduction="sum") / len(leaf)
+        loss.backward()
+        total += loss.item()
+    assert leaf.grad is not None
+    return total, leaf.grad
