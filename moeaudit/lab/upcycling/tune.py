@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,21 +94,22 @@ def train_experts(
             model.set_experts_implementation("eager")
         model.train()
         start = time.perf_counter()
-        for step in range(tuning.steps):
-            for group, rate in zip(optimiser.param_groups, rates):
-                group["lr"] = rate * tuning.factor(step)
-            batch = torch.from_numpy(mixture.batch(step, tuning.rows, tuning.length))
-            routers.clear()
-            row = {"step": step + 1, **_step(model, batch, routers, tuning, low)}
-            if row["nll"] != row["nll"]:
-                raise ModelError(f"The loss is no number at step {step + 1}. Use a lower rate.")
-            torch.nn.utils.clip_grad_norm_(names.values(), 1.0)
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-            row["seconds"] = round(time.perf_counter() - start, 2)
-            log.append(row)
-            if progress is not None:
-                progress(row)
+        with _frozen_in_bfloat16(model, names) if low else nullcontext():
+            for step in range(tuning.steps):
+                for group, rate in zip(optimiser.param_groups, rates):
+                    group["lr"] = rate * tuning.factor(step)
+                batch = torch.from_numpy(mixture.batch(step, tuning.rows, tuning.length))
+                routers.clear()
+                row = {"step": step + 1, **_step(model, batch, routers, tuning, low)}
+                if row["nll"] != row["nll"]:
+                    raise ModelError(f"The loss is no number at step {step + 1}. Use a lower rate.")
+                torch.nn.utils.clip_grad_norm_(names.values(), 1.0)
+                optimiser.step()
+                optimiser.zero_grad(set_to_none=True)
+                row["seconds"] = round(time.perf_counter() - start, 2)
+                log.append(row)
+                if progress is not None:
+                    progress(row)
     finally:
         for handle in handles:
             handle.remove()
@@ -117,6 +119,27 @@ def train_experts(
             model.set_experts_implementation(implementation)
         model.eval()
     return pd.DataFrame(log)
+
+
+@contextmanager
+def _frozen_in_bfloat16(model: Any, trained: dict[str, Tensor]) -> Iterator[None]:
+    """Linear weights that are not trained as bfloat16 for the time, so that no step casts them again."""
+    tied = {p.data_ptr() for name, p in model.named_parameters() if "embed" in name}
+    kept = {
+        module.weight: module.weight.data
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+        and f"{name}.weight" not in trained
+        and module.weight.data_ptr() not in tied
+        and module.bias is None
+    }
+    try:
+        for weight in kept:
+            weight.data = weight.data.bfloat16()
+        yield
+    finally:
+        for weight, data in kept.items():
+            weight.data = data
 
 
 def _step(
