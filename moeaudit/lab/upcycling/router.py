@@ -11,7 +11,7 @@ from torch import Tensor
 
 from moeaudit.errors import InputError
 
-_TOKENS = 8192  # that the rows of a layer are made from
+_TOKENS = 4096  # that the rows of a layer are made from
 _LENGTH = 128  # tokens of a document that are read
 _STEPS = 25
 

@@ -10,9 +10,9 @@ from torch import nn
 
 from moeaudit.errors import ContractError, ModelError
 
-from .anatomy import MoELayer
-from .forward import answering
-from .precision import rounding
+from ..anatomy import MoELayer
+from ..forward import answering
+from ..precision import rounding
 
 
 @dataclass(frozen=True)
