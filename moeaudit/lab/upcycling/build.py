@@ -22,7 +22,7 @@ from .tune import Tuning, train_experts
 Say = Callable[[str], None]
 LAYERS = (20, 23, 26, 29)
 EXPERTS, TOP_K = 4, 2
-TUNING = Tuning(steps=60, rows=8, length=64, rate=3e-4)
+TUNING = Tuning(steps=160, rows=8, length=64, rate=3e-4)
 _LENGTH = 256  # tokens of a held-out document
 _BEGUN, _TRAINING, _DONE = "building.json", "training.pt", "lab.json"
 
