@@ -1,6 +1,6 @@
 """Sizes and census costs of the models on the cards, from transformers' own classes without weights.
 
-    python benchmarks/cards.py            # writes moeaudit/models/cards/sizes.json and docs/lab/cards.md
+python benchmarks/cards.py            # writes moeaudit/models/cards/sizes.json and docs/lab/cards.md
 """
 
 from __future__ import annotations
@@ -80,7 +80,9 @@ def page() -> str:
             f"| {card.name} | {of[0]} | {of[1]} | {card.score} | {card.weights_sum} | {_shared(card)} | "
             f"{card.published} | {of[2]} | {of[3]} | {of[4]} | {AUDITS[card.audit]} |"
         )
-    rows.append("\nDocuments of 128 tokens, every active expert of every token removed. Times are reckoned.\n")
+    rows.append(
+        "\nDocuments of 128 tokens, every active expert of every token removed. Times are reckoned.\n"
+    )
     for card in all_cards:
         rows += [f"## {card.name}\n", *(f"- {line}" for line in told(card)), ""]
     return "\n".join(rows)

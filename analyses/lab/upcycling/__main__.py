@@ -67,7 +67,9 @@ def main(arguments: list[str] | None = None) -> dict[str, pd.DataFrame]:
 
 def _plain(frame: pd.DataFrame) -> list[dict]:
     """Rows for JSON: a number that is not there is null."""
-    return frame.astype(object).where(frame.notna(), None).replace({np.nan: None}).to_dict("records")
+    return (
+        frame.astype(object).where(frame.notna(), None).replace({np.nan: None}).to_dict("records")
+    )
 
 
 if __name__ == "__main__":

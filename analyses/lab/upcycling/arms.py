@@ -25,7 +25,9 @@ ARMS: dict[str, dict[str, Any] | None] = {
     "half re-initialised": {"top_k": 2, "router": "kmeans", "reinitialise": 0.5},
 }
 _DENSE_MLP = tuple(
-    f"layers.{i}.mlp.{name}.weight" for i in LAYERS for name in ("gate_proj", "up_proj", "down_proj")
+    f"layers.{i}.mlp.{name}.weight"
+    for i in LAYERS
+    for name in ("gate_proj", "up_proj", "down_proj")
 )
 
 
@@ -56,7 +58,9 @@ def prepared(plan: Plan, seed: int) -> tuple[Any, dict[str, list[np.ndarray]]]:
     tokenizer = words()
     documents: dict[str, list[np.ndarray]] = {}
     for document in corpus("bundled", split="train"):
-        documents.setdefault(document.domain, []).append(np.array(tokenizer(document.text)["input_ids"]))
+        documents.setdefault(document.domain, []).append(
+            np.array(tokenizer(document.text)["input_ids"])
+        )
     torch.manual_seed(seed)
     dense = LlamaForCausalLM(
         LlamaConfig(

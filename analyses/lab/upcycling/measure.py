@@ -28,9 +28,7 @@ def loss(model: Any) -> float:
 
     tokenizer = words()
     each, length = HELD_OUT
-    rows = [
-        (d.domain, torch.tensor(tokenizer(d.text)["input_ids"][:length])) for d in _texts(each)
-    ]
+    rows = [(d.domain, torch.tensor(tokenizer(d.text)["input_ids"][:length])) for d in _texts(each)]
     return by_domain(model, rows)["all"]
 
 
@@ -82,7 +80,9 @@ def of_model(model: Any, arm: str, seed: int, documents: int, tokens: int) -> di
     """One row for a trained model; distance and stand-in are missing for the dense one."""
     row: dict[str, Any] = {"arm": arm, "seed": seed, "nll": loss(model)}
     if ARMS[arm] is None:
-        return row | dict.fromkeys(("distance", "removed", "swapped", "swap_most", "stand_in"), np.nan)
+        return row | dict.fromkeys(
+            ("distance", "removed", "swapped", "swap_most", "stand_in"), np.nan
+        )
     row["distance"] = float(expert_distances(model).distance.mean())
     return row | stand_in(model, documents, tokens)
 

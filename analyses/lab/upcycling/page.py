@@ -53,7 +53,9 @@ def write_page(path: Path, result: dict[str, Any], tables: Tables) -> Path:
     """One self-contained page without scripts."""
     sheet = Sheet("Upcycling", result["sentence"], result["command"])
     if result["quick"]:
-        sheet.paragraph("Models of a dozen steps: this page shows that the machinery runs. Read nothing into it.")
+        sheet.paragraph(
+            "Models of a dozen steps: this page shows that the machinery runs. Read nothing into it."
+        )
     losses = tables["losses"].rename(columns={"nll": "value", "nll_low": "low", "nll_high": "high"})
     sheet.figure(
         profiles(
@@ -81,12 +83,19 @@ def write_page(path: Path, result: dict[str, Any], tables: Tables) -> Path:
     )
     sheet.table(
         table(
-            rows_of(tables["losses"].merge(tables["differences"].drop(columns="reason"), how="left", on=["arm", "seeds"])),
+            rows_of(
+                tables["losses"].merge(
+                    tables["differences"].drop(columns="reason"), how="left", on=["arm", "seeds"]
+                )
+            ),
             [
                 Column("arm", lambda r: r["arm"], text=True),
                 Column("seeds", lambda r: r["seeds"]),
                 Column("loss (nats)", lambda r: said(r, "nll")),
-                Column("against dense", lambda r: "" if r["arm"] == "dense" else said(r, "difference", True)),
+                Column(
+                    "against dense",
+                    lambda r: "" if r["arm"] == "dense" else said(r, "difference", True),
+                ),
             ],
             "Held-out loss after training on the same tokens",
         )

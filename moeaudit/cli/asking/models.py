@@ -21,7 +21,9 @@ MISSING = "-"
 def models(
     all_: Annotated[
         bool,
-        typer.Option("--all", help="Also well-known models: router, sizes, costs, what can be done."),
+        typer.Option(
+            "--all", help="Also well-known models: router, sizes, costs, what can be done."
+        ),
     ] = False,
     json: Json = False,
 ) -> None:
@@ -61,11 +63,17 @@ def _well_known() -> None:
         table.add_row(card.name, *(write(card) for write in CARDS.values()))
     screen.print(table)
     say(screen, "sum: what the weights of a token's active experts add up to.")
-    say(screen, "rows, TFLOP: every removal in one document of 128 tokens. No weights of these were at hand.")
+    say(
+        screen,
+        "rows, TFLOP: every removal in one document of 128 tokens. No weights of these were at hand.",
+    )
     for card in cards():
         cannot = f" But: {card.cannot}." if card.cannot else ""
         say(screen, "")
-        say(screen, f"{card.name}: {card.router}. Audited: {AUDITED[card.audit]}; {card.can}.{cannot}")
+        say(
+            screen,
+            f"{card.name}: {card.router}. Audited: {AUDITED[card.audit]}; {card.can}.{cannot}",
+        )
 
 
 def _bundled(names: list[str], bundled_figures: Callable[[str], dict[str, Any]]) -> None:

@@ -38,7 +38,9 @@ def smollm2_moe(folder: Path, wheels: Path | None, tuning: Tuning | None, say: S
     model: Any = Qwen2MoeForCausalLM.from_pretrained(folder, dtype="float32")
     curve = None
     if tuning is not None:
-        say(f"training experts and gates, {tuning.steps} steps of {tuning.rows * tuning.length} tokens")
+        say(
+            f"training experts and gates, {tuning.steps} steps of {tuning.rows * tuning.length} tokens"
+        )
         curve = train_experts(
             model,
             _documents(words),
@@ -58,7 +60,11 @@ def smollm2_moe(folder: Path, wheels: Path | None, tuning: Tuning | None, say: S
         **begun,
         "tokens": 0 if tuning is None else tuning.steps * tuning.rows * tuning.length,
         "distance": {
-            int(layer): {"least": round(d.min(), 5), "mean": round(d.mean(), 5), "most": round(d.max(), 5)}
+            int(layer): {
+                "least": round(d.min(), 5),
+                "mean": round(d.mean(), 5),
+                "most": round(d.max(), 5),
+            }
             for layer, d in distances
         },
         "curve": None if curve is None else curve.round(5).to_dict("list"),
@@ -163,7 +169,9 @@ def _documents(words: Any) -> dict[str, list[Any]]:
 
 def _some(words: Any, split: str) -> list[Any]:
     """The beginning of the first document of every domain: (domain, token ids)."""
-    first = {document.domain: document for document in reversed(list(corpus("bundled", split=split)))}
+    first = {
+        document.domain: document for document in reversed(list(corpus("bundled", split=split)))
+    }
     return [
         (domain, torch.tensor(words(first[domain].text, verbose=False)["input_ids"][:_LENGTH]))
         for domain in sorted(first)

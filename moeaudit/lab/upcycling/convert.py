@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -30,7 +30,7 @@ def upcycle(
     dense: Any,
     experts: int,
     top_k: int,
-    layers: Sequence[int] | Literal["all"] = "all",
+    layers: Sequence[int] | str = "all",
     router: str = "kmeans",
     *,
     text: Any = None,
@@ -117,9 +117,7 @@ def _require_numbers(experts: int, top_k: int, reinitialise: float) -> None:
         raise InputError(f"reinitialise = {reinitialise}: expected a share from 0 to 1.")
 
 
-def _config(
-    dense: Any, experts: int, top_k: int, chosen: list[int], shared: str
-) -> Qwen2MoeConfig:
+def _config(dense: Any, experts: int, top_k: int, chosen: list[int], shared: str) -> Qwen2MoeConfig:
     from transformers import Qwen2MoeConfig
 
     old = dense.config
@@ -168,7 +166,9 @@ def _filled(
         place = f"model.layers.{i}.mlp"
         try:
             up, down = (
-                torch.cat([old.pop(f"{place}.gate_proj.weight"), old.pop(f"{place}.up_proj.weight")]),
+                torch.cat(
+                    [old.pop(f"{place}.gate_proj.weight"), old.pop(f"{place}.up_proj.weight")]
+                ),
                 old.pop(f"{place}.down_proj.weight"),
             )
         except KeyError as error:

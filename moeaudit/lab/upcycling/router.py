@@ -101,7 +101,9 @@ def kmeans_rows(
         near, cluster = (unit @ centre.T).max(1)
         total = torch.zeros_like(centre).index_add_(0, cluster, unit)
         for e in (torch.bincount(cluster, minlength=experts) == 0).nonzero().flatten().tolist():
-            total[e] = unit[int(near.argmin())]  # a cluster left empty starts at the least served token
+            total[e] = unit[
+                int(near.argmin())
+            ]  # a cluster left empty starts at the least served token
             near[int(near.argmin())] = 1.0
         new = total / total.norm(dim=1, keepdim=True).clamp_min(1e-12)
         if torch.equal(new, centre):

@@ -85,7 +85,10 @@ def train_experts(
     ]
     optimiser = torch.optim.AdamW(
         [
-            {"params": [p], "lr": tuning.router_rate if name.endswith("gate.weight") else tuning.rate}
+            {
+                "params": [p],
+                "lr": tuning.router_rate if name.endswith("gate.weight") else tuning.rate,
+            }
             for name, p in names.items()
         ],
         betas=(0.9, 0.95),
