@@ -28,9 +28,9 @@ What this suite can and cannot do with well-known MoE models, and what a census 
 shows it in the terminal, `--json` for programs; in Python `moeaudit.models.cards.cards()`. This page is written by
 `python benchmarks/cards.py` from `moeaudit/models/cards/cards.toml`.
 
-**No weights of these models were at hand.** Where transformers has a class of its own, a small instance of it with random
-weights is loaded and audited in the tests, and router, weights' sum, shared expert and dense layers are read off it
-(`tests/models/cards`); sizes and costs are computed from the class at full size, without weights, by the formula of
+**No weights of these models were at hand.** Where transformers has a class of its own, a small instance of it with
+random weights is loaded and audited in the tests, and router, weights' sum, shared expert and dense layers are read off
+it (`tests/models/cards`); sizes and costs are computed from the class at full size, without weights, by the formula of
 [costs.md](../costs.md). Facts of the other cards were read in the sources named.
 """
 
@@ -65,7 +65,8 @@ def page() -> str:
     all_cards = room.cards()
     rows = [
         HEAD,
-        "| model | experts, active | MoE layers | router scores | weights sum to | shared expert | parameters (published) "
+        "| model | experts, active | MoE layers | router scores | weights sum to | shared expert | parameters "
+        "(published) "
         "| removals a document | TFLOP a document | 160 documents on an H100 | audited |",
         "|---|---:|---:|---|---|---|---|---:|---:|---:|---|",
     ]

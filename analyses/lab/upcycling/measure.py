@@ -35,9 +35,9 @@ def loss(model: Any) -> float:
 def stand_in(model: Any, documents: int, tokens: int) -> dict[str, float]:
     """How well a layer's other experts do an active one's work.
 
-    `removed` and `swapped` are mean KL (nats) when an active expert is taken away, and when another, inactive one is put in
-    its place at its weight. `stand_in` = 1 - swapped / removed: 1 where any other expert does as well, 0 where another is
-    no better than none, below 0 where it is worse.
+    `removed` and `swapped` are mean KL (nats) when an active expert is taken away, and when another, inactive one is
+    put in its place at its weight. `stand_in` = 1 - swapped / removed: 1 where any other expert does as well, 0 where
+    another is no better than none, below 0 where it is worse.
     """
     loaded = ma.load(model, tokenizer=words())
     read = first_tokens(loaded, _texts(documents), tokens)

@@ -14,11 +14,14 @@ from moeaudit.report.words.numbers import estimate, percent
 
 Tables = dict[str, pd.DataFrame]
 LIMITS = [
-    "Dense models of less than a million parameters after half a million tokens are far from trained; what a mixture gains "
+    "Dense models of less than a million parameters after half a million tokens are far from trained; what a "
+    "mixture gains "
     "here says which way things lie, nothing of how Qwen1.5-MoE was born.",
-    "Tokens are the same for all arms; operations are not: two active copies cost twice the dense MLP. The arm with one active "
+    "Tokens are the same for all arms; operations are not: two active copies cost twice the dense MLP. The arm "
+    "with one active "
     "expert is the one of equal operations.",
-    "Intervals are over seeds (Student's t): a seed draws the dense model, the router, the re-initialised units and the order "
+    "Intervals are over seeds (Student's t): a seed draws the dense model, the router, the re-initialised units "
+    "and the order "
     "of the text. Documents are the same for all.",
     "The routing of copies is planted by k-means or drawn; it is no evidence of how mixtures come to route.",
 ]
@@ -41,10 +44,14 @@ def sentence(tables: Tables, *, quick: bool) -> str:
     apart, gap = (of(tables[name], arm="k-means") for name in ("experts", "differences"))
     start = "A try-out that means nothing: b" if quick else "B"
     return (
-        f"{start}efore training, mixtures of copies have the dense model's perplexity to {oracle.perplexity_off.max():.1e} and "
-        f"any swap changes no loss by more than {oracle.swap_most.max():.1e} nats; after it, experts of the k-means arm are "
-        f"{said(apart, 'distance')} apart (relative), another expert does {said(apart, 'stand_in')} of an active one's work, "
-        f"and the loss differs from the dense model trained on the same tokens by {said(gap, 'difference', True)} nats a token "
+        f"{start}efore training, mixtures of copies have the dense model's perplexity to "
+        f"{oracle.perplexity_off.max():.1e} and "
+        f"any swap changes no loss by more than {oracle.swap_most.max():.1e} nats; after it, experts of the "
+        "k-means arm are "
+        f"{said(apart, 'distance')} apart (relative), another expert does {said(apart, 'stand_in')} of an active "
+        "one's work, "
+        "and the loss differs from the dense model trained on the same tokens by "
+        f"{said(gap, 'difference', True)} nats a token "
         f"(95 %, {int(gap['seeds'])} seeds)."
     )
 
@@ -78,7 +85,8 @@ def write_page(path: Path, result: dict[str, Any], tables: Tables) -> Path:
                 Column("KL of a removal", lambda r: f"{r['removed']:.2e}"),
                 Column("stand-in", lambda r: percent(r["stand_in"], 2)),
             ],
-            "The planted truth, before training: the function is the dense model's and any expert stands in for any other",
+            "The planted truth, before training: the function is the dense model's and any expert stands in for "
+            "any other",
         )
     )
     sheet.table(
@@ -110,7 +118,8 @@ def write_page(path: Path, result: dict[str, Any], tables: Tables) -> Path:
                 Column("KL of another in its place", lambda r: said(r, "swapped")),
                 Column("stand-in", lambda r: said(r, "stand_in")),
             ],
-            "How far experts came apart: 1 - KL of another / KL of a removal is the share of its work that another does",
+            "How far experts came apart: 1 - KL of another / KL of a removal is the share of its work that "
+            "another does",
         )
     )
     for line in LIMITS:

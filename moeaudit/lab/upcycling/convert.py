@@ -17,11 +17,17 @@ if TYPE_CHECKING:
 
 ROUTERS = ("kmeans", "random")
 SHARED = ("silent", "half")
-_SAME = (
-    "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads hidden_act "
-    "max_position_embeddings initializer_range rms_norm_eps tie_word_embeddings rope_parameters pad_token_id "
-    "bos_token_id eos_token_id"
-).split()
+_SAME = [
+    *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
+    *(
+        "num_key_value_heads",
+        "hidden_act",
+        "max_position_embeddings",
+        "initializer_range",
+        "rms_norm_eps",
+    ),
+    *("tie_word_embeddings", "rope_parameters", "pad_token_id", "bos_token_id", "eos_token_id"),
+]
 _BIASES = ("q_proj.bias", "k_proj.bias", "v_proj.bias")
 _EXACT = 1e-4  # of the largest logit: float32 rounding of a sum over slots, over all layers
 
@@ -126,7 +132,8 @@ def _config(dense: Any, experts: int, top_k: int, chosen: list[int], shared: str
     )
     if window:
         raise ModelError(
-            f"{type(dense).__name__} attends within a window, which is not carried over. Give a model of full attention."
+            f"{type(dense).__name__} attends within a window, which is not carried over. Give a model of full "
+            "attention."
         )
     missing = [name for name in ("intermediate_size", "rms_norm_eps") if not hasattr(old, name)]
     if missing:
@@ -193,8 +200,10 @@ def _filled(
 
 def _foreign(dense: Any, why: str) -> ModelError:
     return ModelError(
-        f"{type(dense).__name__} is not contained in Qwen2-MoE: {why}. A model of the Llama family is expected: RMSNorm "
-        "before attention and MLP, rotary positions, a gated MLP without biases, biases of query, key and value at most."
+        f"{type(dense).__name__} is not contained in Qwen2-MoE: {why}. A model of the Llama family is expected: "
+        "RMSNorm "
+        "before attention and MLP, rotary positions, a gated MLP without biases, biases of query, key and value "
+        "at most."
     )
 
 
@@ -216,6 +225,7 @@ def _require_same(dense: Any, model: Qwen2MoeForCausalLM) -> None:
     if not off <= exact:
         raise ModelError(
             f"{type(dense).__name__}: its weights fit Qwen2-MoE, but the function is another: logits differ by "
-            f"{off:.2g} of the largest one ({exact:g} is rounding). The model scales or orders something otherwise, and is "
+            f"{off:.2g} of the largest one ({exact:g} is rounding). The model scales or orders something "
+            "otherwise, and is "
             "not upcycled."
         )

@@ -33,6 +33,7 @@ def expert_distances(model: Any) -> pd.DataFrame:
             rows.append((layer, a, b, float(apart / scale) if scale else 0.0))
     if not rows:
         raise ModelError(
-            f"{type(hf).__name__} holds no fused experts (gate_up_proj of three dimensions), so there are none to compare."
+            f"{type(hf).__name__} holds no fused experts (gate_up_proj of three dimensions), so there are none "
+            "to compare."
         )
     return pd.DataFrame(rows, columns=["layer", "a", "b", "distance"])

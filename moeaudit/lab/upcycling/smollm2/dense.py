@@ -75,7 +75,7 @@ def _place(name: str) -> tuple[str, str]:
 
 
 def _unpermuted(array: np.ndarray, heads: int) -> np.ndarray:
-    """llama.cpp stores query and key with a head's rows in pairs, as its rotation reads them; here they are put back."""
+    """llama.cpp stores query and key with a head's rows in pairs, as its rotation reads them: put them back."""
     rows, width = array.shape
     return array.reshape(heads, rows // heads // 2, 2, width).swapaxes(1, 2).reshape(rows, width)
 

