@@ -1,6 +1,6 @@
 """Sizes and census costs of the models on the cards, from transformers' own classes without weights.
 
-python benchmarks/cards.py            # writes moeaudit/models/cards/sizes.json and docs/lab/cards.md
+python benchmarks/cards.py            # writes moeaudit/models/bundled/cards/sizes.json and docs/lab/cards.md
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import moeaudit as ma
-from moeaudit.models import cards as room
-from moeaudit.models.cards import Card, Sizes
+from moeaudit.models.bundled import cards as room
+from moeaudit.models.bundled.cards import Card, Sizes
 from moeaudit.runs.costs.words import duration
 
 ROOT = Path(__file__).parents[1]
@@ -25,8 +25,8 @@ AUDITS = {
 HEAD = """# Cards
 
 What this suite can and cannot do with well-known MoE models, and what a census of each costs. `moeaudit models --all`
-shows it in the terminal, `--json` for programs; in Python `moeaudit.models.cards.cards()`. This page is written by
-`python benchmarks/cards.py` from `moeaudit/models/cards/cards.toml`.
+shows it in the terminal, `--json` for programs; in Python `moeaudit.models.bundled.cards.cards()`. This page is written
+by `python benchmarks/cards.py` from `moeaudit/models/bundled/cards/cards.toml`.
 
 **No weights of these models were at hand.** Where transformers has a class of its own, a small instance of it with
 random weights is loaded and audited in the tests, and router, weights' sum, shared expert and dense layers are read off
@@ -110,7 +110,7 @@ def told(card: Card) -> list[str]:
 
 
 def main() -> None:
-    target = ROOT / "moeaudit" / "models" / "cards" / "sizes.json"
+    target = ROOT / "moeaudit" / "models" / "bundled" / "cards" / "sizes.json"
     found = {card.name: sizes_of(card) for card in room.cards()}
     told_ = {name: asdict(each) for name, each in found.items() if each is not None}
     target.write_text(json.dumps(told_, indent=1) + "\n", "utf-8")

@@ -82,7 +82,7 @@ def load(name: str) -> ma.Model:
         return ma.load(name)
     from transformers import AutoModelForCausalLM
 
-    from moeaudit.lab.configs import architecture
+    from moeaudit.lab.bundled.configs import architecture
 
     bundled = ma.load(ma.bundled_models()[0])
     torch.manual_seed(0)

@@ -1,6 +1,7 @@
 """How much of a plain forward's speed the census keeps, on the same machine at the same time.
 
     python benchmarks/throughput.py                       # the bundled models and a mid-size one
+    python benchmarks/throughput.py --out docs/measured/throughput.json
 
 Efficiency is (FLOPs that the census needs) / its time over (FLOPs of plain forwards of a batch) / their
 time. FLOPs are counted from the matrices (`flops.py`); pass-through rows, births and whatever else the
@@ -12,6 +13,7 @@ rounds' ratios is the result.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import sys
@@ -28,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also as a script
 
 import moeaudit as ma  # noqa: E402
 from benchmarks.flops import Flops  # noqa: E402
+from moeaudit.store.files import write_text  # noqa: E402
 
 MODELS = ("tiny-olmoe", "tiny-qwen2-moe", "tiny-deepseek-v2", "mid-olmoe")
 # Between the bundled models and OLMoE-1B-7B: a quarter of its width and depth, a vocabulary of 16k.
@@ -62,6 +65,19 @@ class Result:
             f"| {self.removals / self.census:,.0f} "
             f"| {self.efficiency:.2f} ({min(self.rounds):.2f} to {max(self.rounds):.2f}) | {self.most:.2f} |"
         )
+
+    @property
+    def record(self) -> dict[str, float]:
+        return {
+            "tokens": self.tokens,
+            "removals": self.removals,
+            "census_s": round(self.census, 4),
+            "removals_per_s": round(self.removals / self.census),
+            "efficiency": round(self.efficiency, 3),
+            "least": round(min(self.rounds), 3),
+            "largest": round(max(self.rounds), 3),
+            "at_most": round(self.most, 3),
+        }
 
 
 def load(name: str) -> ma.Model:
@@ -125,9 +141,11 @@ def main(arguments: list[str] | None = None) -> list[Result]:
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     parser.add_argument("--tokens", nargs="+", type=int, default=[64, 128, 256, 512])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, help="also write the figures as JSON")
     options = parser.parse_args(arguments)
+    load_before = os.getloadavg()[0]
     threads, cores = torch.get_num_threads(), os.cpu_count()
-    print(f"{threads} thread(s) on {cores} cores, load {os.getloadavg()[0]:.1f} at the start\n")
+    print(f"{threads} thread(s) on {cores} cores, load {load_before:.1f} at the start\n")
     print(HEADER, flush=True)
     results = []
     for name in options.models:
@@ -135,6 +153,19 @@ def main(arguments: list[str] | None = None) -> list[Result]:
         for tokens in options.tokens:
             results.append(measure(model, tokens, options.rounds))
             print(results[-1].line, flush=True)
+    if options.out is not None:
+        found: dict[str, dict[str, Any]] = {}
+        for each in results:
+            found.setdefault(each.model, {})[str(each.tokens)] = each.record
+        record = {
+            "command": f"python benchmarks/throughput.py --out {options.out}",
+            "threads": threads,
+            "cores": cores,
+            "load": round(load_before, 1),
+            "rounds": options.rounds,
+            "results": found,
+        }
+        write_text(options.out, json.dumps(record, indent=1) + "\n")
     return results
 
 

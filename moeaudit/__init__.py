@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from .calibration import Predictions as Predictions
     from .calibration import calibration_scores as calibration_scores
     from .calibration import reliability as reliability
+    from .causal import Bank as Bank
     from .causal import Coalitions as Coalitions
     from .causal import Custom as Custom
+    from .causal import DocumentPool as DocumentPool
     from .causal import Effects as Effects
     from .causal import Everywhere as Everywhere
     from .causal import LogitContrast as LogitContrast
@@ -60,9 +62,13 @@ if TYPE_CHECKING:
     from .observe import capture as capture
     from .observe import coactivation as coactivation
     from .observe import domain_information as domain_information
+    from .observe import domain_separation as domain_separation
+    from .observe import expert_capacity as expert_capacity
     from .observe import expert_metrics as expert_metrics
     from .observe import load_balance as load_balance
+    from .observe import router_losses as router_losses
     from .observe import router_saturation as router_saturation
+    from .observe import site_agreement as site_agreement
     from .observe import vocabulary_specialisation as vocabulary_specialisation
     from .pruning import export_pruned as export_pruned
     from .report import plot as plot
@@ -76,6 +82,7 @@ if TYPE_CHECKING:
     from .runs.plans import check_plan as check_plan
     from .runs.plans import documents_needed as documents_needed
     from .stats import across_domains as across_domains
+    from .stats import bank_additivity as bank_additivity
     from .stats import by_domain as by_domain
     from .stats import contrast as contrast
     from .stats import expert_harm as expert_harm
@@ -97,16 +104,22 @@ _ROOM_OF = {
     "reliability": "calibration",
     "Trace": "observe",
     "capture": "observe",
+    "expert_capacity": "observe",
     "expert_metrics": "observe",
     "coactivation": "observe",
     "domain_information": "observe",
+    "domain_separation": "observe",
     "load_balance": "observe",
+    "router_losses": "observe",
     "router_saturation": "observe",
+    "site_agreement": "observe",
     "vocabulary_specialisation": "observe",
+    "Bank": "causal",
     "Effects": "causal",
     "Without": "causal",
     "Coalitions": "causal",
     "Custom": "causal",
+    "DocumentPool": "causal",
     "LogitContrast": "causal",
     "MeanOutput": "causal",
     "Permutations": "causal",
@@ -150,6 +163,7 @@ _ROOM_OF = {
     "expert": "report.cell",
     "show_tokens": "report.cell",
     "across_domains": "stats",
+    "bank_additivity": "stats",
     "by_domain": "stats",
     "contrast": "stats",
     "expert_harm": "stats",

@@ -25,7 +25,7 @@ MAY = {
     "calibration": {"stats"},
 }
 MAY["front"] = {"report", *MAY["report"]}
-MAY["cli"] = {"front", *MAY["front"]}
+MAY["cli"] = {"front", "lab", *MAY["front"]}
 # Rooms that know neither statistics nor tables of their own.
 ALONE = {"stats": GROUND, "store": GROUND}
 NO_TORCH = ("stats", "calibration", "store")

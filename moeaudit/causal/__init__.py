@@ -16,8 +16,10 @@ from .check.verify import verify as verify
 from .effects import Effects as Effects
 from .folder import EffectsFolder as EffectsFolder
 from .mediation import decompose as decompose
+from .operators import Bank as Bank
 from .operators import Coalitions as Coalitions
 from .operators import Custom as Custom
+from .operators import DocumentPool as DocumentPool
 from .operators import Everywhere as Everywhere
 from .operators import ExpertOutputs as ExpertOutputs
 from .operators import MeanOutput as MeanOutput
@@ -59,8 +61,10 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "Bank",
     "Coalitions",
     "Custom",
+    "DocumentPool",
     "Edits",
     "Effects",
     "EffectsFolder",

@@ -1,5 +1,6 @@
 """The command line. What computes: `audit`, `merge`, `prune`, `screen`, `calibrate`. What asks: `models`, `inspect`,
-`plan`, `doctor`. What reads a run: `report`, `open`, `verify`, `compare`, `check`.
+`plan`, `doctor`. What reads a run: `report`, `open`, `verify`, `compare`, `check`. What trains: `lab train`,
+`lab pool`, `lab list`.
 
 Nothing heavy is imported here, so that `moeaudit --help` answers at once.
 """
@@ -20,6 +21,7 @@ from .asking.models import models
 from .asking.plan import plan
 from .ending import FAULT as FAULT
 from .ending import WRONG, ended, whole
+from .lab import app as lab
 from .reading.check import check
 from .reading.compare import compare
 from .reading.open import open_run
@@ -60,6 +62,7 @@ COMMANDS = {
 }
 for _name, _command in COMMANDS.items():
     app.command(_name, epilog=epilog(_command))(whole(_command))
+app.add_typer(lab)
 
 # Options of every command, which may be typed before it or after it.
 DEBUG, QUIET, VERBOSE = ("--debug",), ("--quiet", "-q"), ("--verbose", "-v")

@@ -1,0 +1,59 @@
+"""The lab: small MoEs trained from a recipe, so that what a system claims can be put through an audit.
+
+`import moeaudit.lab as lab`. The names below are public; each is imported on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .pools import Pool as Pool
+    from .pools import pool as pool
+    from .recipes import ARMS as ARMS
+    from .recipes import Arm as Arm
+    from .recipes import Recipe as Recipe
+    from .recipes import recipe as recipe
+    from .trainer import train as train
+    from .training.mechanism import MECHANISMS as MECHANISMS
+    from .training.mechanism import Batch as Batch
+    from .training.mechanism import Mechanism as Mechanism
+    from .training.mechanism import Routed as Routed
+    from .upcycling import build as build
+    from .upcycling import expert_distances as expert_distances
+    from .upcycling import train_experts as train_experts
+    from .upcycling import upcycle as upcycle
+
+_PLACE_OF = {
+    "ARMS": "recipes",
+    "Arm": "recipes",
+    "Recipe": "recipes",
+    "recipe": "recipes",
+    "Pool": "pools",
+    "pool": "pools",
+    "train": "trainer",
+    "MECHANISMS": "training.mechanism",
+    "Batch": "training.mechanism",
+    "Mechanism": "training.mechanism",
+    "Routed": "training.mechanism",
+    "build": "upcycling",
+    "expert_distances": "upcycling",
+    "train_experts": "upcycling",
+    "upcycle": "upcycling",
+}
+
+__all__ = list(_PLACE_OF)
+
+
+def __getattr__(name: str) -> Any:
+    place = _PLACE_OF.get(name)
+    if place is None:
+        raise AttributeError(f"module 'moeaudit.lab' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{place}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -63,6 +63,18 @@ class Anatomy:
         """Decoder-layer indices of the MoE layers, ascending."""
         return [layer.index for layer in self.layers]
 
+    @property
+    def tied(self) -> tuple[tuple[int, ...], ...]:
+        """Groups of MoE layers that share one bank of experts: the same tensors, not equal ones; () for none.
+
+        Layers that are streamed from files are brought one by one and share nothing in memory.
+        """
+        groups: dict[frozenset[int], list[int]] = {}
+        for layer in self.layers:
+            bank = frozenset(id(p) for p in layer.experts.parameters())
+            groups.setdefault(bank, []).append(layer.index)
+        return tuple(tuple(sorted(group)) for group in groups.values() if len(group) > 1)
+
     def __getitem__(self, index: int) -> MoELayer:
         for layer in self.layers:
             if layer.index == index:

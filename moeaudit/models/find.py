@@ -164,6 +164,10 @@ def _counts(call: ExpertsCall) -> tuple[int | None, int | None]:
     LongCat-Flash's identity experts have no second matrix, so the longest stack counts.
     """
     said = getattr(call.module, "num_experts", None)
+    if isinstance(
+        said, int
+    ):  # zero experts stand behind the others and have no weights (experts/zero.py)
+        said += getattr(call.module, "zero_experts", 0)
     stacked = [p.shape[0] for p in call.module.parameters() if p.dim() == 3]
     return said if isinstance(said, int) else None, max(stacked, default=None)
 

@@ -72,6 +72,7 @@ def load(
     from .precision.settled import TooLarge, settled
     from .probe import run_probe
     from .sources.reads import lora_hint, require_logits, require_reader, stale_hint
+    from .sources.tied import shared_notes
     from .sources.weights import memory_sha256, require_finite
     from .sources.wrapped import unwrap
 
@@ -135,7 +136,14 @@ def load(
         if precision is not None:
             model.provenance["precision"] = precision.to_dict()
             notes.append(str(precision))
-    notes = (*anatomy.notes, *left, *notes, *_offloaded(hf), *_quantised(hf))
+    notes = (
+        *anatomy.notes,
+        *left,
+        *notes,
+        *shared_notes(hf, anatomy),
+        *_offloaded(hf),
+        *_quantised(hf),
+    )
     model.anatomy = remember(hf, replace(anatomy, notes=notes))
     model.provenance |= {
         "architecture": anatomy.architecture,

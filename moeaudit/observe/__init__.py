@@ -1,11 +1,18 @@
 """The clean pass: what the model predicts, where it routes, and what that says of its experts."""
 
-from .balance import load_balance as load_balance
 from .capture import capture as capture
 from .capture import capture_documents as capture_documents
 from .coactivation import coactivation as coactivation
 from .domains import domain_information as domain_information
-from .logits import router_logits as router_logits
+from .load import bank_load as bank_load
+from .load import domain_separation as domain_separation
+from .load import expert_capacity as expert_capacity
+from .load import load_balance as load_balance
+from .load import router_logits as router_logits
+from .load import router_losses as router_losses
+from .load import router_z_loss as router_z_loss
+from .load import site_agreement as site_agreement
+from .load import switch_loss as switch_loss
 from .metrics import METRICS as METRICS
 from .metrics import expert_metrics as expert_metrics
 from .saturation import router_saturation as router_saturation
@@ -18,14 +25,21 @@ __all__ = [
     "METRICS",
     "Facts",
     "Trace",
+    "bank_load",
     "capture",
     "capture_documents",
     "coactivation",
     "domain_information",
+    "domain_separation",
+    "expert_capacity",
     "expert_metrics",
     "favourite_tokens",
     "load_balance",
     "router_logits",
+    "router_losses",
     "router_saturation",
+    "router_z_loss",
+    "site_agreement",
+    "switch_loss",
     "vocabulary_specialisation",
 ]

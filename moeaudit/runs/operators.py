@@ -105,6 +105,11 @@ def _everywhere(argument: str | None, held_out: HeldOut) -> Operator:
     return _made("Everywhere", inside, by=by)
 
 
+def _bank(argument: str | None, _: HeldOut) -> Operator:
+    groups = (argument or "").split("/")
+    return _made("Bank", tuple(tuple(_whole(i.strip()) for i in g.split(",")) for g in groups))
+
+
 def _without(argument: str | None, _: HeldOut) -> Operator:
     experts: dict[int, list[int]] = {}
     for part in (argument or "").split(","):
@@ -164,6 +169,11 @@ _ALL = [
         "the shared expert's gate at V, 0 to 1",
         lambda a, _h: _made("SharedGate", _number(a or "")),
     ),
+    Word(
+        "bank:LAYER,LAYER/LAYER,LAYER",
+        "the expert removed in all later layers that share it, groups of layers by number",
+        _bank,
+    ),
     Word("everywhere:OPERATOR", "the same edit at every token of a document", _everywhere),
     Word(
         "without:LAYER/E,LAYER/E",
@@ -200,6 +210,8 @@ def word_of(operator: Mapping[str, Any]) -> str | None:
         if value is None:
             return word
         return f"{word}:{','.join(map(str, value)) if isinstance(value, list | tuple) else value}"
+    if name == "Bank":
+        return "bank:" + "/".join(",".join(map(str, group)) for group in operator["groups"])
     if name == "Everywhere" and isinstance(inside := operator.get("of"), Mapping):
         word = word_of(inside)
         return None if word is None else f"everywhere:{word}"

@@ -28,6 +28,8 @@ from .record.made import together as together
 from .record.marking import mark as mark
 from .sensitivity import verdicts_at as verdicts_at
 from .sensitivity import verdicts_over as verdicts_over
+from .sets.banks import additivity_by_bank as additivity_by_bank
+from .sets.banks import bank_additivity as bank_additivity
 from .sets.mass import equal_mass as equal_mass
 from .sizes.bounds import Bound as Bound
 from .sizes.effect_sizes import effect_size as effect_size
@@ -42,8 +44,10 @@ __all__ = [
     "Spec",
     "VERDICTS",
     "across_domains",
+    "additivity_by_bank",
     "adjust",
     "association",
+    "bank_additivity",
     "by_domain",
     "contrast",
     "defective_metrics",

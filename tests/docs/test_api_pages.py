@@ -16,7 +16,7 @@ import moeaudit as ma
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs" / "api").glob("*.md"))
-NOTHING_TO_REFUSE = {"bundled_models", "load_balance"}
+NOTHING_TO_REFUSE = {"bundled_models"}
 EXAMPLE = re.compile(r"^Examples?(?::|\n-+)\n((?: {4}.*\n?)+)", re.M)
 DIRECTIVE = re.compile(r"^::: (\S+)$", re.M)
 

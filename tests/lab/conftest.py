@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moeaudit.lab import configs
+from moeaudit.lab.bundled import configs
 from moeaudit.text.making.slices import TRAINING_DOMAINS
 
 _SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}

@@ -40,7 +40,7 @@ def test_mean_logits_equal_the_routers_linear_map(name):
 def test_a_router_without_logits_is_refused_with_the_reason(monkeypatch):
     model = ma.load("tiny-olmoe")
     monkeypatch.setattr(
-        "moeaudit.observe.logits.chosen_logits", lambda layer, record: (None, "none here")
+        "moeaudit.observe.load.logits.chosen_logits", lambda layer, record: (None, "none here")
     )
     with pytest.raises(ContractError, match="none here"):
         router_logits(model, ["One short text."])

@@ -14,7 +14,7 @@ from made import tiny_run
 
 import moeaudit as ma
 from moeaudit.calibration import Predictions, calibration_scores
-from moeaudit.causal.operators.without import Without
+from moeaudit.causal.operators.whole.without import Without
 from moeaudit.causal.walk.forwards import applied
 from moeaudit.errors import InputError, RunError
 from moeaudit.front import calibration_audit

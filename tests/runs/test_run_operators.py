@@ -36,6 +36,8 @@ NAMED = [
     ("everywhere:zero", ma.Everywhere(ma.Zero()), True),
     ("everywhere:renormalize:one", ma.Everywhere(ma.Renormalize("one")), True),
     ("everywhere:skip:1", ma.Everywhere(ma.Skip((1,)), by="rank"), False),
+    ("bank:0,1", ma.Bank(((0, 1),)), True),
+    ("bank:0, 1/2,3", ma.Bank(((0, 1), (2, 3))), True),
     ("without:0/1,0/5,2/3", ma.Without({0: [1, 5], 2: [3]}), False),
 ]
 

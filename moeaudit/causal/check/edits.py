@@ -6,6 +6,8 @@ the operators but what they are about.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Float, Int
 
@@ -15,8 +17,9 @@ from moeaudit.models.anatomy import Anatomy
 from moeaudit.models.precision import units
 
 from ..operators.everywhere import Everywhere
-from ..operators.routing import Operator
-from ..operators.without import Without
+from ..operators.routing import Operator, later_layers
+from ..operators.whole.pool import DocumentPool
+from ..operators.whole.without import Without
 from .row import Change, Edit, Row, place_of, require_position, routing_at, row_edit
 
 
@@ -40,13 +43,19 @@ def recording(anatomy: Anatomy, kept: Answers) -> dict[int, Edit]:
     return {layer.index: at(layer.index) for layer in anatomy.layers}
 
 
-def frozen_above(row: Row, clean: Answers) -> dict[int, Edit]:
-    """Edits that put the clean answers back in every layer above the row's."""
+def frozen_above(
+    row: Row, clean: Answers, again: Mapping[int, Edit] | None = None
+) -> dict[int, Edit]:
+    """Edits that put the clean answers back in every layer above the row's, and make the edit `again` in them."""
 
     def at(layer: int) -> Edit:
-        def edit(hidden: torch.Tensor, index: torch.Tensor, weight: torch.Tensor) -> Change:  # noqa: ARG001
+        def edit(hidden: torch.Tensor, index: torch.Tensor, weight: torch.Tensor) -> Change:
             before, was = clean[layer]
             everywhere = torch.arange(len(index), device=index.device)
+            if again is not None and layer in again:
+                more = again[layer](hidden, before, was)
+                was = was.clone()
+                was[more.positions] += more.change  # in the order of `before`
             return Change(
                 everywhere, torch.cat([index.long(), before], 1), torch.cat([-weight, was], 1)
             )
@@ -62,13 +71,30 @@ def edits_of(operator: Operator, anatomy: Anatomy, row: Row) -> dict[int, Edit]:
     Raises CannotExpress, when the edit is made, for a router whose rule is not written down here.
     """
     if operator.scope == "model":
+        if isinstance(operator, DocumentPool):
+            return {
+                layer.index: _pooled(operator, layer, row) for layer in operator.layers(anatomy)
+            }
         assert isinstance(operator, Without)
         return {index: _without(operator, anatomy[index]) for index in operator.experts}
     moe = anatomy[row.layer]
     if operator.scope == "document":
         assert isinstance(operator, Everywhere)
         return {row.layer: _everywhere(operator, moe, row)}
-    return {row.layer: row_edit(operator, moe, row)}
+    lost: list[int] = []  # the expert, once the row's own layer has been asked
+    again = {i: _lost_again(row, lost) for i in later_layers(operator, row.layer)}
+    return {row.layer: row_edit(operator, moe, row, lost), **again}
+
+
+def _lost_again(row: Row, lost: list[int]) -> Edit:
+    """The row's expert at weight 0 once more, if the token goes to it in this layer."""
+
+    def edit(hidden: torch.Tensor, index: torch.Tensor, weight: torch.Tensor) -> Change:  # noqa: ARG001
+        at = torch.tensor([row.position], device=index.device)
+        here, was = index[at].long(), weight[at]
+        return Change(at, here, torch.where(here == lost[0], -was, 0.0))
+
+    return edit
 
 
 def _everywhere(operator: Everywhere, layer: MoELayer, row: Row) -> Edit:
@@ -114,6 +140,25 @@ def _without(operator: Without, layer: MoELayer) -> Edit:
         before = torch.zeros_like(after).scatter(1, index.long(), weight.to(after.dtype))
         every = torch.arange(layer.num_experts, device=index.device).expand_as(after)
         return Change(everywhere, every, after - before)
+
+    return edit
+
+
+def _pooled(operator: DocumentPool, layer: MoELayer, row: Row) -> Edit:
+    """The answer when only the document's pool may be chosen; the pool is found anew from the router's logits."""
+
+    def edit(hidden: torch.Tensor, index: torch.Tensor, weight: torch.Tensor) -> Change:
+        logits = _router_logits(layer, hidden)
+        if operator.draw == "random":
+            inside = operator.pool(layer, hidden, row.document).nonzero().flatten()
+        else:
+            inside = torch.softmax(logits.double(), -1).mean(0).topk(operator.size).indices
+        every = torch.arange(layer.num_experts, device=index.device)
+        gone = every[~torch.isin(every, inside.to(every.device))]
+        after = _softmax_top_k(layer, logits, index, weight, gone, remaining=True)
+        before = torch.zeros_like(after).scatter(1, index.long(), weight.to(after.dtype))
+        everywhere = torch.arange(len(index), device=index.device)
+        return Change(everywhere, every.expand_as(after), after - before)
 
     return edit
 

@@ -57,8 +57,11 @@ class Change:
 Edit = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], Change]
 
 
-def row_edit(operator: Operator, layer: MoELayer, row: Row) -> Edit:
-    """The edit of one row: computed from the router's answer that the caller itself has captured."""
+def row_edit(operator: Operator, layer: MoELayer, row: Row, about: list[int] | None = None) -> Edit:
+    """The edit of one row: computed from the router's answer that the caller itself has captured.
+
+    `about` is told which expert the row is about, once that is known.
+    """
 
     def edit(hidden: torch.Tensor, index: torch.Tensor, weight: torch.Tensor) -> Change:
         require_position(row, len(index))
@@ -67,6 +70,8 @@ def row_edit(operator: Operator, layer: MoELayer, row: Row) -> Edit:
         edits = operator.edits(routing)
         r = place_of(operator, row, routing, edits, 0)
         vector = None if edits.vector is None else edits.vector[:, r]
+        if about is not None:
+            about[:] = [int(edits.named(routing)[0][0, r])]
         return Change(at, edits.expert[:, r], edits.change[:, r], vector)
 
     return edit

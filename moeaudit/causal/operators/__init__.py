@@ -1,8 +1,6 @@
 """Operators: what "take this expert away" may mean."""
 
 from .base import from_dict as from_dict
-from .coalitions import Coalitions as Coalitions
-from .coalitions import Permutations as Permutations
 from .custom import Custom as Custom
 from .everywhere import Everywhere as Everywhere
 from .outputs import ExpertOutputs as ExpertOutputs
@@ -14,17 +12,23 @@ from .routing import Edits as Edits
 from .routing import Operator as Operator
 from .routing import Routing as Routing
 from .scale import Scale as Scale
+from .several.bank import Bank as Bank
+from .several.coalitions import Coalitions as Coalitions
+from .several.coalitions import Permutations as Permutations
 from .shared import SharedExpert as SharedExpert
 from .shared import SharedGate as SharedGate
 from .weights import Renormalize as Renormalize
 from .weights import Skip as Skip
 from .weights import Swap as Swap
 from .weights import Zero as Zero
-from .without import Without as Without
+from .whole import DocumentPool as DocumentPool
+from .whole import Without as Without
 
 __all__ = [
+    "Bank",
     "Coalitions",
     "Custom",
+    "DocumentPool",
     "Everywhere",
     "Edits",
     "ExpertOutputs",

@@ -50,6 +50,11 @@ class Everywhere(BaseOperator):
                 f"Everywhere() was given {name!r}, which is no edit of a single position. Give it an operator such "
                 "as Zero(), Renormalize() or Reroute()."
             )
+        if hasattr(self.operator, "later"):
+            raise InputError(
+                f"Everywhere() was given {name!r}, which edits several layers. To take an expert of a bank from every "
+                "token write Without({1: [e], 2: [e]}, rule='zero'), the layers of the bank by number."
+            )
         if self.by == "expert" and not getattr(self.operator, "of_one_expert", True):
             raise InputError(
                 f"The rows of {name!r} are not about one active expert, so there is no expert to follow through "

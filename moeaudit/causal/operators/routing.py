@@ -91,6 +91,12 @@ class Operator(Protocol):
     def to_dict(self) -> dict[str, Any]: ...
 
 
+def later_layers(operator: Operator, layer: int) -> tuple[int, ...]:
+    """Decoder layers above `layer` in which a row born there goes on losing its expert (`Bank`); () for none."""
+    later = getattr(operator, "later", None)
+    return () if later is None else tuple(later(layer))
+
+
 def require_operator(given: object) -> None:
     """Raise InputError for what is no operator; a class instead of an instance is the usual slip."""
     if isinstance(given, type) or not isinstance(given, Operator):

@@ -9,7 +9,7 @@ from torch import nn
 
 from moeaudit.errors import InputError, ModelError
 from moeaudit.models import MoELayer
-from moeaudit.models.model.shared import (
+from moeaudit.models.experts.shared import (
     SharedExpertModules,
     output_and_gate,
     require_added,

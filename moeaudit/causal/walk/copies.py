@@ -8,10 +8,11 @@ from moeaudit.errors import InputError
 from moeaudit.models.forward import ExpertsSeen, clean_pass
 
 from ..operators.everywhere import Everywhere
-from ..operators.routing import Edits, Routing, edited_answer
-from ..operators.without import Without
+from ..operators.routing import Edits, Routing, edited_answer, later_layers
+from ..operators.whole.base import WholeModel
 from ..outcomes.compare import Outcomes, compare, drift, measure, measure_steps
 from .births import routing_at
+from .follow import followed, losing
 from .forwards import Answer, Edit, at_position, frozen, run
 from .plan import Walked, WalkPlan, walked
 from .several.flat import drawn, flat_walked
@@ -21,6 +22,7 @@ from .several.flat import drawn, flat_walked
 def walk_position(plan: WalkPlan, ids: torch.Tensor, positions: torch.Tensor) -> Walked:
     """One copy of the document for each counterfactual, edited at its position."""
     everywhere = list(plan.model.anatomy.layers) if plan.frozen else plan.layers
+    followed(plan)  # refuses layers that share no bank
     clean, seen = clean_pass(plan.model, everywhere, ids)
     answers: list[tuple[Routing, Edits]] = []
     document = plan.document(ids)
@@ -68,6 +70,8 @@ def _positions(
     )
     vector = None if edits.vector is None else edits.vector.flatten(0, 1)
     base = {i: frozen(given) for i, given in seen.items()} if plan.frozen else {}
+    again = later_layers(plan.operator, routing.layer.index)
+    expert = edits.named(routing)[0].flatten()
     parts, moved = [], 0.0
     batch = plan.budget.copies(tokens, vocab)
     for a in range(0, p * rows, batch):
@@ -81,7 +85,9 @@ def _positions(
                 weight[row],
                 None if vector is None else vector[row],
             )
-            copies.append({**base, routing.layer.index: mine})
+            place, lost = int(at[row]), int(expert[row])
+            more = {i: losing(base.get(i), place, lost) for i in again}
+            copies.append({**base, **more, routing.layer.index: mine})
         logits = run(plan.model, ids, copies)
         places = ahead[which[part]]  # (copies, steps)
         moved = max(moved, float(drift(clean[:-1], logits[0, :-1], targets).max()))
@@ -168,19 +174,22 @@ def _answer(given: ExpertsSeen, edits: Edits, keys: torch.Tensor, key: int | Non
 def walk_model(plan: WalkPlan, ids: torch.Tensor, positions: torch.Tensor) -> Walked:
     """One forward of the document with the edit in every layer that it names."""
     operator = plan.operator
-    assert isinstance(operator, Without)
+    assert isinstance(operator, WholeModel)
     _require_plain(plan)
     layers = operator.layers(plan.model.anatomy, [layer.index for layer in plan.layers])
     clean, seen = clean_pass(plan.model, layers, ids)
+    document = plan.document(ids)
 
     def edit(layer):
-        return lambda hidden, index, weight: Answer(*operator.answer(layer, hidden, index, weight))
+        return lambda *given: Answer(*operator.answer(layer, *given, document))
 
     edited = run(plan.model, ids, [{layer.index: edit(layer) for layer in layers}])[0]
     removed = torch.zeros(ids.shape[1], device=ids.device)
     for layer in layers:
         given = seen[layer.index]
-        removed = removed + (operator.among(layer, given.index) * given.weight).sum(-1)
+        removed = removed + operator.removed(
+            layer, given.hidden, given.index, given.weight, document
+        )
     none = torch.full((len(positions), 1), -1, device=ids.device)
     return Walked(
         positions=positions,

@@ -19,7 +19,7 @@ from moeaudit.models import Model, MoELayer
 from moeaudit.models.forward import ExpertsSeen, answering
 from moeaudit.models.router import without_experts
 
-from ..operators.without import Without
+from ..operators.whole.without import Without
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,8 @@ class WalkPlan:
     @property
     def rows(self) -> int:
         """Counterfactuals of one position, all layers together."""
+        if self.operator.scope == "model":  # a row is about all of its layers together
+            return 1
         return sum(self.operator.rows(layer) for layer in self.layers)
 
     @staticmethod

@@ -21,6 +21,7 @@ from moeaudit.models.forward import ExpertsSeen, answering, listening
 from ..attention.reroute import RowsDoNotHold, RowState, row_attention
 from ..outcomes.compare import Outcomes
 from .births import Birth, births_by_delta, births_by_rerun, routing_at
+from .follow import followed, leaving, without
 from .head import row_outcomes
 from .layout import hidden_path, map_tensors
 from .plan import Walked, WalkPlan, walked
@@ -75,6 +76,10 @@ class Wavefront:
         # How far the pass-through row of each position ends from the clean forward, nats.
         self.drift = torch.zeros(len(positions))
         self.passing: torch.Tensor | None = None  # places of the rows now in a layer, flat
+        self.leaving: torch.Tensor | None = (
+            None  # experts that they lose again there, flat; None for no row
+        )
+        self.followed = followed(plan)
 
     @torch.no_grad()
     def run(self) -> Walked:
@@ -100,6 +105,8 @@ class Wavefront:
             if self.plan.frozen:
                 for moe in model.anatomy.layers:
                     stack.enter_context(answering(moe, self.clean_answer(moe)))
+            for moe in self.followed:
+                stack.enter_context(answering(moe, self.lost_again))
             clean = model.hf(input_ids=self.ids, use_cache=False).logits[0]  # (tokens, vocab)
             self.busy = state.idle = True
             self.clean = clean if self.keep_clean else None
@@ -128,6 +135,22 @@ class Wavefront:
 
         return answer
 
+    def lost_again(
+        self,
+        hidden: torch.Tensor,  # noqa: ARG002
+        index: torch.Tensor,
+        weight: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """The answer of rows that lose their expert in this layer as well."""
+        return None if self.leaving is None else without(index, weight, self.leaving)
+
+    def gone(self, i: int) -> torch.Tensor | None:
+        """The expert that each row loses again in decoder layer i, `"positions rows"`; None where none does."""
+        if all(moe.index != i for moe in self.followed) or not self.births:
+            return None
+        lost = leaving(self.births, i, self.plan)
+        return torch.cat([torch.full_like(lost[0][:, :1], -1), *lost], 1)
+
     def on_layer(self, i: int, state: RowState):
         def hook(layer: Any, args: tuple, kwargs: dict, output: Any) -> None:
             if self.busy:
@@ -140,7 +163,8 @@ class Wavefront:
             if self.held is not None:
                 before = self.held[:, 0].clone()  # (positions, steps, ...)
                 rows = self.held[:, : self.born]
-                self._through(i, state, layer, args, kwargs, rows, self.at, into=rows)
+                call = (i, state, layer, args, kwargs)
+                self._through(*call, rows, self.at, into=rows, gone=self.gone(i))
                 if i in self.selected:
                     self._give_birth(i, state, layer, args, kwargs, before)
             state.clean.clear()
@@ -194,6 +218,7 @@ class Wavefront:
         at: torch.Tensor,  # (positions, steps)
         into: torch.Tensor | None = None,
         places: list[int] | None = None,  # `at[:, 0]` as numbers; None: the walk's own
+        gone: torch.Tensor | None = None,  # (positions, rows), experts lost again; -1 for none
     ) -> torch.Tensor:
         """Carry rows through decoder layer i, some at a time; `into` may be the rows themselves."""
         n, steps = rows.shape[1:3]
@@ -218,12 +243,16 @@ class Wavefront:
 
             row_args, row_kwargs = map_tensors(place, (args, kwargs))
             state.at, state.rows, self.passing = here, count, flat
+            if gone is not None:  # the edited token alone; those carried along keep the expert
+                lost = gone[part, some, None].expand(-1, -1, steps).clone()
+                lost[..., 1:] = -1
+                self.leaving = lost.flatten()
             state.edited = (self.places if places is None else places)[part]
             try:
                 # As called, so that other hooks see rows too.
                 result = layer(*row_args, **row_kwargs)
             finally:
-                state.at = self.passing = None
+                state.at = self.passing = self.leaving = None
             result = result[0] if isinstance(result, tuple) else result
             out[part, some] = result[0].reshape(len(here), count, *rows.shape[2:])
         return out

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from moeaudit.models.cards import Card
+    from moeaudit.models.bundled.cards import Card
 
 from ..terminal.document import Json, document
 from ..terminal.examples import examples
@@ -41,7 +41,7 @@ def models(
 
 
 def _cards() -> list[dict[str, Any]]:
-    from moeaudit.models.cards import cards
+    from moeaudit.models.bundled.cards import cards
 
     return [asdict(card) for card in cards()]
 
@@ -50,7 +50,7 @@ def _well_known() -> None:
     from rich import box
     from rich.table import Table
 
-    from moeaudit.models.cards import cards
+    from moeaudit.models.bundled.cards import cards
 
     from ..terminal.console import console, say
 

@@ -1,1 +1,1 @@
-"""Training of the small models."""
+"""Training of small models: text in order, kernels, optimisers, balance losses, the protocol of mechanisms."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from torch import nn
 
 from moeaudit.errors import ModelError
 
-from .stream import stream_of
+from .stream import stream_of, streams_itself
 
 
 def weights_elsewhere(hf: nn.Module) -> tuple[list[str], list[str]]:
@@ -55,3 +56,34 @@ def require_in_memory(hf: nn.Module, name: str, doing: str) -> None:
             f"{doing} needs all weights of {name} in memory at once, and its {len(streamed[0].layers)} decoder "
             "layers are streamed. Load it whole, with offload=None, on a machine or device that holds it."
         )
+
+
+def follow(twin: nn.Module, original: nn.Module) -> None:
+    """Have a copy of a module tree, which shares the weights of `original`, share those that are streamed as well.
+
+    A stream puts weights into the modules it knows, and takes them away again: the copy's would stay on meta. Each part
+    of the copy now has its layer brought when it is called, and borrows the weights for the call.
+    """
+    for part, source in zip(twin.modules(), original.modules(), strict=True):
+        streamed = streams_itself(source)
+        if streamed is None:
+            continue
+        stream, layer = streamed
+        borrow, give_back = _lent(part, source, lambda s=stream, i=layer: s.bring(i))
+        part.register_forward_pre_hook(borrow)
+        part.register_forward_hook(give_back, always_call=True)
+
+
+def _lent(
+    part: nn.Module, source: nn.Module, bring: Callable[[], None]
+) -> tuple[Callable[..., None], Callable[..., None]]:
+    away = dict(part._parameters)  # noqa: SLF001
+
+    def borrow(module: nn.Module, args: Any) -> None:  # noqa: ARG001
+        bring()
+        module._parameters.update(source._parameters)  # noqa: SLF001
+
+    def give_back(module: nn.Module, args: Any, output: Any) -> None:  # noqa: ARG001
+        module._parameters.update(away)  # noqa: SLF001
+
+    return borrow, give_back

@@ -264,6 +264,11 @@ def stream_of(module: nn.Module) -> tuple[Stream, int] | None:
     return None
 
 
+def streams_itself(module: nn.Module) -> tuple[Stream, int] | None:
+    """The stream that brings the weights of this very module, and its layer; else None."""
+    return _STREAMS.of(module)
+
+
 def traffic(hf: Any) -> Traffic | None:
     """What a streamed model has read so far; None for a model that stands in memory."""
     found = stream_of(hf)

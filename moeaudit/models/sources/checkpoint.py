@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from moeaudit.errors import ModelError
 
 from ..bundled import TOKENIZER, bundled_folder, bundled_models
+from ..experts.zero import zero_class
 from ..placement import moved, require_dtype
 from ..placement.asked import require_modules
 from ..placement.files import stored_tensors
@@ -21,6 +22,7 @@ from .files import HUB, commit_of, meant, reachable, require_files, weight_files
 from .fitting import require_complete, said_in, unused
 from .formats import dequantised, not_run, require_known, stored_as
 from .streamed import brought, kept, placed
+from .tied import plain_class, tied_class
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,6 +146,7 @@ def _read(
                 if type(config) in AutoModelForCausalLM._model_mapping  # noqa: SLF001
                 else AutoModelForImageTextToText
             )
+            auto = zero_class(auto, config)
             require_known(config, asked, name)
             method = stored_as(config, asked)
             files = weight_files(source, revision, cached=offline)
@@ -153,7 +156,7 @@ def _read(
                 hf = brought(bones, asked.on, keep=kept(bones, dtype, asked))
                 READ_FROM.keep(hf, facts)
                 return hf, unused(name, hf, bones.left)
-            loaded: Any = auto.from_pretrained(
+            loaded: Any = tied_class(auto, config).from_pretrained(
                 source,
                 dtype="auto" if dtype is None else dtype,
                 use_safetensors=True,
@@ -218,6 +221,7 @@ def _read(
     require_complete(name, info)
     notes = unused(name, hf, info.get("unexpected_keys", []))
     require_modules(hf, asked.device_map, name)
+    hf = plain_class(hf)
     hf = hf if asked.device is None else moved(hf, name, asked.device)
     READ_FROM.keep(hf, facts)
     return hf, notes

@@ -19,6 +19,7 @@ from ..placement.fits import Need, bytes_in, free, usable
 from ..placement.stream import Layer, Slot, Stream
 from ..precision import is_half
 from .fitting import left_over
+from .tied import aliased
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,7 +101,7 @@ def placed(
     most = most_in(kind, dtype, asked)
     if asked.offload != "stream" and numbers * most.itemsize <= asked.budget:
         return None
-    bones = skeleton(auto, config, stored, kind, name)
+    bones = skeleton(auto, config, aliased(stored, config), kind, name)
     return bones if streams(bones.need(most), name, asked) else None
 
 

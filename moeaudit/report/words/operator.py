@@ -230,6 +230,18 @@ def _without(a: Arguments) -> OperatorWords:
     )
 
 
+def _bank(a: Arguments) -> OperatorWords:
+    groups = "; ".join(_listed(group) for group in a["groups"])
+    return OperatorWords(
+        "removal",
+        "removals",
+        f"Removing {_ONE}, there and in later layers of its bank,",
+        f"{_ACTIVE} is removed in its layer and wherever the token goes to it again in later layers of the same bank "
+        f"(layers {groups}); the other experts keep their weights",
+        "to lose",
+    )
+
+
 def _everywhere(a: Arguments) -> OperatorWords:
     inside = _words(a["of"])
     if a["by"] == "rank" and inside.subject == "expert":
@@ -251,6 +263,7 @@ _KNOWN: dict[str, Callable[[Arguments], OperatorWords]] = {
     "SharedExpert": _shared,
     "SharedGate": _gate,
     "Without": _without,
+    "Bank": _bank,
     "Everywhere": _everywhere,
 }
 

@@ -225,7 +225,7 @@ def measure_calibration(
 
 def _named(interventions: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:
     """Interventions by name; plain mappings of layers to experts become operators."""
-    from moeaudit.causal.operators.without import Without
+    from moeaudit.causal.operators.whole.without import Without
 
     pairs = (
         list(interventions.items())

@@ -26,6 +26,7 @@ WRITTEN = [
     ma.SharedGate(0.25),
     ma.Coalitions((1, 2)),
     ma.Permutations(4, seed=7),
+    ma.Bank(((1, 2), (0, 3))),
     ma.Everywhere(ma.Renormalize("sum")),
     ma.Everywhere(ma.Skip((1,)), by="rank"),
     ma.Without({1: [0, 2], 2: [3]}, scores="kept"),

@@ -8,8 +8,8 @@ from made.architectures import BY_NAME, LATENT
 
 import moeaudit as ma
 from moeaudit.errors import InputError, ModelError
-from moeaudit.models.cards import AUDITS, card, cards
-from moeaudit.models.model.shared import shared_expert
+from moeaudit.models.bundled.cards import AUDITS, card, cards
+from moeaudit.models.experts.shared import shared_expert
 
 NATIVE = [each for each in cards() if each.model_type is not None]
 # Of a card's values those that change the router's rule, not a size.

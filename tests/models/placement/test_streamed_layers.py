@@ -45,6 +45,17 @@ def layers_in_place(model):
     ]
 
 
+@pytest.mark.parametrize("engine", ["nnsight", "transformer_lens"])
+def test_other_engines_check_a_streamed_model(tmp_path, engine):
+    streamed = ma.load(saved(tmp_path / "checkpoint", "olmoe"), offload="stream")
+    effects = ma.ablate(streamed, IDS)
+    found = ma.verify(effects, streamed, n=6, engine=engine)
+    assert found.skipped is None and found.agrees and found.n == 6
+    assert len(layers_in_place(streamed)) <= 1
+    again = ma.ablate(streamed, IDS)  # the original is as it was
+    assert (again.delta_nll == effects.delta_nll).all()
+
+
 def test_a_streamed_model_gives_the_same_tables(folder):
     whole, streamed = ma.load(folder), ma.load(folder, offload="stream")
     assert any("are streamed: one stands on cpu in float32" in note for note in streamed.notes)

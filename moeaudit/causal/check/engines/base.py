@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from moeaudit.errors import InputError, ModelError
 from moeaudit.models import Model
 from moeaudit.models.forward import evaluating
+from moeaudit.models.placement import follow
 
 from ...operators.draws import document_key
 from ...operators.routing import Operator
@@ -151,7 +152,7 @@ class Engine(ABC):
             if frozen:
                 answers: Answers = {}
                 self.edited_logits(tokens, recording(self.model.anatomy, answers))
-                edits |= frozen_above(row, answers)
+                edits |= frozen_above(row, answers, dict(edits))
             edited = self.edited_logits(tokens, edits)[position]
         return outcome(clean[position], edited, int(ids[position + 1]))
 
@@ -175,7 +176,10 @@ def structural_twin(module: nn.Module) -> nn.Module:
     """A copy of the module tree that shares every parameter and buffer with the original.
 
     Libraries that replace submodules or patch `forward` get the twin, so the original cannot be
-    changed by them; it costs kilobytes, because no weight is copied.
+    changed by them; it costs kilobytes, because no weight is copied. Weights that are streamed come and go
+    in the twin as they do in the original.
     """
     tensors = [*module.parameters(), *module.buffers()]
-    return copy.deepcopy(module, memo={id(tensor): tensor for tensor in tensors}).eval()
+    twin = copy.deepcopy(module, memo={id(tensor): tensor for tensor in tensors}).eval()
+    follow(twin, module)
+    return twin

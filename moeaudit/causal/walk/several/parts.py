@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 
 from moeaudit.models import MoELayer
 
-from ...operators.routing import Edits, Operator, Routing
+from ...operators.routing import Edits, Operator, Routing, later_layers
 from ...outcomes.compare import Outcomes
 from ..plan import Walked, WalkPlan
 
@@ -37,6 +37,9 @@ class SomeRows:
     def rows(self, layer: MoELayer) -> int:
         here = self.kept[layer.index]
         return here.stop - here.start
+
+    def later(self, layer: int) -> tuple[int, ...]:
+        return later_layers(self.operator, layer)
 
     def edits(self, routing: Routing) -> Edits:
         whole, here = self.operator.edits(routing), self.kept[routing.layer.index]

@@ -10,6 +10,7 @@ import torch
 from ...attention.reroute import RowState
 from ...outcomes.compare import Outcomes
 from ..births import Birth, births_by_delta, births_by_rerun, routing_at
+from ..follow import leaving
 from ..head import row_outcomes
 from ..plan import Walked, WalkPlan
 from ..wavefront import Wavefront
@@ -54,13 +55,23 @@ class SampledWavefront(Wavefront):
                 before = self.held[self.alone[here], 0]  # (drawn, ...), a copy
                 rows = self.held[: self.born, None]  # (rows, 1, steps, ...)
                 at = self.at[self.place[: self.born]]
-                self._through(*call, rows, at, into=rows, places=self.row_places)
+                more = {"places": self.row_places, "gone": self.gone(i)}
+                self._through(*call, rows, at, into=rows, **more)
                 if len(here):
                     self._born(call, here, before)
             state.clean.clear()
             self.busy = False
 
         return hook
+
+    def gone(self, i: int) -> torch.Tensor | None:
+        """The expert that each row loses again in decoder layer i, `"rows 1"`; None where none does."""
+        if all(moe.index != i for moe in self.followed) or not self.births:
+            return None
+        gone = self.place.new_full((self.born, 1), -1)
+        for where, lost in zip(self.later, leaving(self.births, i, self.plan)):
+            gone[where, 0] = lost.flatten()
+        return gone
 
     def _drawn(self, i: int) -> torch.Tensor:
         """Places, among the positions, that are drawn in decoder layer i."""

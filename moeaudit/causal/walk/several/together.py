@@ -43,6 +43,8 @@ def walk_together(
             for moe in model.anatomy.layers:
                 answer = lambda *given, moe=moe: now[-1].clean_answer(moe)(*given)  # noqa: E731
                 stack.enter_context(answering(moe, answer))
+        for moe in walks[0].followed:
+            stack.enter_context(answering(moe, lambda *given: now[-1].lost_again(*given)))
         for i in range(model.anatomy.n_layers):
             for turn in turns:
                 now[:] = [turn.walk]

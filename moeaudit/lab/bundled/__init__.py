@@ -1,0 +1,1 @@
+"""What the bundled models were made with: their architectures, their training, their cards."""
