@@ -6,12 +6,13 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
 from moeaudit.errors import RunError, one_of
-from moeaudit.store.files import replacing, write_json
+from moeaudit.store.files import write_json
 from moeaudit.text.bundled import corpus
 
 from .convert import upcycle
@@ -52,9 +53,11 @@ def smollm2_moe(folder: Path, wheels: Path | None, tuning: Tuning | None, say: S
             ),
         )
         begun["nll"]["trained"] = by_domain(model, _some(words, "calibration"))
-        with replacing(folder / "model.safetensors") as partial:
-            model.save_pretrained(partial.parent / "finished")
-            (partial.parent / "finished" / "model.safetensors").replace(partial)
+        with TemporaryDirectory(
+            dir=folder
+        ) as scratch:  # an interrupted write leaves the untrained weights
+            model.save_pretrained(scratch)
+            (Path(scratch) / "model.safetensors").replace(folder / "model.safetensors")
     distances = expert_distances(model).groupby("layer").distance
     facts = {
         **begun,

@@ -40,12 +40,12 @@ def file_bytes(wheels: Path | str | None = None, *, fetch: bool = True) -> bytes
         return checked(wheel.read(FILE))
 
 
-def checked(data: bytes, sha256: str = SHA256) -> bytes:
-    """`data`, if its hash is the one expected; raises ModelError otherwise."""
+def checked(data: bytes) -> bytes:
+    """`data`, if its SHA-256 is the one expected; raises ModelError otherwise."""
     found = hashlib.sha256(data).hexdigest()
-    if found != sha256:
+    if found != SHA256:
         raise ModelError(
-            f"{FILE} has SHA-256 {found}, and {sha256} was expected: it is another file than the one this model "
+            f"{FILE} has SHA-256 {found}, and {SHA256} was expected: it is another file than the one this model "
             "is made "
             f"of. Install {PACKAGE} 0.1.2, or give wheels=FOLDER to read its wheel."
         )
