@@ -15,14 +15,11 @@ from moeaudit.report.words.numbers import estimate, percent
 Tables = dict[str, pd.DataFrame]
 LIMITS = [
     "Dense models of less than a million parameters after half a million tokens are far from trained; what a "
-    "mixture gains "
-    "here says which way things lie, nothing of how Qwen1.5-MoE was born.",
+    "mixture gains here says which way things lie, nothing of how Qwen1.5-MoE was born.",
     "Tokens are the same for all arms; operations are not: two active copies cost twice the dense MLP. The arm "
-    "with one active "
-    "expert is the one of equal operations.",
+    "with one active expert is the one of equal operations.",
     "Intervals are over seeds (Student's t): a seed draws the dense model, the router, the re-initialised units "
-    "and the order "
-    "of the text. Documents are the same for all.",
+    "and the order of the text. Documents are the same for all.",
     "The routing of copies is planted by k-means or drawn; it is no evidence of how mixtures come to route.",
 ]
 
@@ -43,16 +40,13 @@ def sentence(tables: Tables, *, quick: bool) -> str:
     oracle = tables["oracle"]
     apart, gap = (of(tables[name], arm="k-means") for name in ("experts", "differences"))
     start = "A try-out that means nothing: b" if quick else "B"
+    off, most = oracle.perplexity_off.max(), oracle.swap_most.max()
     return (
-        f"{start}efore training, mixtures of copies have the dense model's perplexity to "
-        f"{oracle.perplexity_off.max():.1e} and "
-        f"any swap changes no loss by more than {oracle.swap_most.max():.1e} nats; after it, experts of the "
-        "k-means arm are "
+        f"{start}efore training, mixtures of copies have the dense model's perplexity to {off:.1e} and any swap "
+        f"changes no loss by more than {most:.1e} nats; after it, experts of the k-means arm are "
         f"{said(apart, 'distance')} apart (relative), another expert does {said(apart, 'stand_in')} of an active "
-        "one's work, "
-        "and the loss differs from the dense model trained on the same tokens by "
-        f"{said(gap, 'difference', True)} nats a token "
-        f"(95 %, {int(gap['seeds'])} seeds)."
+        "one's work, and the loss differs from the dense model trained on the same tokens by "
+        f"{said(gap, 'difference', True)} nats a token (95 %, {int(gap['seeds'])} seeds)."
     )
 
 

@@ -154,8 +154,7 @@ def _require_same(said: Path, name: str, tuning: Tuning | None) -> None:
         if facts.get(field) != value:
             raise RunError(
                 f"{said.parent} holds a model with {field} = {facts.get(field)!r}; this one has {value!r}. Give "
-                "the same "
-                "settings, or another folder."
+                "the same settings, or another folder."
             )
 
 

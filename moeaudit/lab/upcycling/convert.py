@@ -201,9 +201,8 @@ def _filled(
 def _foreign(dense: Any, why: str) -> ModelError:
     return ModelError(
         f"{type(dense).__name__} is not contained in Qwen2-MoE: {why}. A model of the Llama family is expected: "
-        "RMSNorm "
-        "before attention and MLP, rotary positions, a gated MLP without biases, biases of query, key and value "
-        "at most."
+        "RMSNorm before attention and MLP, rotary positions, a gated MLP without biases, biases of query, key "
+        "and value at most."
     )
 
 
@@ -226,6 +225,5 @@ def _require_same(dense: Any, model: Qwen2MoeForCausalLM) -> None:
         raise ModelError(
             f"{type(dense).__name__}: its weights fit Qwen2-MoE, but the function is another: logits differ by "
             f"{off:.2g} of the largest one ({exact:g} is rounding). The model scales or orders something "
-            "otherwise, and is "
-            "not upcycled."
+            "otherwise, and is not upcycled."
         )

