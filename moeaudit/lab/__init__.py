@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from .training.mechanism import Batch as Batch
     from .training.mechanism import Mechanism as Mechanism
     from .training.mechanism import Routed as Routed
+    from .upcycling import build as build
+    from .upcycling import expert_distances as expert_distances
+    from .upcycling import train_experts as train_experts
+    from .upcycling import upcycle as upcycle
 
 _PLACE_OF = {
     "ARMS": "recipes",
@@ -49,6 +53,10 @@ _PLACE_OF = {
     "Batch": "training.mechanism",
     "Mechanism": "training.mechanism",
     "Routed": "training.mechanism",
+    "build": "upcycling",
+    "expert_distances": "upcycling",
+    "train_experts": "upcycling",
+    "upcycle": "upcycling",
 }
 
 __all__ = list(_PLACE_OF)
