@@ -126,6 +126,7 @@ def write_page(
                 ),
                 Column("verdict", lambda r: r["verdict"], text=True),
             ],
+            "Every comparison: the sample beside others, beside copies of itself, and beside others in float64",
         )
     )
     sheet.heading("What this cannot say")

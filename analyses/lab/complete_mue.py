@@ -145,7 +145,7 @@ def write_page(path: Path, result: dict[str, Any], tables: dict[str, pd.DataFram
         if name == "best":
             columns.append(Column("seeds at an edge", lambda r: r["at_edge"]))
         sheet.heading(heading)
-        sheet.table(table(rows_of(tables[name]), columns))
+        sheet.table(table(rows_of(tables[name]), columns, heading))
     sheet.heading("Coordinate check")
     sheet.paragraph(
         "Slope of log2 RMS on log2 of what is varied, after the last step; 0 is no change of size."
@@ -161,6 +161,7 @@ def write_page(path: Path, result: dict[str, Any], tables: dict[str, pd.DataFram
                     "slope", lambda r: estimate(r["slope"], r["slope_low"], r["slope_high"], True)
                 ),
             ],
+            "Slopes of the coordinate check",
         )
     )
     sheet.heading("Models beside the rules")
@@ -177,6 +178,7 @@ def write_page(path: Path, result: dict[str, Any], tables: dict[str, pd.DataFram
                 *(Column(n, lambda r, n=n: "" if pd.isna(r[n]) else f"{r[n]:.3g}")
                   for n in ("A", "R", "AR", "gates", "sigma", "down_over_up", "routed_over_residual")),
             ],
+            "Multipliers of the first MoE layer",
         )
     )  # fmt: skip
     sheet.heading("What this cannot say")

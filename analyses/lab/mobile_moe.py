@@ -149,6 +149,7 @@ def write_page(path: Path, result: dict[str, Any], tables: dict[str, pd.DataFram
                     ),
                 ),
             ],
+            "Change of the loss with routers in another precision, by whether a selection changed",
         )
     )
     sheet.heading("Accounts of published configurations")
@@ -167,6 +168,7 @@ def write_page(path: Path, result: dict[str, Any], tables: dict[str, pd.DataFram
                 Column("4 bits", lambda r: f"{r['gb_4']:.1f} GB"),
                 Column("GFLOP a token", lambda r: f"{r['gflop_a_token']:.2f}"),
             ],
+            "Memory, cache and operations from configurations",
         )
     )
     sheet.heading("The law, recovered from planted losses")
@@ -178,6 +180,7 @@ def write_page(path: Path, result: dict[str, Any], tables: dict[str, pd.DataFram
                 Column("planted", lambda r: f"{r['planted']:.4f}"),
                 Column("fitted", lambda r: estimate(r["value"], r["low"], r["high"])),
             ],
+            "Coefficients planted and fitted",
         )
     )
     sheet.heading("What this cannot say")
