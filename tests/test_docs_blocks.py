@@ -96,6 +96,9 @@ def parse(line: str) -> None:
         rest = [*context._protected_args, *context.args]  # noqa: SLF001
         name, sub, rest = command.resolve_command(context, rest)  # type: ignore[attr-defined]
         assert sub is not None
+        if hasattr(sub, "commands"):  # a group, such as `moeaudit lab`
+            name, sub, rest = sub.resolve_command(context, rest)
+            assert sub is not None
         sub.make_context(name, rest, parent=context).close()
 
 

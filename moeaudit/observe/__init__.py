@@ -13,8 +13,13 @@ from .load import router_losses as router_losses
 from .load import router_z_loss as router_z_loss
 from .load import site_agreement as site_agreement
 from .load import switch_loss as switch_loss
+from .load import working_set as working_set
 from .metrics import METRICS as METRICS
 from .metrics import expert_metrics as expert_metrics
+from .modularity import modularity_scores as modularity_scores
+from .modularity import router_mean as router_mean
+from .modularity import router_vectors as router_vectors
+from .modularity import token_clusters as token_clusters
 from .saturation import router_saturation as router_saturation
 from .trace import Facts as Facts
 from .trace import Trace as Trace
@@ -35,11 +40,16 @@ __all__ = [
     "expert_metrics",
     "favourite_tokens",
     "load_balance",
+    "modularity_scores",
     "router_logits",
+    "router_mean",
     "router_losses",
     "router_saturation",
+    "router_vectors",
     "router_z_loss",
     "site_agreement",
     "switch_loss",
+    "token_clusters",
     "vocabulary_specialisation",
+    "working_set",
 ]

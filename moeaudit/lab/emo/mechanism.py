@@ -65,7 +65,7 @@ class Emo(Mechanism):
     """
 
     name: ClassVar[str] = "emo"
-    balance: ClassVar[str] = "global"  # the one scope of balance that it can be trained with
+    balance: ClassVar[str | None] = "global"
 
     smallest: int | None = None
     largest: int | None = None

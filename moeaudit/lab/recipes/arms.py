@@ -83,7 +83,7 @@ QUICK: dict[str, Any] = {
 }
 
 
-def recipe(name: str, *, quick: bool = False, **changes: Any) -> Recipe:
+def recipe(name: str, /, *, quick: bool = False, **changes: Any) -> Recipe:
     """The recipe of an arm, with `changes` as `Recipe.changed` takes them (`seed=1`, `train={"steps": 20}`).
 
     `quick` makes it small and short: a run of the machinery, no result. Raises InputError for an arm that does not

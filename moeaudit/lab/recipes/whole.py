@@ -54,6 +54,12 @@ class Recipe:
                 f"[mechanisms.{self.mechanisms[0].name}] changes routing or experts, and a llama has neither. Choose "
                 "another family."
             )
+        for each in self.mechanisms:
+            if each.balance not in (None, self.balance.scope):
+                raise InputError(
+                    f"[mechanisms.{each.name}] needs [balance] scope {each.balance!r}, and it is "
+                    f"{self.balance.scope!r}: what it asks of each document would be what the balance loss forbids."
+                )
 
     @classmethod
     def read(cls, path: str | Path) -> Recipe:

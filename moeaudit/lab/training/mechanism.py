@@ -40,6 +40,9 @@ class Mechanism:
     """Base class; every method changes nothing. A subclass is a frozen dataclass of its settings."""
 
     name: ClassVar[str]
+    balance: ClassVar[str | None] = (
+        None  # the one scope of balance that it can be trained with; None: any
+    )
 
     def prepare(self, model: nn.Module, config: Any) -> None:
         """Change the model after its initialisation and before the optimisers see it: tie, add rows, rescale.

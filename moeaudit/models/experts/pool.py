@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from moeaudit.errors import ContractError
 
 from ..anatomy import MoELayer
+from ..placement import weights_here
 from ..precision import full, not_memory
 
 
@@ -39,7 +40,8 @@ def router_probabilities(
             f"{where} has no router module that scores its experts, so it has no pool of preferred experts."
         )
     try:
-        output = layer.router(hidden[None])
+        with weights_here(layer.router):
+            output = layer.router(hidden[None])
     except (TypeError, RuntimeError, ValueError, AttributeError) as error:
         not_memory(error, f"running the router of {where}")
         raise ContractError(

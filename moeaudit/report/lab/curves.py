@@ -134,7 +134,7 @@ def parts(records: Records, key: str, most: int) -> list[tuple[float, float]]:
     n = min(most, len(known))
     cut = [len(known) * i // n for i in range(n + 1)] if n else []
     return [
-        (known[b - 1][0], sum(value for _, value in known[a:b]) / (b - a))
+        (float(known[b - 1][0]), sum(value for _, value in known[a:b]) / (b - a))
         for a, b in zip(cut, cut[1:])
     ]
 
@@ -200,7 +200,7 @@ def _plot(unit: str, drawn: dict[str, list[tuple[float, float]]]) -> go.Figure:
 
 
 def _table(title: str, lines: dict[str, str], records: Records) -> Markup:
-    columns = [Column("step", lambda r: f"{r['step']:,}")]
+    columns = [Column("step", lambda r: f"{r['step']:,.0f}")]
     rows = [{"step": step} for step, _ in parts(records, next(iter(lines)), ROWS)]
     for column, words in lines.items():
         for row, (_, value) in zip(rows, parts(records, column, ROWS)):

@@ -230,6 +230,18 @@ def _without(a: Arguments) -> OperatorWords:
     )
 
 
+def _pool(a: Arguments) -> OperatorWords:
+    which = "that its router prefers on average" if a["draw"] == "own" else "drawn at random for it"
+    where = "every layer" if a["only"] is None else f"layers {_listed(a['only'])}"
+    return OperatorWords(
+        "edited prediction",
+        "edited predictions",
+        "Letting each document of {model} choose from a pool of experts",
+        f"every document may choose, in {where}, only among {a['size']} experts {which}",
+        subject="layer",
+    )
+
+
 def _bank(a: Arguments) -> OperatorWords:
     groups = "; ".join(_listed(group) for group in a["groups"])
     return OperatorWords(
@@ -263,6 +275,7 @@ _KNOWN: dict[str, Callable[[Arguments], OperatorWords]] = {
     "SharedExpert": _shared,
     "SharedGate": _gate,
     "Without": _without,
+    "DocumentPool": _pool,
     "Bank": _bank,
     "Everywhere": _everywhere,
 }

@@ -128,3 +128,13 @@ def test_what_is_refused(monkeypatch):
         ma.DocumentPool(4, draw="other")
     with pytest.raises(InputError, match="frozen routing is not available"):
         ma.ablate(model, [ids], ma.DocumentPool(4), frozen_routing=True)
+
+
+def test_a_streamed_model_has_the_same_pools(tmp_path):
+    whole, ids = tiny_moe.load("olmoe"), tiny_moe.ids(12)
+    whole.hf.save_pretrained(tmp_path)
+    streamed = ma.load(tmp_path, offload="stream")
+    for draw in ("own", "random"):
+        one, two = (ma.ablate(m, [ids], ma.DocumentPool(4, draw=draw)) for m in (whole, streamed))
+        np.testing.assert_allclose(one.delta_nll, two.delta_nll, atol=1e-6)
+        np.testing.assert_allclose(one.weight, two.weight, atol=1e-6)

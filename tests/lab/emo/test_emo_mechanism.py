@@ -90,3 +90,34 @@ def test_the_settings_come_back():
     made = mechanism("emo", {"smallest": 4, "seed": 2})
     assert MECHANISMS["emo"] is Emo
     assert Emo.from_dict(made.to_dict()) == made
+
+
+def test_balance_has_to_be_global():
+    import moeaudit.lab as lab
+
+    assert lab.recipe("olmoe-emo").mechanisms[0] == Emo()
+    for scope in ("micro", "sequence", "none"):
+        with pytest.raises(InputError, match="needs .balance. scope 'global'"):
+            lab.recipe("olmoe-emo", balance={"scope": scope})
+
+
+def test_it_trains_and_what_it_trained_is_a_plain_model(tmp_path):
+    import numpy as np
+
+    import moeaudit as ma
+    import moeaudit.lab as lab
+
+    made = lab.train(
+        lab.recipe("olmoe-emo", quick=True, train={"steps": 3}), tmp_path / "emo", progress=False
+    )
+    plain = lab.train(
+        lab.recipe("olmoe", quick=True, train={"steps": 3}), tmp_path / "plain", progress=False
+    )
+    model, other = ma.load(made), ma.load(plain)
+    ids = np.arange(20, 60)
+    effects = ma.ablate(model, [ids], ma.DocumentPool(16))
+    assert (effects.delta_nll == 0).all()
+    gate = model.anatomy[1].router.weight
+    assert not torch.equal(
+        gate, other.anatomy[1].router.weight
+    )  # the masks changed what was learned

@@ -54,5 +54,6 @@ def test_wrong_names_are_refused_by_name(noisy):
 
 def test_a_mechanism_that_is_not_here_yet_is_said(monkeypatch):
     monkeypatch.setitem(MECHANISMS._places, "tying", "moeaudit.lab.nowhere:Tying")
+    monkeypatch.setattr(MECHANISMS, "_made", {})
     with pytest.raises(InputError, match="no moeaudit.lab.nowhere to train it"):
         mechanism("tying", {})

@@ -67,7 +67,8 @@ def test_sampled_text_goes_on_from_its_prompt_and_follows_the_model():
     assert torch.equal(first, again) and not torch.equal(first, other)
     assert torch.equal(first[:, :4], prompts) and first.shape == (3, 20)
     # Sampled tokens are likelier under the model than uniformly drawn ones.
-    log_p = hf(first).logits[:, 3:-1].log_softmax(-1)
+    with torch.no_grad():
+        log_p = hf(first).logits[:, 3:-1].log_softmax(-1)
     own = log_p.gather(-1, first[:, 4:, None]).mean()
     assert float(own) > float(log_p.mean()) + 0.5
 
@@ -138,3 +139,16 @@ def test_what_is_refused():
         zero.flops_saved(model, [0.5])
     with pytest.raises(InputError, match="to begin a text with"):
         beginnings([], 4)
+
+
+def test_a_model_is_trained_with_zero_experts_from_the_start(tmp_path):
+    import moeaudit.lab as lab
+
+    recipe = lab.recipe(
+        "olmoe", quick=True, mechanisms={"zero_experts": {"count": 8}}, train={"steps": 3}
+    )
+    model = ma.load(lab.train(recipe, tmp_path / "made", progress=False))
+    assert {layer.num_experts for layer in model.anatomy.layers} == {24}
+    trace = ma.capture(model, [np.arange(20, 60)])
+    assert (trace.routing.output_norm[trace.routing.expert >= 16] == 0).all()
+    assert 0 < zero.zero_picks(model, trace).skipped.mean() < 1
