@@ -117,7 +117,8 @@ def router_precision(
                     alone = {layer.index: _alone(layer, seen[layer.index]) for layer in layers}
                 moved = {i: _moved(seen[i].index, theirs[i].index) for i in seen}
                 here = {
-                    i: None if alone[i] is None else _moved(seen[i].index, alone[i]) for i in seen
+                    i: None if chosen is None else _moved(seen[i].index, chosen)
+                    for i, chosen in alone.items()
                 }
                 count = np.stack([moved[i] for i in moved]).sum(0)[: len(nll)]
                 rows.append(
@@ -167,7 +168,7 @@ def _cost(tokens: Frame, wanted: list[str]) -> Frame:
         if keep.any():
             found = Clustered(by=["precision"], values=["delta_nll"])(tokens[keep])
             parts.append(found.assign(tokens=what))
-    whole = pd.concat(parts, ignore_index=True)
+    whole: Any = pd.concat(parts, ignore_index=True)
     place = whole["precision"].map({name: i for i, name in enumerate(wanted)})
     whole = whole.assign(place=place).sort_values("place", kind="stable").drop(columns="place")
     return whole.reset_index(drop=True)

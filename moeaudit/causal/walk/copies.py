@@ -181,7 +181,9 @@ def walk_model(plan: WalkPlan, ids: torch.Tensor, positions: torch.Tensor) -> Wa
     document = plan.document(ids)
 
     def edit(layer):
-        return lambda *given: Answer(*operator.answer(layer, *given, document))
+        return lambda hidden, index, weight: Answer(
+            *operator.answer(layer, hidden, index, weight, document)
+        )
 
     edited = run(plan.model, ids, [{layer.index: edit(layer) for layer in layers}])[0]
     removed = torch.zeros(ids.shape[1], device=ids.device)

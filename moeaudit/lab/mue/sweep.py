@@ -106,7 +106,7 @@ def _read(frame: Frame, arms: list[str]) -> RateSweep:
         for seed, part in frame[frame["arm"] == arm].groupby("seed"):
             place, edge = optimum(part["factor"].to_numpy(float), part["loss"].to_numpy(float))
             rows.append({"arm": arm, "seed": seed, "log2_best": place, "at_edge": edge})
-    found = pd.DataFrame(rows)
+    found: Any = pd.DataFrame(rows)
     best = over_seeds(found, ["arm"], ["log2_best"]).merge(
         found.groupby("arm")["at_edge"].sum().reset_index(), on="arm"
     )

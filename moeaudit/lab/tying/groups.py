@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from torch import nn
+
 from moeaudit.errors import InputError
 from moeaudit.models.anatomy import Anatomy, MoELayer
 
@@ -89,10 +91,10 @@ def layers_of(anatomy: Anatomy, groups: Groups) -> list[list[MoELayer]]:
     return found
 
 
-def fused(layer: MoELayer) -> dict[str, object]:
+def fused(layer: MoELayer) -> dict[str, nn.Parameter]:
     """The tensors of a layer's experts by their names on the experts module."""
     own = layer.experts._parameters  # noqa: SLF001
-    return {name: p for name, p in own.items() if p is not None}  # type: ignore[misc]
+    return {name: p for name, p in own.items() if p is not None}
 
 
 def _require_fused(layer: MoELayer) -> None:

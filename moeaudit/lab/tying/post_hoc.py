@@ -56,6 +56,6 @@ def post_hoc_tying(
                         setattr(member.experts, name, shared)
         yield chosen
     finally:
-        for experts, tensors in kept:
-            for name, tensor in tensors.items():
+        for experts, own in kept:
+            for name, tensor in own.items():
                 setattr(experts, name, tensor)

@@ -22,7 +22,7 @@ from .build import BUILT, TUNING, build
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m moeaudit.lab.upcycling", description=__doc__.split("\n")[0]
+        prog="python -m moeaudit.lab.upcycling", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("name", choices=sorted(BUILT))
     parser.add_argument("--out", type=Path, required=True, help="folder of the model")

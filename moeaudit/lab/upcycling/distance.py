@@ -6,6 +6,7 @@ from itertools import combinations
 from typing import Any
 
 import pandas as pd
+import torch
 
 from moeaudit.errors import ModelError
 
@@ -25,7 +26,7 @@ def expert_distances(model: Any) -> pd.DataFrame:
         if not (hasattr(module, "gate_up_proj") and getattr(module.gate_up_proj, "ndim", 0) == 3):
             continue
         both = (module.gate_up_proj.detach().double(), module.down_proj.detach().double())
-        square = sum(each.flatten(1).square().sum(1) for each in both)
+        square = torch.stack([each.flatten(1).square().sum(1) for each in both]).sum(0)
         layer = next(int(part) for part in name.split(".") if part.isdigit())
         for a, b in combinations(range(len(square)), 2):
             apart = sum((each[a] - each[b]).square().sum() for each in both) ** 0.5

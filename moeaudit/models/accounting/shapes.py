@@ -234,8 +234,10 @@ def _cache(layer: nn.Module) -> int | None:
         )
         if isinstance(rank, int) and isinstance(rotated, int):
             kept += rank + rotated
-        elif isinstance(getattr(module, "k_proj", None), nn.Linear):
-            kept += module.k_proj.out_features + module.v_proj.out_features
+            continue
+        keys, values = getattr(module, "k_proj", None), getattr(module, "v_proj", None)
+        if isinstance(keys, nn.Linear) and isinstance(values, nn.Linear):
+            kept += keys.out_features + values.out_features
     return kept or None
 
 

@@ -199,5 +199,6 @@ def _made_with(base: type[nn.Module], zero: ZeroExperts) -> type[nn.Module]:
 
     made: Any = type(base.__name__, (base,), {"__init__": __init__, "__module__": base.__module__})
     made.from_config = made._from_config  # noqa: SLF001
-    made._model_mapping = {base.config_class: made}  # noqa: SLF001
+    kind: Any = base
+    made._model_mapping = {kind.config_class: made}  # noqa: SLF001
     return made

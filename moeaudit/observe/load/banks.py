@@ -130,7 +130,7 @@ def site_agreement(
     values = [name for name in table.columns if name not in ("document", "bank", "tokens")]
     weighed = table[values].mul(table["tokens"], axis=0)  # chunks of one document together
     whole = pd.concat([table[["document", "bank", "tokens"]], weighed], axis=1)
-    summed = whole.groupby(["document", "bank"], sort=True).sum()
+    summed: Any = whole.groupby(["document", "bank"], sort=True).sum()
     summed[values] = summed[values].div(summed["tokens"], axis=0)
     return summed.reset_index()
 

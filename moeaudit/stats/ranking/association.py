@@ -42,6 +42,8 @@ def association(
             f"A correlation needs columns of one length: {len(x)} x, {len(y)} y"
             + ("." if document is None else f", {len(document)} documents.")
         )
+    from scipy import stats
+
     test = stats.spearmanr if name == "spearman" else stats.kendalltau
 
     def statistic(items: np.ndarray) -> float:

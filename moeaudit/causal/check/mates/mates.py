@@ -405,7 +405,7 @@ def _differ(batch: torch.Tensor) -> None:
 
 
 def _named(experts: str | Iterable[str] | None) -> list[str]:
-    named = (
+    named: list[str] = (
         list(EXPERTS)
         if experts is None
         else [experts]

@@ -28,7 +28,10 @@ class WholeModel(BaseOperator):
     scope = "model"
     of_one_expert = False
 
-    name: str
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What the operator is called in tables and on pages."""
 
     @abstractmethod
     def layers(self, anatomy: Anatomy, asked: Iterable[int] | None = None) -> list[MoELayer]:
