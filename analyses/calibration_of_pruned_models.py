@@ -20,7 +20,7 @@ import moeaudit as ma
 from moeaudit.front import CalibrationAudit, calibration_audit
 from moeaudit.pruning.asked import check_criteria
 from moeaudit.pruning.choose import check_keep, choose, random_scores, tie_breaks
-from moeaudit.pruning.criteria import criterion_scores
+from moeaudit.pruning.criteria.scores import criterion_scores
 from moeaudit.pruning.export.groups import groups_of
 from moeaudit.runs.calibration.tables import BETWEEN, IN, SHIFTED
 from moeaudit.text.choice import balanced, beginnings

@@ -21,8 +21,8 @@ from typing import Any
 
 import moeaudit as ma
 from moeaudit.errors import InputError, MoeAuditError
+from moeaudit.models.accounting.known import KNOWN
 from moeaudit.runs.costs import STATED, Cost
-from moeaudit.runs.costs.known import KNOWN
 from moeaudit.runs.costs.words import duration, flops, size_of
 
 TOKENS = 128

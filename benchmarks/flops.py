@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import moeaudit as ma
+from moeaudit.models.accounting.shapes import measured_shapes
 from moeaudit.runs.costs.flops import work_of
-from moeaudit.runs.costs.shapes import measured_shapes
 
 
 @dataclass(frozen=True)

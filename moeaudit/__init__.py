@@ -40,10 +40,12 @@ if TYPE_CHECKING:
     from .causal import Without as Without
     from .causal import Zero as Zero
     from .causal import ablate as ablate
+    from .causal import batch_mates as batch_mates
     from .causal import decompose as decompose
     from .causal import expert_outputs as expert_outputs
     from .causal import interactions as interactions
     from .causal import redundancy as redundancy
+    from .causal import router_precision as router_precision
     from .causal import screen as screen
     from .causal import shapley as shapley
     from .causal import verify as verify
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from .models import Model as Model
     from .models import bundled_models as bundled_models
     from .models import load as load
+    from .models.accounting import accounting as accounting
     from .observe import Trace as Trace
     from .observe import capture as capture
     from .observe import coactivation as coactivation
@@ -70,6 +73,7 @@ if TYPE_CHECKING:
     from .observe import router_saturation as router_saturation
     from .observe import site_agreement as site_agreement
     from .observe import vocabulary_specialisation as vocabulary_specialisation
+    from .observe import working_set as working_set
     from .pruning import export_pruned as export_pruned
     from .report import plot as plot
     from .report.cell import expert as expert
@@ -114,6 +118,7 @@ _ROOM_OF = {
     "router_saturation": "observe",
     "site_agreement": "observe",
     "vocabulary_specialisation": "observe",
+    "working_set": "observe",
     "Bank": "causal",
     "Effects": "causal",
     "Without": "causal",
@@ -134,17 +139,20 @@ _ROOM_OF = {
     "Swap": "causal",
     "Zero": "causal",
     "ablate": "causal",
+    "batch_mates": "causal",
     "decompose": "causal",
     "effects": "causal.folder",
     "expert_outputs": "causal",
     "without_experts": "causal",
     "export_pruned": "pruning",
     "prune_curve": "front",
+    "router_precision": "causal",
     "screen": "causal",
     "interactions": "causal",
     "redundancy": "causal",
     "shapley": "causal",
     "verify": "causal",
+    "accounting": "models.accounting",
     "Model": "models",
     "bundled_models": "models",
     "load": "models",

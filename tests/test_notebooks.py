@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "notebooks").glob("[0-9]_*.py"))
 MOST = 300_000  # bytes of a stored notebook
 CELL = 200_000  # of one of its outputs
+PAGE = 4_000_000  # of a run's page
 PLOTLY = "application/vnd.plotly.v1+json"
 
 
@@ -81,6 +82,10 @@ def test_a_notebook_runs_and_its_claims_hold(path, tmp_path, monkeypatch):
     assert not told, told
     # Whatever is shown is light (a plotly figure counts without the library, which the page of a notebook has once).
     assert all(written(output.get("data", {})) <= CELL for output in found)
+    # The pages of the real runs that the notebook made of the bundled models.
+    pages = [page.stat().st_size for page in tmp_path.rglob("report.html")]
+    assert len(pages) >= 3 or not path.stem.startswith("8")
+    assert all(size <= PAGE for size in pages), pages
 
 
 def test_only_public_names_are_used():

@@ -25,9 +25,9 @@ import moeaudit as ma
 from moeaudit.cli.options import default_out
 from moeaudit.cli.terminal.progress import ConsoleProgress
 from moeaudit.errors import InputError, MoeAuditError
+from moeaudit.models.accounting.config import config_of
+from moeaudit.models.accounting.shapes import shapes_of
 from moeaudit.runs.costs import Cost, cost
-from moeaudit.runs.costs.config import config_of
-from moeaudit.runs.costs.shapes import shapes_of
 from moeaudit.store.files import write_table
 
 from .cells import METRICS, OUTCOMES, cells_of, published_layers, summary_of

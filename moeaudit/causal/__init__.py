@@ -11,11 +11,12 @@ from moeaudit.models.router import without_experts as without_experts
 from .census import ablate as ablate
 from .check.handover import apply_in_trace as apply_in_trace
 from .check.handover import as_transformer_lens_hooks as as_transformer_lens_hooks
+from .check.mates import BatchMates as BatchMates
+from .check.mates import batch_mates as batch_mates
 from .check.verify import Verification as Verification
 from .check.verify import verify as verify
 from .effects import Effects as Effects
 from .folder import EffectsFolder as EffectsFolder
-from .mediation import decompose as decompose
 from .operators import Bank as Bank
 from .operators import Coalitions as Coalitions
 from .operators import Custom as Custom
@@ -40,6 +41,9 @@ from .operators.routing import Operator as Operator
 from .operators.routing import Routing as Routing
 from .operators.weights import Zero as Zero
 from .outcomes.named import LogitContrast as LogitContrast
+from .routing.mediation import decompose as decompose
+from .routing.precision import RouterPrecision as RouterPrecision
+from .routing.precision import router_precision as router_precision
 from .screen.gradients import screen as screen
 from .screen.screened import Screened as Screened
 from .walk.engine import plan_for as plan_for

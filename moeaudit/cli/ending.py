@@ -49,7 +49,7 @@ def ended(call: Callable[[], Any], *, debug: bool = False) -> NoReturn:
 def _stop(error: Exception) -> NoReturn:
     """One paragraph on stderr, and the status."""
     if isinstance(error, MoeAuditError):
-        _say(f"{error} See {error.page}.")
+        _say(f"{error} See {error.where}.")
     if isinstance(error, _Wrong):
         wrong: Any = error
         if type(error).__name__ == "NoArgsIsHelpError":

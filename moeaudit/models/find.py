@@ -12,7 +12,7 @@ from moeaudit.errors import ContractError, ModelError
 
 from .anatomy import Anatomy, MoELayer
 from .contract import ExpertsCall, Probe, check_call, declared_moe_layers
-from .probe import run_probe
+from .contract.probe import run_probe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

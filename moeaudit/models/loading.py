@@ -66,11 +66,11 @@ def load(
     whose experts are not called as `experts(hidden, top_k_index, top_k_weights)`; OutOfMemory.
     """
     from .anatomy import remember
+    from .contract.probe import run_probe
     from .find import find_anatomy
     from .forward import evaluating
     from .precision import not_memory
     from .precision.settled import TooLarge, settled
-    from .probe import run_probe
     from .sources.reads import lora_hint, require_logits, require_reader, stale_hint
     from .sources.tied import shared_notes
     from .sources.weights import memory_sha256, require_finite

@@ -13,6 +13,7 @@ from .load import router_losses as router_losses
 from .load import router_z_loss as router_z_loss
 from .load import site_agreement as site_agreement
 from .load import switch_loss as switch_loss
+from .load import working_set as working_set
 from .metrics import METRICS as METRICS
 from .metrics import expert_metrics as expert_metrics
 from .modularity import modularity_scores as modularity_scores
@@ -50,4 +51,5 @@ __all__ = [
     "switch_loss",
     "token_clusters",
     "vocabulary_specialisation",
+    "working_set",
 ]

@@ -11,7 +11,7 @@ from typing import Any
 from moeaudit.errors import InputError, one_of
 from moeaudit.seeds import check_seed
 
-from .own import Ranking, named_rankings
+from .criteria.own import Ranking, named_rankings
 
 # Names of `expert_metrics`; docs/methods/metrics.md has their formulas.
 OBSERVED = (

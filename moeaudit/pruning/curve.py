@@ -24,7 +24,7 @@ from .choose import (
     tie_breaks,
 )
 from .claims import draws_needed
-from .criteria import criterion_scores
+from .criteria.scores import criterion_scores
 from .evaluate import evaluate
 from .export.groups import groups_of
 from .result import PruneCurve

@@ -148,6 +148,8 @@ _FIGURE_KEYS = {
 
 
 def _calibration(run: StoredRun) -> Markup | None:
+    if not (run.folder / "calibration.json").is_file():  # as most runs: no calibration is imported
+        return None
     from .pages.calibration_section import calibration_section
 
     return calibration_section(run.folder, run.record["model"].get("weights_sha256"))

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy
 from jaxtyping import Float
-from scipy import stats
 
 from moeaudit.errors import one_of
 from moeaudit.frames import Frame
@@ -110,7 +110,7 @@ class Clustered:
         groups = sums.groupby(list(self.by), observed=True)
         g = groups.size().to_numpy(dtype="float64")
         scale = np.where(g > 1, g / np.maximum(g - 1, 1), np.nan)
-        quantile = stats.t.ppf(0.5 + self.level / 2, np.maximum(g - 1, 1))
+        quantile = scipy.stats.t.ppf(0.5 + self.level / 2, np.maximum(g - 1, 1))
         m = groups[value].transform("sum") / groups["n"].transform("sum")
         squared = sums.assign(r2=(sums[value] - m * sums["n"]) ** 2)
         squares = squared.groupby(list(self.by), observed=True)["r2"].sum()

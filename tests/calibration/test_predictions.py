@@ -89,3 +89,20 @@ def test_too_little_is_said_and_not_raised():
 def test_documents_are_numbered_by_appearance():
     p = Predictions.of([0.1, 0.2, 0.3], [0, 1, 1], document=["b", "a", "b"])
     assert p.documents.tolist() == [0, 1, 0] and p.n_documents == 2
+
+
+def test_lists_are_read_as_of_reads_them():
+    lists = {"confidence": [0.5, 0.25, 1], "correct": [1, "no", True]}
+    more = {"group": ["x", "y", 3], "document": (7, 7, 8), "weight": [1, 2, 0.5]}
+    p, want = Predictions(**lists, **more), Predictions.of(**lists, **more)
+    for name in (*lists, *more):
+        assert getattr(p, name).tolist() == getattr(want, name).tolist()
+        assert getattr(p, name).dtype == getattr(want, name).dtype
+    assert len(Predictions(pd.Series([0.5]), [True], probabilities=[[0.5, 0.5]], label=[0])) == 1
+    for wrong, words in (
+        (None, "confidence"),
+        (["high"], "cannot be read as numbers"),
+        (0.5, "shape"),
+    ):
+        with pytest.raises(InputError, match=words):
+            Predictions(confidence=wrong, correct=[True])

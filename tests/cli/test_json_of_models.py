@@ -56,3 +56,26 @@ def test_the_answer_of_an_audit(tmp_path, capfd):
     assert found["question"] == run.spec.hash and found["alarm"] is None
     first = found["verdicts"][0]
     assert sum(first["delta_nll"]["verdicts"].values()) == first["delta_nll"]["cells"] == 3
+
+
+def test_inspect_with_batch_mates(model, monkeypatch, capfd):
+    assert call(monkeypatch, "inspect", model, "--batch-mates", "--json") == 0
+    found = read(capfd.readouterr().out)["batch_mates"]
+    assert found["independent"] is True and "does not depend on batch mates" in found["says"]
+
+
+def test_cards_of_well_known_models(monkeypatch, capfd):
+    assert call(monkeypatch, "models", "--all", "--json") == 0
+    found = read(capfd.readouterr().out)
+    assert {row["name"] for row in found["models"]} == {
+        "tiny-olmoe",
+        "tiny-qwen2-moe",
+        "tiny-deepseek-v2",
+    }
+    card = next(row for row in found["cards"] if row["name"] == "Mixtral-8x7B")
+    assert card["weights_sum"] == "1" and card["sizes"]["experts"] == 8 and card["cannot"]
+    assert call(monkeypatch, "models", "--all") == 0
+    text = " ".join(capfd.readouterr().out.split())
+    assert "Qwen2.5-Max: not published. Audited: no; calibration of a file of its answers" in text
+    assert call(monkeypatch, "models", "--json") == 0
+    assert "cards" not in read(capfd.readouterr().out)

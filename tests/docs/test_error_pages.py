@@ -56,6 +56,8 @@ def run(page: Path, namespace: dict[str, object]) -> int:
         assert wanted(message).fullmatch(said(error.value)), (message, said(error.value))
         named = next(k for k in type(error.value).__mro__ if "page" in vars(k))
         assert ROOT / named.page == page, (page.name, said(error.value))
+        heading = re.findall(r"^## (.+)$", found.string[: found.start()], re.M)[-1]
+        assert error.value.where == f"{named.page}#{errors.slug(heading)}", said(error.value)
         raised += 1
     return raised
 
@@ -75,6 +77,31 @@ def test_every_error_has_its_page(kind):
     assert page.read_text("utf-8").startswith(f"# {title}\n")
     overview = (ROOT / "docs/errors/index.md").read_text("utf-8")
     assert kind is errors.MoeAuditError or f"[{kind.__name__}]({page.name})" in overview
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_heading_that_an_error_names_is_on_its_page(kind):
+    headings = re.findall(r"^## (.+)$", (ROOT / kind.page).read_text("utf-8"), re.M)
+    assert set(kind.headings) <= set(headings)
+
+
+def test_without_the_documentation_an_address_is_named(tmp_path, monkeypatch):
+    from importlib import metadata
+
+    site = "https://example.org/docs/"
+    monkeypatch.setattr(errors, "__file__", str(tmp_path / "moeaudit" / "errors.py"))
+    for known, want in (
+        (
+            [f"Source, x, Documentation, {site}", f"Documentation, {site}"],
+            f"{site}errors/run.md#not-finished",
+        ),
+        (None, "docs/errors/run.md#not-finished"),
+    ):
+        told = type("Told", (), {"get_all": lambda self, name, known=known: known})()
+        monkeypatch.setattr(metadata, "metadata", lambda name, told=told: told)
+        errors._opened.cache_clear()
+        assert errors.RunError("The run in x was not finished.").where == want
+    errors._opened.cache_clear()
 
 
 def test_every_page_belongs_to_an_error():

@@ -8,7 +8,7 @@ from torch import nn
 import moeaudit as ma
 from moeaudit.errors import ContractError, InputError, ModelError
 from moeaudit.models.contract import check_call, declared_moe_layers, slot_contributions
-from moeaudit.models.probe import run_probe
+from moeaudit.models.contract.probe import run_probe
 
 ROUTERS = {
     "mixtral": "model.layers.0.mlp.gate",

@@ -17,7 +17,7 @@ from moeaudit.errors import InputError
 from moeaudit.models.router import without_experts
 from moeaudit.pruning.asked import KNOWN
 from moeaudit.pruning.choose import choose, depth_layers, random_scores, tie_breaks
-from moeaudit.pruning.criteria import causal_harm, criterion_scores
+from moeaudit.pruning.criteria.scores import causal_harm, criterion_scores
 from moeaudit.text.for_model import tokens_for
 
 

@@ -237,3 +237,17 @@ def test_effects_above_rounding_are_counted(run, monkeypatch):
     above = int((effects > effects.median()).sum())
     assert f"{above:,} of {len(effects):,} effects" in drift_words(run) and 0 < above < len(effects)
     assert "%) are larger than that" in drift_words(run)
+
+
+def test_the_still_token_browser_says_which_domains_it_leaves_out(shown, run):
+    names = list(dict.fromkeys(run.tokens["domain"].astype(str)))
+    documents = run.tokens["document"].nunique()
+    still = shown[shown.index('id="tokens-still"') :]
+    shown_here = min(len(names), 4)
+    assert f"{shown_here} documents of {documents}, at most 160 tokens of each" in still
+    assert ("Nothing of " in still) == (len(names) > 4)
+    from moeaudit.report.pages.browser import _left_out
+
+    wide = run.tokens.assign(domain=[f"domain {d}" for d in run.tokens["document"]])
+    said = str(_left_out(wide, wide.drop_duplicates("document").head(4)))
+    assert f"Nothing of {documents - 4} domains stands here: domain 4, " in said

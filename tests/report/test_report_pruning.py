@@ -16,6 +16,7 @@ from rich.console import Console
 import moeaudit as ma
 from moeaudit.cli.terminal.pruning import cost_tables
 from moeaudit.errors import RunError
+from moeaudit.report.pages.policy import source_hash
 from moeaudit.report.pruning.words import headline, luck, sentences
 
 LONG = "a ranking with a name of its own & <angles>"
@@ -38,11 +39,18 @@ def curve() -> Any:
 
 def test_the_page_is_one_file_with_a_sentence_a_table_and_a_figure(curve: Any, tmp_path: Path):
     page = curve.report(tmp_path / "page.html").read_text("utf-8")
-    assert "<script" not in page and "://" not in page.replace("http://www.w3.org/2000/svg", "")
+    script = re.search(r"<script>(.*?)</script>", page, flags=re.S)
+    assert (
+        script and page.count("<script") == 1 and source_hash(script[1]) in page
+    )  # the tables' alone
+    assert "://" not in page.replace("http://www.w3.org/2000/svg", "")
     assert 'name="viewport"' in page and 'lang="en"' in page and "<title>Pruning of" in page
-    assert page.count("<svg") == 1 and page.count('class="band"') == 4
+    panels = re.findall(r'aria-label="Loss added by each pruning criterion, ([^"]*)"', page)
+    assert len(set(panels)) == 4 and page.count('class="band"') == 4
     assert "&lt;angles&gt;" in page and "<angles>" not in page
-    assert not re.search(r"\bnan\b|None|inf\b", re.sub(r"<style>.*?</style>", "", page, flags=re.S))
+    assert not re.search(
+        r"\bnan\b|None|inf\b", re.sub(r"<(style|script)>.*?</\1>", "", page, flags=re.S)
+    )
     table = curve.table.set_index(["criterion", "depth", "keep"])
     for name in ("reap", LONG):
         assert f"{table.loc[(name, 'all', 0.5), 'ppl']:.3f}" in page

@@ -27,10 +27,12 @@ from .columns import (
 )
 from .labels import check_texts, ordered, texts
 
+REQUIRED = ("confidence", "correct")
+
 
 @dataclass(frozen=True, repr=False)
 class Predictions:
-    """`n` predictions of any model.
+    """`n` predictions of any model. Arrays are kept as they are; lists, Series and tensors are read as `of` reads them.
 
     Parameters
     ----------
@@ -64,6 +66,7 @@ class Predictions:
     declared: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
+        _read(self)
         for name in ("group", "document"):
             object.__setattr__(self, name, check_texts(getattr(self, name), name))
         _check(self)
@@ -263,6 +266,26 @@ def effective(weights: np.ndarray) -> float:
     """Kish's effective sample size; 0 where all weights are 0."""
     squares = float((weights**2).sum())
     return float(weights.sum() ** 2 / squares) if squares > 0 else 0.0
+
+
+def _read(p: Predictions) -> None:
+    """What is no array yet (a list, a Series, a tensor), read as `of` reads it."""
+    readers: dict[str, Any] = {
+        "confidence": lambda values: one_column_of_numbers(values, "confidence"),
+        "correct": truth,
+        "weight": lambda values: one_column_of_numbers(values, "weight"),
+        "probabilities": lambda values: numbers(values, "probabilities"),
+    }
+    for name, read in readers.items():
+        values = getattr(p, name)
+        if not isinstance(values, np.ndarray) and (values is not None or name in REQUIRED):
+            object.__setattr__(p, name, read(values))
+    if p.label is not None and p.probabilities is not None and not isinstance(p.label, np.ndarray):
+        object.__setattr__(p, "label", classes(p.label, p.probabilities.shape[-1]))
+    for name in ("group", "document"):
+        values = getattr(p, name)
+        if values is not None and not isinstance(values, np.ndarray):
+            object.__setattr__(p, name, texts(values, name))
 
 
 def _check(p: Predictions) -> None:

@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 
 from moeaudit.models import Model
+from moeaudit.models.contract.probe import probe_ids
 from moeaudit.models.precision import is_half, not_memory, rounding
 from moeaudit.models.precision.widened import in_float32
-from moeaudit.models.probe import probe_ids
 
 from ..attention.reroute import RowsDoNotHold
 from ..operators.weights import Zero

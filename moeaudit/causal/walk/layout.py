@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from moeaudit.models import Model
+from moeaudit.models.contract.probe import probe_ids
 from moeaudit.models.placement import driven
-from moeaudit.models.probe import probe_ids
 
 from ..attention.reroute import RowsDoNotHold, row_attention
 

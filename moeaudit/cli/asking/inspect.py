@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 if TYPE_CHECKING:
     from moeaudit.models import Model
@@ -26,6 +28,7 @@ from ..terminal.examples import examples
     "moeaudit inspect tiny-deepseek-v2",
     "moeaudit inspect ./my-checkpoint --device cuda --dtype bfloat16",
     "moeaudit inspect tiny-olmoe --json",
+    "moeaudit inspect tiny-olmoe --batch-mates",
 )
 def inspect(
     model: ModelName,
@@ -35,14 +38,33 @@ def inspect(
     device_map: DeviceMap = None,
     max_memory: MaxMemory = None,
     offload: Offload = "auto",
+    batch_mates: Annotated[
+        bool,
+        typer.Option(
+            "--batch-mates",
+            help="Also test whether a text's routing or output changes with the texts beside it in a batch.",
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Show the MoE layers of MODEL, verify its router contract, and name the engine that will run."""
     loaded = load_model(model, device, dtype, experts, **placement(device_map, max_memory, offload))
+    mates = _mates(loaded) if batch_mates else None
     if json:
-        document("inspect", **_told(loaded))
+        found = None if mates is None else {"says": repr(mates), "independent": mates.independent}
+        document("inspect", **_told(loaded), batch_mates=found)
     else:
         _show(loaded)
+        if mates is not None:
+            from ..terminal.console import console, say
+
+            say(console(), f"Batch mates: {mates!r}")
+
+
+def _mates(loaded: Model) -> Any:
+    from moeaudit.causal import batch_mates
+
+    return batch_mates(loaded)
 
 
 def _told(loaded: Model) -> dict[str, Any]:

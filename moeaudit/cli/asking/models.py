@@ -1,9 +1,15 @@
-"""`moeaudit models`: what comes with the package, with the figures measured for its cards."""
+"""`moeaudit models`: what comes with the package, and with `--all` the cards of well-known models."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from moeaudit.models.bundled.cards import Card
 
 from ..terminal.document import Json, document
 from ..terminal.examples import examples
@@ -11,15 +17,66 @@ from ..terminal.examples import examples
 MISSING = "-"
 
 
-@examples("moeaudit models", "moeaudit models --json")
-def models(json: Json = False) -> None:
-    """List the bundled models with the figures on their cards."""
+@examples("moeaudit models", "moeaudit models --all", "moeaudit models --all --json")
+def models(
+    all_: Annotated[
+        bool,
+        typer.Option(
+            "--all", help="Also well-known models: router, sizes, costs, what can be done."
+        ),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """List the bundled models with the figures on their cards; with --all well-known models too."""
     from moeaudit.models.bundled import bundled_figures, bundled_models
 
     names = bundled_models()
     if json:
-        document("models", models=[_told(name, bundled_figures(name)) for name in names])
+        more = {"cards": _cards()} if all_ else {}
+        document("models", models=[_told(name, bundled_figures(name)) for name in names], **more)
         return
+    _bundled(names, bundled_figures)
+    if all_:
+        _well_known()
+
+
+def _cards() -> list[dict[str, Any]]:
+    from moeaudit.models.bundled.cards import cards
+
+    return [asdict(card) for card in cards()]
+
+
+def _well_known() -> None:
+    from rich import box
+    from rich.table import Table
+
+    from moeaudit.models.bundled.cards import cards
+
+    from ..terminal.console import console, say
+
+    screen = console()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("model", overflow="fold")
+    for heading in CARDS:
+        table.add_column(heading, justify="right", overflow="fold")
+    for card in cards():
+        table.add_row(card.name, *(write(card) for write in CARDS.values()))
+    screen.print(table)
+    say(screen, "sum: what the weights of a token's active experts add up to.")
+    say(
+        screen,
+        "rows, TFLOP: every removal in one document of 128 tokens. No weights of these were at hand.",
+    )
+    for card in cards():
+        cannot = f" But: {card.cannot}." if card.cannot else ""
+        say(screen, "")
+        say(
+            screen,
+            f"{card.name}: {card.router}. Audited: {AUDITED[card.audit]}; {card.can}.{cannot}",
+        )
+
+
+def _bundled(names: list[str], bundled_figures: Callable[[str], dict[str, Any]]) -> None:
     from rich import box
     from rich.table import Table
 
@@ -101,3 +158,26 @@ def _written(write: Callable[[dict[str, Any]], str], figures: dict[str, Any]) ->
         return write(figures)
     except (KeyError, ZeroDivisionError):
         return MISSING
+
+
+def _sized(write: Callable[[Any], str]) -> Callable[[Card], str]:
+    """A figure of a card's sizes, or a dash where there are none."""
+    return lambda card: MISSING if card.sizes is None else write(card.sizes)
+
+
+AUDITED = {
+    "yes": "yes",
+    "memory": "yes, where it fits or is streamed",
+    "object": "the loaded object only",
+    "no": "no",
+}
+CARDS: dict[str, Callable[[Card], str]] = {
+    "experts": _sized(lambda s: f"{s.experts}, {s.top_k}"),
+    "MoE layers": _sized(lambda s: f"{s.moe_layers} of {s.layers}"),
+    "scores": lambda card: card.score,
+    "sum": lambda card: card.weights_sum,
+    "parameters": _sized(lambda s: f"{s.parameters / 1e9:.1f} B"),
+    "active": _sized(lambda s: f"{s.active / 1e9:.1f} B"),
+    "rows": _sized(lambda s: f"{s.removals:,}"),
+    "TFLOP": _sized(lambda s: f"{s.tflop:,.0f}"),
+}

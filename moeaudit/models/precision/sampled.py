@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_map
 
+from ..contract.probe import probe_ids
 from ..forward import answering, evaluating
 from ..placement.aside import head_of
-from ..probe import probe_ids
 from .memory import not_memory
 from .widened import Wide, in_float32
 

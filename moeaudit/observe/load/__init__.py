@@ -9,3 +9,4 @@ from .losses import router_losses as router_losses
 from .losses import router_z_loss as router_z_loss
 from .losses import switch_loss as switch_loss
 from .separation import domain_separation as domain_separation
+from .working_set import working_set as working_set

@@ -12,9 +12,9 @@ import torch
 
 from moeaudit.errors import InputError, ModelError, RunError
 from moeaudit.models import Model, load
+from moeaudit.models.contract.probe import probe_ids
 from moeaudit.models.forward import evaluating
 from moeaudit.models.precision import is_half, not_memory, rounding
-from moeaudit.models.probe import probe_ids
 from moeaudit.models.router import named_experts, without_experts
 
 from ..steps import Steps, steps_of

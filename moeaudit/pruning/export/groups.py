@@ -11,9 +11,9 @@ from torch.overrides import TorchFunctionMode
 
 from moeaudit.errors import ContractError, InputError
 from moeaudit.models import Model
+from moeaudit.models.contract.probe import probe_ids
 from moeaudit.models.forward import evaluating
 from moeaudit.models.precision import not_memory
-from moeaudit.models.probe import probe_ids
 from moeaudit.models.router import without_experts
 
 from ..choose import Groups

@@ -51,8 +51,8 @@ def show_tokens(
         The document's number, as in the tables; the first one if None.
     color
         An outcome ("delta_nll", "kl", "flip" or another column of the effects): its mean over the token's rows.
-        "layer": the layer of the edit that does most. "expert": the expert of the largest weight in `layer`. Or
-        the name of a routing metric: its mean over the token's experts.
+        "layer", "expert": the layer, or the expert, of the edit that does most (largest |harm|), as on the page; in
+        `layer` where that is given. Or the name of a routing metric: its mean over the token's experts.
     layer
         Only this layer; all layers if None.
     start

@@ -96,20 +96,15 @@ def _strongest_layer(rows: Frame) -> Colours:
 
 
 def _expert(rows: Frame, layer: int | None) -> Colours:
-    if layer is None:
-        sizes = rows["delta_nll"].abs().groupby(rows["layer"]).mean()
-        layer = int(sizes.idxmax())
-        why = f"layer {layer}, the one with the largest mean |harm| here (layer= chooses another)"
-    else:
-        why = f"layer {layer}"
-    mine = rows[rows["layer"] == layer].sort_values("weight", ascending=False)
-    first = mine.drop_duplicates("position")
+    """As the page has it: whose edit has the largest |harm|, not whose weight is largest."""
+    worst = _worst(rows)
     of = int(rows["expert"].max()) + 1
+    where = "of all layers, each numbering its own" if layer is None else f"of layer {layer}"
     return Colours(
-        {int(p): float(e) for p, e in zip(first["position"], first["expert"])},
+        {int(p): float(e) for p, e in zip(worst["position"], worst["expert"])},
         lambda e: hue(int(e), of),
         lambda e: str(int(e)),
-        f"Colour and number: the expert of the largest gate weight in {why}.",
+        f"Colour and number: the expert {where}, whose edit has the largest |harm|; colours only tell experts apart.",
     )
 
 

@@ -10,18 +10,19 @@ from markupsafe import Markup
 
 from moeaudit.frames import Frame
 
-from ..pages.tables import Column, folded, rows_of, table
+from ..pages.tables import Column, folded, number, rows_of, table
 from ..words.numbers import count, estimate, fixed, percent
 from . import svg
 from .figure import Figure
+from .parts.signed import Point, Row, short, signed
 
-WIDTH, SIDE, LEFT, TOP = 980, 262, 46, 40
+SIDE, LEFT, TOP = 262, 46, 40
 PER_ROW, MOST_PANELS = 3, 12  # PER_ROW: of the figure in a notebook
-ROW = 24
 
 
-def reliability_figure(bins: Frame, scores: Frame, level: float = 0.95) -> Figure:
-    """Small multiples, one panel a stratum: all first, then those with the largest gaps."""
+def reliability_figure(bins: Frame, scores: Frame, level: float = 0.95, of: str = "") -> Figure:
+    """Small multiples, one panel a stratum: all first, then those with the largest gaps; `of` says whose, where a
+    page has several."""
     order = _panels(scores, list(dict.fromkeys(zip(bins["whole"], bins["stratum"]))))
     shown = order[:MOST_PANELS]
     drawn = []
@@ -29,8 +30,8 @@ def reliability_figure(bins: Frame, scores: Frame, level: float = 0.95) -> Figur
         rows = rows_of(bins[(bins["whole"] == whole) & (bins["stratum"] == name)])
         body: list[str] = []
         _panel(body, _name(rows[0]), rows, LEFT, TOP - 16)
-        label = f"Reliability: {_name(rows[0])}"
-        drawn.append(svg.document(LEFT + SIDE + 12, TOP + SIDE + 20, label, body))
+        label = f"Reliability{_of(of)}: {_name(rows[0])}"
+        drawn.append(svg.document(LEFT + SIDE + 12, TOP + SIDE + 20, label, body, most=480))
     left = f" The other {len(order) - len(shown)} strata are in the table." * (order != shown)
     caption = Markup(
         "Accuracy against mean confidence, in bins of equal mass. On the diagonal confidence is "
@@ -40,51 +41,53 @@ def reliability_figure(bins: Frame, scores: Frame, level: float = 0.95) -> Figur
         "Larger points hold more of the weight.{}"
     ).format(percent(level, 0), percent(level, 0), left)
     drawing = svg.panels(drawn)
-    return Figure("reliability", "Is confidence earned?", caption, drawing, _bin_table(bins, level))
+    numbers = _bin_table(bins, level, of)
+    return Figure("reliability", "Is confidence earned?", caption, drawing, numbers)
 
 
-def gaps_figure(scores: Frame, level: float = 0.95) -> Figure:
-    """The signed gap of every stratum, with limits."""
+def gaps_figure(scores: Frame, level: float = 0.95, of: str = "") -> Figure:
+    """The signed gap of every stratum, with limits; `of` says whose, where a page has several."""
     gaps = rows_of(scores[scores["score"] == "gap"])
-    known = [r for r in gaps if not missing(r["value"])]
-    reach = max(
-        [0.01, *(abs(r[k]) for r in known for k in ("value", "low", "high") if not missing(r[k]))]
-    )
-    place = svg.linear(-reach, reach, 240, WIDTH - 30)
-    bottom = TOP + ROW * len(gaps)
-    body = [svg.text(0, 16, "Confidence \N{MINUS SIGN} accuracy", "title")]
-    marks = svg.ticks(-reach, reach, 6)
-    for tick, words in zip(marks, svg.tick_texts(marks, sign=True)):
-        body.append(svg.line(place(tick), TOP - 4, place(tick), bottom, "grid" if tick else "zero"))
-        body.append(svg.text(place(tick), bottom + 16, words, "tick", "middle"))
-    for i, row in enumerate(gaps):
-        y = TOP + (i + 0.5) * ROW
-        body.append(svg.text(230, y + 4, _short(_name(row), 34), "tick", "end"))
-        if missing(row["value"]):
-            body.append(svg.text(240, y + 4, str(row["reason"]), "tiny"))
-            continue
-        css = _css(row["value"], row["low"], row["high"])
-        if not missing(row["low"]):
-            body.append(svg.line(place(row["low"]), y, place(row["high"]), y, f"bar {css}"))
-        words = f"{_name(row)}: {_estimate(row)}"
-        body.append(svg.mark(place(row["value"]), y, "circle", css, words, 4))
-    body.append(svg.text(240, bottom + 34, "under-confident", "muted"))
-    body.append(svg.text(WIDTH - 30, bottom + 34, "over-confident", "muted", "end"))
+    rows = [
+        Row(_name(r), [] if missing(r["value"]) else [_point(r)], str(r["reason"] or ""))
+        for r in gaps
+    ]
     caption = Markup(
         "The signed gap of each stratum with its {} limits by document bootstrap. An unsigned score "
         "cannot tell a model that claims too much from one that claims too little, and gaps of opposite sign "
         "cancel in the whole."
     ).format(percent(level, 0))
-    drawing = svg.document(WIDTH, bottom + 44, "Signed gap by stratum", body, 640)
+    drawing = signed(
+        "Confidence \N{MINUS SIGN} accuracy",
+        rows,
+        0.01,
+        ("under-confident", "over-confident"),
+        f"Signed gap by stratum{_of(of)}",
+    )
     columns = [
         Column("stratum", _name, text=True),
-        Column("confidence \N{MINUS SIGN} accuracy", _estimate),
-        Column("predictions", lambda r: count(r["n"])),
-        Column("documents", lambda r: count(r["documents"])),
+        Column(
+            "confidence \N{MINUS SIGN} accuracy",
+            _estimate,
+            value=lambda r: r["value"],
+            ends=lambda r: (r["low"], r["high"]),
+        ),
+        number("predictions", lambda r: count(r["n"]), "n"),
+        number("documents", lambda r: count(r["documents"]), "documents"),
         Column("not estimable because", lambda r: r["reason"] or "", text=True),
     ]
-    words = f"Signed gap with {percent(level, 0)} limits"
+    words = f"Signed gap with {percent(level, 0)} limits{_of(of)}"
     return Figure("gaps", "Which way is it wrong?", caption, drawing, table(gaps, columns, words))
+
+
+def _point(row: Mapping[str, Any]) -> Point:
+    low, high = (math.nan if missing(row[k]) else float(row[k]) for k in ("low", "high"))
+    css = _css(row["value"], row["low"], row["high"])
+    return Point(float(row["value"]), low, high, css, f"{_name(row)}: {_estimate(row)}")
+
+
+def _of(of: str) -> str:
+    return f": {of}" if of else ""
 
 
 def _panels(scores: Frame, names: list[tuple[bool, str]]) -> list[tuple[bool, str]]:
@@ -104,7 +107,7 @@ def _panel(
     body: list[str], name: str, rows: list[dict[str, Any]], x: svg.Number, y: svg.Number
 ) -> None:
     across, up = svg.linear(0, 1, x, x + SIDE), svg.linear(0, 1, y + SIDE, y)
-    body.append(svg.text(x, y - 10, _short(name, 36), "label"))
+    body.append(svg.text(x, y - 10, short(name, 36), "label"))
     for tick in (0, 0.25, 0.5, 0.75, 1):
         body.append(svg.line(across(tick), y, across(tick), y + SIDE, "grid"))
         body.append(svg.line(x, up(tick), x + SIDE, up(tick), "grid"))
@@ -143,20 +146,20 @@ def _css(gap: svg.Number, low: Any, high: Any) -> str:
     return "v-pred" if gap > 0 else "v-rev"
 
 
-def _bin_table(bins: Frame, level: float) -> Markup:
+def _bin_table(bins: Frame, level: float, of: str) -> Markup:
     columns = [
         Column("stratum", _name, text=True),
-        Column("confidence from", lambda r: fixed(r["start"], 3)),
-        Column("to", lambda r: fixed(r["end"], 3)),
-        Column("mean", lambda r: fixed(r["confidence"], 3)),
-        Column("accuracy", lambda r: fixed(r["accuracy"], 3)),
-        Column("gap", lambda r: _estimate(r, "gap")),
-        Column("share of weight", lambda r: percent(r["share"])),
-        Column("predictions", lambda r: count(r["n"])),
-        Column("documents", lambda r: count(r["documents"])),
+        number("confidence from", lambda r: fixed(r["start"], 3), "start"),
+        number("to", lambda r: fixed(r["end"], 3), "end"),
+        number("mean", lambda r: fixed(r["confidence"], 3), "confidence"),
+        number("accuracy", lambda r: fixed(r["accuracy"], 3), "accuracy"),
+        number("gap", lambda r: _estimate(r, "gap"), "gap", limits=True),
+        number("share of weight", lambda r: percent(r["share"]), "share"),
+        number("predictions", lambda r: count(r["n"]), "n"),
+        number("documents", lambda r: count(r["documents"]), "documents"),
         Column("remark", lambda r: r["reason"] or "", text=True),
     ]
-    words = f"Reliability by bin of equal mass; gap with {percent(level, 0)} limits"
+    words = f"Reliability by bin of equal mass; gap with {percent(level, 0)} limits{_of(of)}"
     return folded("The numbers of the figure", table(rows_of(bins), columns, words))
 
 
@@ -173,7 +176,3 @@ def missing(value: Any) -> bool:
     import pandas as pd
 
     return value is None or value is pd.NA or bool(value != value)
-
-
-def _short(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "\N{HORIZONTAL ELLIPSIS}"

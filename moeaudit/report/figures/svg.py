@@ -67,14 +67,21 @@ def mark(x: Number, y: Number, shape: str, cls: str, title: str = "", r: Number 
 
 
 def document(
-    width: Number, height: Number, label: str, body: list[str], least: int | None = None
+    width: Number,
+    height: Number,
+    label: str,
+    body: list[str],
+    least: int | None = None,
+    most: int | None = None,
 ) -> Markup:
     """The svg element: scales with what it stands in and is named for screen readers.
 
-    `least`: 640 or 720 px below which it does not shrink but scrolls; these widths the style sheet knows, since
-    the page's policy allows no style attributes. None: it shrinks, as a panel made for a phone's width may.
+    `least`: 640 or 720 px below which it does not shrink but scrolls; `most`: 480 or 760 px above which it does not
+    grow. These widths the style sheet knows, since the page's policy allows no style attributes. None: it shrinks
+    and grows, as a panel made for a phone's width may.
     """
     kind = "chart" if least is None else f"chart least{least}"
+    kind += "" if most is None else f" most{most}"
     head = (
         f'<svg viewBox="0 0 {num(width)} {num(height)}" role="img" class="{kind}" '
         f'aria-label="{escape(label)}" xmlns="http://www.w3.org/2000/svg">'

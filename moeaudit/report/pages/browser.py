@@ -34,13 +34,31 @@ def browser(tokens: Frame, effects: Any, per_token: Frame, said: OperatorWords) 
     first = tokens.drop_duplicates("document").drop_duplicates("domain").head(DOCUMENTS)
     top = float(per_token["harm"].abs().quantile(0.98))
     shown = _effects_of(effects, first["document"], said)
-    parts = [_legend(top, said)]
+    parts = [_left_out(tokens, first), _legend(top, said)]
     for document, domain in zip(first["document"], first["domain"].astype(str)):
         text = tokens[tokens["document"] == document].sort_values("position").head(TOKENS)
         rows = text.merge(per_token, on=["document", "position"])
         worst = _worst(shown[shown["document"] == document])
         parts.append(_document(int(document), domain, rows, worst, top, said))
     return Markup("").join(parts)
+
+
+def _left_out(tokens: Frame, shown: Frame) -> Markup:
+    """Which documents and domains stand here, and which do not."""
+    names = tokens["domain"].astype(str)
+    left = [name for name in dict.fromkeys(names) if name not in set(shown["domain"].astype(str))]
+    documents = int(tokens["document"].nunique())
+    if documents == len(shown):
+        return Markup("")
+    here = (
+        f"{plural(len(shown), 'document')} of {count(documents)}, at most {TOKENS} tokens of each"
+    )
+    domains = (
+        f"Nothing of {plural(len(left), 'domain')} stands here: {', '.join(left)}. " if left else ""
+    )
+    return Markup('<p class="caption">{}. {}All of them are in the tables of the run.</p>').format(
+        here, domains
+    )
 
 
 def _effects_of(effects: Any, documents: Series, said: OperatorWords) -> Frame:

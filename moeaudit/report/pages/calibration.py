@@ -1,4 +1,4 @@
-"""The page of a calibration file: one HTML file without scripts, fonts or network."""
+"""The page of a calibration file: one HTML file without fonts or network, complete without scripts."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from ..words.numbers import (
     percent,
     probability,
 )
-from .tables import Column, folded, rows_of, table
-from .template import templates, without_scripts
+from .tables import Column, folded, number, rows_of, table
+from .template import templates, with_tables
 
 SIGNED = {
     "gap",
@@ -45,7 +45,7 @@ def render_calibration(
         templates()
         .get_template("calibration.html.j2")
         .render(
-            **without_scripts(),
+            **with_tables(),
             record=record,
             headline=headline(scores),
             sentences=sentences(scores),
@@ -143,12 +143,19 @@ def _facts(scores: Frame) -> list[dict[str, str]]:
 def _tables(scores: Frame, meaning: Mapping[str, str], level: float) -> Markup:
     columns = [
         Column("score", lambda r: r["score"], text=True),
-        Column("value", lambda r: _plain(r["value"], r)),
+        Column(
+            "value",
+            lambda r: _plain(r["value"], r),
+            value=lambda r: r["value"],
+            ends=lambda r: (r["low"], r["high"]),
+        ),
         Column(f"{percent(level, 0)} limits", _limits),
-        Column("by noise alone", lambda r: _plain(r["null_mean"], r)),
-        Column(f"{percent(level, 0)} of noise below", lambda r: _plain(r["null_high"], r)),
-        Column("p", lambda r: _probability(r["p"])),
-        Column("p, documents", lambda r: _probability(r["p_documents"])),
+        number("by noise alone", lambda r: _plain(r["null_mean"], r), "null_mean"),
+        number(
+            f"{percent(level, 0)} of noise below", lambda r: _plain(r["null_high"], r), "null_high"
+        ),
+        number("p", lambda r: _probability(r["p"]), "p"),
+        number("p, documents", lambda r: _probability(r["p_documents"]), "p_documents"),
         Column(
             "what it is", lambda r: meaning.get(r["score"], ""), text=True, css=lambda _: "wrap"
         ),

@@ -1,4 +1,4 @@
-"""The page of a calibration audit: one HTML file without scripts, fonts or network."""
+"""The page of a calibration audit: one HTML file without fonts or network, complete without scripts."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from moeaudit.frames import Frame
 from moeaudit.runs.working.folder import check_report_path
 from moeaudit.store.files import write_text
 
-from ..figures import svg
 from ..figures.figure import Figure
-from ..figures.reliability import ROW, TOP, WIDTH, gaps_figure, reliability_figure
+from ..figures.parts.signed import Point, Row, signed
+from ..figures.reliability import gaps_figure, reliability_figure
 from ..words.numbers import count, estimate, fixed, percent, probability
-from .tables import Column, folded, rows_of, table
-from .template import templates, without_scripts
+from .tables import Column, folded, number, rows_of, table
+from .template import templates, with_tables
 
 if TYPE_CHECKING:
     from moeaudit.runs.calibration.audit import CalibrationTables
@@ -41,7 +41,7 @@ def render_calibration_audit(audit: CalibrationTables) -> str:
         templates()
         .get_template("calibration_audit.html.j2")
         .render(
-            **without_scripts(),
+            **with_tables(),
             record=audit.record,
             sentences=audit.sentences(),
             figures=_figures(audit, level),
@@ -68,11 +68,12 @@ def _figures(audit: CalibrationTables, level: float) -> list[Figure]:
         if audit.conditions:
             p = audit.conditions[0].predictions(side, "none")[0]
             bins = reliability(p, draws=settings["draws"], seed=settings["seed"], level=level)
-            figure = reliability_figure(bins, mine, level)
+            figure = reliability_figure(bins, mine, level, f"clean model, {side}")
             title = f"Clean model, {side}: is confidence earned?"
             drawn.append(_renamed(figure, f"reliability-{key}", title))
         title = f"Clean model, {side}: signed gap by domain"
-        drawn.append(_renamed(gaps_figure(mine, level), f"gaps-{key}", title))
+        gaps = gaps_figure(mine, level, f"clean model, {side}")
+        drawn.append(_renamed(gaps, f"gaps-{key}", title))
     if len(audit.record["conditions"]) > 1:
         differences = audit.tables["differences"]
         drawn.append(
@@ -95,45 +96,38 @@ def effects_figure(differences: Frame, score: str, words: str, level: float) -> 
     """Edited minus clean for every condition, in domain and shifted, with limits."""
     d: Any = differences
     d = d[d["whole"] & (d["method"] == "none") & (d["score"] == score)]
-    rows = [r for r in rows_of(d) if r["side"] in SIDES]
-    names = list(dict.fromkeys(r["condition"] for r in rows))
-    ends = [r[k] for r in rows for k in ("difference", "low", "high") if r[k] == r[k]]
-    reach = max([1e-3, *(abs(e) for e in ends)])
-    place = svg.linear(-reach, reach, 240, WIDTH - 30)
-    bottom = TOP + ROW * len(names)
-    body = [svg.text(0, 16, f"Edited {chr(0x2212)} clean: {words}", "title")]
-    marks = svg.ticks(-reach, reach, 6)
-    for tick, said in zip(marks, svg.tick_texts(marks, sign=True)):
-        css = "grid" if tick else "zero"
-        body.append(svg.line(place(tick), TOP - 4, place(tick), bottom, css))
-        body.append(svg.text(place(tick), bottom + 16, said, "tick", "middle"))
-    for i, name in enumerate(names):
-        body.append(svg.text(230, TOP + (i + 0.5) * ROW + 4, name[:34], "tick", "end"))
-        for k, row in enumerate(r for r in rows if r["condition"] == name):
-            y, css = TOP + (i + 0.3 + 0.4 * k) * ROW, SIDES[row["side"]]
-            if row["low"] == row["low"]:
-                body.append(svg.line(place(row["low"]), y, place(row["high"]), y, f"bar {css}"))
-            said = f"{name}, {row['side']}: {_estimate(row)}"
-            shape = "circle" if row["side"] == "in domain" else "square"
-            body.append(svg.mark(place(row["difference"]), y, shape, css, said, 4))
-    body.append(svg.text(240, bottom + 34, "circle, blue: in domain", "muted"))
-    body.append(svg.text(WIDTH - 30, bottom + 34, "square, orange: shifted", "muted", "end"))
+    found = [r for r in rows_of(d) if r["side"] in SIDES]
+    rows = [
+        Row(str(name), [_point(r) for r in found if r["condition"] == name])
+        for name in dict.fromkeys(r["condition"] for r in found)
+    ]
     caption = Markup(
         "Each edited model minus the clean one on the same tokens, with {} limits by document "
         "bootstrap."
     ).format(percent(level, 0))
-    drawing = svg.document(WIDTH, bottom + 44, f"Effect of each edit on {words}", body, 640)
+    drawing = signed(
+        f"Edited {chr(0x2212)} clean: {words}",
+        rows,
+        1e-3,
+        ("circle, blue: in domain", "square, orange: shifted"),
+        f"Effect of each edit on {words}",
+    )
     every: Any = differences
     every = every[every["whole"] & (every["score"] == score)]
     columns = [
         Column("edit", lambda r: r["condition"], text=True),
         Column("side", lambda r: r["side"], text=True),
         Column("temperature", lambda r: "one" if r["method"] != "none" else "none", text=True),
-        Column("clean", lambda r: fixed(r["clean"], 4, True)),
-        Column("edited", lambda r: fixed(r["edited"], 4, True)),
-        Column("difference", _estimate),
-        Column("tokens", lambda r: count(r["n"])),
-        Column("documents", lambda r: count(r["documents"])),
+        number("clean", lambda r: fixed(r["clean"], 4, True), "clean"),
+        number("edited", lambda r: fixed(r["edited"], 4, True), "edited"),
+        Column(
+            "difference",
+            _estimate,
+            value=lambda r: r["difference"],
+            ends=lambda r: (r["low"], r["high"]),
+        ),
+        number("tokens", lambda r: count(r["n"]), "n"),
+        number("documents", lambda r: count(r["documents"]), "documents"),
         Column("remark", lambda r: r["reason"] or "", text=True),
     ]
     numbers = table(rows_of(every), columns, f"Edited minus clean: {words}")
@@ -150,14 +144,19 @@ def _routing(audit: CalibrationTables, level: float) -> Markup:
         Column("grouping", lambda x: x["grouping"], text=True),
         Column("group", lambda x: x["group"], text=True),
         Column("confidence", lambda x: x["bin"], text=True),
-        Column("correct \N{MINUS SIGN} confidence", lambda x: _estimate(x, "residual")),
-        Column("p, family-wise", lambda x: _p(x["p_maxt"])),
-        Column("beyond its bin", lambda x: _number(x["excess"])),
-        Column("p, family-wise", lambda x: _p(x["excess_p_maxt"])),
-        Column("shifted", lambda x: _number(x["residual_2"])),
-        Column("p, Holm", lambda x: _p(x["p_2"])),
+        Column(
+            "correct \N{MINUS SIGN} confidence",
+            lambda x: _estimate(x, "residual"),
+            value=lambda x: x["residual"],
+            ends=lambda x: (x["low"], x["high"]),
+        ),
+        number("p, family-wise", lambda x: _p(x["p_maxt"]), "p_maxt"),
+        number("beyond its bin", lambda x: _number(x["excess"]), "excess"),
+        number("p of that, family-wise", lambda x: _p(x["excess_p_maxt"]), "excess_p_maxt"),
+        number("shifted", lambda x: _number(x["residual_2"]), "residual_2"),
+        number("p, Holm", lambda x: _p(x["p_2"]), "p_2"),
         Column("survives", _survives, text=True),
-        Column("tokens", lambda x: count(x["n"])),
+        number("tokens", lambda x: count(x["n"]), "n"),
     ]
     out = Markup("")
     for method in dict.fromkeys(r["method"]):
@@ -177,12 +176,12 @@ def _routing(audit: CalibrationTables, level: float) -> Markup:
     columns = [
         Column("grouping", lambda x: x["grouping"], text=True),
         Column("temperature", lambda x: "one" if x["method"] != "none" else "none", text=True),
-        Column("KL radius, nats", lambda x: fixed(x["radius"], 2)),
+        number("KL radius, nats", lambda x: fixed(x["radius"], 2), "radius"),
         Column("direction", lambda x: x["direction"], text=True),
-        Column("gap today", lambda x: _number(x["gap"])),
-        Column("worst gap", lambda x: _number(x["worst"])),
-        Column("by chance", lambda x: _number(x["null_mean"])),
-        Column("p", lambda x: _p(x["p"])),
+        number("gap today", lambda x: _number(x["gap"]), "gap"),
+        number("worst gap", lambda x: _number(x["worst"]), "worst"),
+        number("by chance", lambda x: _number(x["null_mean"]), "null_mean"),
+        number("p", lambda x: _p(x["p"]), "p"),
         Column("worst group", lambda x: x["worst_configuration"], text=True),
         Column("remark", lambda x: x["reason"] or "", text=True),
     ]
@@ -193,10 +192,10 @@ def _routing(audit: CalibrationTables, level: float) -> Markup:
 def _temperatures(frame: Frame) -> Markup:
     columns = [
         Column("model", lambda r: r["condition"], text=True),
-        Column("temperature", lambda r: fixed(r["temperature"], 4)),
-        Column("loss before", lambda r: fixed(r["nll_before"], 4)),
-        Column("loss after", lambda r: fixed(r["nll_after"], 4)),
-        Column("tokens", lambda r: count(r["n"])),
+        number("temperature", lambda r: fixed(r["temperature"], 4), "temperature"),
+        number("loss before", lambda r: fixed(r["nll_before"], 4), "nll_before"),
+        number("loss after", lambda r: fixed(r["nll_after"], 4), "nll_after"),
+        number("tokens", lambda r: count(r["n"]), "n"),
         Column("remark", lambda r: r["reason"] or "", text=True),
     ]
     return table(rows_of(frame), columns, "Temperatures, with losses on the documents of the fit")
@@ -216,6 +215,12 @@ def _estimate(row: Mapping[str, Any], name: str = "difference") -> str:
     if row["low"] != row["low"]:
         return fixed(row[name], 4, True)
     return estimate(row[name], row["low"], row["high"])
+
+
+def _point(row: Mapping[str, Any]) -> Point:
+    shape = "circle" if row["side"] == "in domain" else "square"
+    said = f"{row['condition']}, {row['side']}: {_estimate(row)}"
+    return Point(row["difference"], row["low"], row["high"], SIDES[row["side"]], said, shape)
 
 
 def _number(value: Any) -> str:

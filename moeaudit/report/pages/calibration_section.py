@@ -37,8 +37,7 @@ def calibration_section(folder: Path, weights: str | None) -> Markup | None:
     notes = Markup("").join(Markup("<li>{}</li>").format(n) for n in record["notes"])
     figures = Markup("").join(
         Markup(
-            '<h3>{0}</h3><figure class="scroll" tabindex="0" aria-label="{0}">{1}</figure>'
-            '<p class="caption">{2}</p>{3}'
+            '<h3>{0}</h3><figure aria-label="{0}">{1}</figure><p class="caption">{2}</p>{3}'
         ).format(figure.title, figure.drawing, figure.caption, figure.table)
         for figure in stored_figures(audit)
     )

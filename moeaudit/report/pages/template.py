@@ -40,3 +40,13 @@ def without_scripts() -> dict[str, Any]:
         "policy": policy([], [style]).replace("script-src ", "script-src 'none'"),
         "style": Markup(style),
     }
+
+
+def with_tables() -> dict[str, Any]:
+    """What a page takes besides its own words whose tables sort, filter, copy and download, and which is whole
+    without that script: version, policy, style and script."""
+    from markupsafe import Markup
+
+    style, script = static("style.css"), static("tables.js")
+    taken = {"policy": policy([script], [style]), "script": Markup(script)}
+    return without_scripts() | taken

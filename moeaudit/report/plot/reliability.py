@@ -7,9 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from moeaudit.calibration.predictions.predictions import Predictions
-from moeaudit.calibration.scores.reliability import COLUMNS
-from moeaudit.calibration.scores.reliability import reliability as measure
 from moeaudit.errors import InputError
 from moeaudit.frames import Frame
 
@@ -48,6 +45,11 @@ def reliability(predictions: Any, **settings: Any) -> go.Figure:
 
     Raises InputError for missing columns and no rows, and settings given with a table that is already made.
     """
+    # imported when it is drawn: the page of an audit needs no calibration
+    from moeaudit.calibration.predictions.predictions import Predictions
+    from moeaudit.calibration.scores.reliability import COLUMNS
+    from moeaudit.calibration.scores.reliability import reliability as measure
+
     made = "band_low" in getattr(predictions, "columns", ())
     if made:
         require(predictions, COLUMNS, "The reliability table", "Pass what ma.reliability returns.")

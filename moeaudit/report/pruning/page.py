@@ -1,4 +1,4 @@
-"""The page of a pruning curve: one HTML file without scripts, fonts or network."""
+"""The page of a pruning curve: one HTML file without fonts or network, complete without scripts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from moeaudit.runs.working.provenance import now, package_versions
 from moeaudit.store.files import write_text
 
 from ..pages.tables import folded
-from ..pages.template import templates, without_scripts
+from ..pages.template import templates, with_tables
 from ..words.numbers import count, fixed, percent
 from .figure import costs_figure
 from .tables import between_tables, costs_table, gone_tables, limits_table
@@ -39,7 +39,7 @@ def render_pruning(curve: PruneCurve, asked: Mapping[str, Any] | None = None) ->
         templates()
         .get_template("pruning.html.j2")
         .render(
-            **without_scripts(),
+            **with_tables(),
             model=curve.model,
             headline=headline(curve),
             sentences=sentences(curve),

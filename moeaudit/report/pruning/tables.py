@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from ..pages import tables as html
-from ..pages.tables import Column, folded, table
+from ..pages.tables import Column, folded, number, table
 from ..words.numbers import count, estimate, fixed, percent, probability
 from .words import DEPTHS, criterion_name, kept_share, luck, missing, rows_of
 
@@ -34,16 +34,23 @@ def costs_table(curve: PruneCurve) -> Markup:
     columns = _columns(
         curve,
         [
-            Column("stay", lambda r: _kept(r)),
-            Column("perplexity", lambda r: fixed(r["ppl"], 3)),
-            Column(
-                f"loss added, nats/token [{percent(curve.level, 0)}]",
-                lambda r: _estimate(r, "d_nll", "low", "high"),
-            ),
+            STAY,
+            number("perplexity", lambda r: fixed(r["ppl"], 3), "ppl"),
+            _limited(f"loss added, nats/token [{percent(curve.level, 0)}]", "d_nll", "low", "high"),
             Column("beats luck?", lambda r: _luck(r, curve), text=True),
-            Column("beside random, nats/token", _against),
-            Column("draws dearer", lambda r: _share(r.get("better_than_random"))),
-            Column("p", lambda r: _p(r.get("p_draws_holm"))),
+            _limited(
+                "beside random, nats/token",
+                "vs_random",
+                "vs_random_low",
+                "vs_random_high",
+                "criterion",
+            ),
+            Column(
+                "draws dearer",
+                lambda r: _share(r.get("better_than_random")),
+                value=lambda r: r.get("better_than_random"),
+            ),
+            Column("p", lambda r: _p(r.get("p_draws_holm")), value=lambda r: r.get("p_draws_holm")),
         ],
     )
     rows = rows_of(curve)
@@ -79,10 +86,21 @@ def _luck(row: Mapping[str, Any], curve: PruneCurve) -> str:
     return luck(row, curve.margin)[0] if row["kind"] == "criterion" else ""
 
 
-def _against(row: Mapping[str, Any]) -> str:
-    if row["kind"] != "criterion":
-        return ""
-    return _estimate(row, "vs_random", "vs_random_low", "vs_random_high")
+STAY = Column("stay", _kept, value=lambda r: 1.0 if r["kind"] == "whole" else r["keep"])
+
+
+def _limited(heading: str, name: str, low: str, high: str, only: str = "") -> Column:
+    """A column of a value with its limits; empty for the whole model, and for all but rows of kind `only`."""
+
+    def shown(row: Mapping[str, Any]) -> bool:
+        return row["kind"] == only if only else row["kind"] != "whole"
+
+    return Column(
+        heading,
+        lambda r: _estimate(r, name, low, high) if shown(r) else "",
+        value=lambda r: r.get(name) if shown(r) else None,
+        ends=lambda r: (r.get(low), r.get(high)) if shown(r) else (None, None),
+    )
 
 
 def _estimate(row: Mapping[str, Any], name: str, low: str, high: str) -> str:
@@ -103,11 +121,18 @@ def limits_table(curve: PruneCurve) -> Markup:
     columns = _columns(
         curve,
         [
-            Column("stay", _kept),
-            Column("loss, nats/token", lambda r: fixed(r["nll"], 4)),
-            Column("loss added, nats/token", lambda r: _estimate(r, "d_nll", "low", "high")),
-            Column("KL from the whole model, nats/token", lambda r: _plain(r)),
-            Column("experts that went", lambda r: _went(r)),
+            STAY,
+            number("loss, nats/token", lambda r: fixed(r["nll"], 4), "nll"),
+            _limited("loss added, nats/token", "d_nll", "low", "high"),
+            Column(
+                "KL from the whole model, nats/token",
+                _plain,
+                value=lambda r: None if r["kind"] == "whole" else r["kl"],
+                ends=lambda r: (
+                    (None, None) if r["kind"] == "whole" else (r["kl_low"], r["kl_high"])
+                ),
+            ),
+            Column("experts that went", _went, value=lambda r: r.get("dropped")),
         ],
     )
     words = f"Loss and divergence, with {percent(curve.level, 0)} limits"
@@ -159,12 +184,12 @@ def between_tables(curve: PruneCurve) -> Markup:
     if not len(found):
         return Markup("")
     columns = [
-        Column("stay", lambda r: kept_share(r["keep"])),
+        number("stay", lambda r: kept_share(r["keep"]), "keep"),
         Column("scope", lambda r: r["scope"], text=True),
         Column("layers", lambda r: r["depth"], text=True),
-        Column("range, nats/token", lambda r: fixed(r["spread"], 4)),
-        Column("of as many random", lambda r: _number(r["spread_random"])),
-        Column("p, luck", lambda r: _p(r["p_spread"])),
+        number("range, nats/token", lambda r: fixed(r["spread"], 4), "spread"),
+        number("of as many random", lambda r: _number(r["spread_random"]), "spread_random"),
+        number("p, luck", lambda r: _p(r["p_spread"]), "p_spread"),
         Column("pairs that differ", lambda r: f"{r['differ']} of {r['pairs']}"),
         Column(f"within {curve.margin:g}", lambda r: f"{r['within']} of {r['pairs']}"),
         Column("criteria are", lambda r: r["verdict"], text=True),
@@ -179,15 +204,17 @@ def between_tables(curve: PruneCurve) -> Markup:
     columns = [
         Column("one", lambda r: criterion_name(r["a"]), text=True),
         Column("other", lambda r: criterion_name(r["b"]), text=True),
-        Column("stay", lambda r: kept_share(r["keep"])),
+        number("stay", lambda r: kept_share(r["keep"]), "keep"),
         Column("scope", lambda r: r["scope"], text=True),
         Column("layers", lambda r: r["depth"], text=True),
         Column(
             "difference, nats/token",
             lambda r: estimate(r["difference"], r["low"], r["high"]),
+            value=lambda r: r["difference"],
+            ends=lambda r: (r["low"], r["high"]),
         ),
-        Column("experts shared", lambda r: percent(r["shared"], 0)),
-        Column("p, luck", lambda r: _p(r["p_draws_holm"])),
+        number("experts shared", lambda r: percent(r["shared"], 0), "shared"),
+        number("p, luck", lambda r: _p(r["p_draws_holm"]), "p_draws_holm"),
     ]
     words = "Every pair of criteria, with simultaneous limits in each cut"
     return whole + folded(words, table(html.rows_of(pairs), columns, words))

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from .config import Found
+from moeaudit.models.accounting.config import Found
+from moeaudit.models.accounting.shapes import Shapes, without_weights
+
 from .machine import Machine, free_memory
-from .shapes import Shapes, without_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from moeaudit.causal.walk.several.sample import share_of
 from moeaudit.errors import InputError
+from moeaudit.models.accounting.config import config_of, stored_bytes
+from moeaudit.models.accounting.shapes import Shapes, shapes_of
 
 from ..spec import WITHOUT_NATS
 from .calibrate import EFFICIENCY, measured
-from .config import config_of, stored_bytes
 from .estimate import Cost
 from .flops import lengths_of, work_of
 from .machine import Machine, stated
 from .material import reading
 from .memory import memory_of
 from .needed import DESIGN_EFFECT, documents_planned
-from .shapes import Shapes, shapes_of
 
 if TYPE_CHECKING:
     from moeaudit.causal.operators import Operator

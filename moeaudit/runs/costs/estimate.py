@@ -8,10 +8,11 @@ from typing import Any
 
 import pandas as pd
 
+from moeaudit.models.accounting.shapes import Shapes
+
 from .flops import Work
 from .machine import Machine
 from .memory import Memory
-from .shapes import Shapes
 from .words import big, duration, flops, rate, size_of
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from moeaudit.causal.walk.several.sample import share_of
-
-from .shapes import LayerShape, Shapes
+from moeaudit.models.accounting.flops import forward_flops, layer_flops
+from moeaudit.models.accounting.shapes import Shapes
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def work_of(
     per_token = sum(born.values())
     rows = clean = carried = head = beside = apart = 0.0
     for tokens, documents in lengths.items():
-        one = sum(_layer(layer, tokens) for layer in shapes.layers) + 2.0 * tokens * shapes.head
+        one = forward_flops(shapes, tokens)
         clean += documents * one
         head += documents * 2.0 * tokens * shapes.head
         new = (tokens - 1) * per_token * share
@@ -84,25 +84,18 @@ def work_of(
             continue
         above, out, through = 0, 0.0, 0.0  # how likely the row without an edit goes along
         for layer in shapes.layers:
-            carried += documents * share * above * _layer(layer, tokens - 1)
+            carried += documents * share * above * layer_flops(layer, tokens - 1)
             above += born.get(layer.index, 0)
             if born.get(layer.index, 0) and layer.moe is not None:
                 out, through = 1 - (1 - out) * (1 - share), 1.0
                 beside += documents * share * (tokens - 1) * 2.0 * layer.moe.top_k * layer.routed
-            along = documents * _layer(layer, tokens - 1)
+            along = documents * layer_flops(layer, tokens - 1)
             beside, apart = beside + out * along, apart + (out - share * through) * along
         along = documents * (tokens - 1) * 2.0 * shapes.head
         beside, apart = beside + out * along, apart + (out - share * through) * along
         carried += documents * new * 2.0 * shapes.head
         head += documents * new * 2.0 * shapes.head
     return Work(round(rows), clean, carried, head, beside, apart)
-
-
-def _layer(layer: LayerShape, tokens: int) -> float:
-    """Operations of the first `tokens` tokens of a document in one layer."""
-    within = tokens if layer.window is None else min(tokens, layer.window)
-    keys = within * (within + 1) // 2 + (tokens - within) * within
-    return 2.0 * (tokens * layer.active + layer.per_key * keys)
 
 
 def lengths_of(lengths: Sequence[int]) -> dict[int, int]:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from moeaudit.errors import InputError, ModelError
+from moeaudit.models.accounting.config import Found
 from moeaudit.models.bundled import TOKENIZER
 from moeaudit.models.sources.files import reachable
 from moeaudit.text.choice import DOCUMENTS, LEAST, METRIC_RATIO, gather
-
-from .config import Found
 
 
 @dataclass(frozen=True)

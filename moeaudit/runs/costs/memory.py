@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from moeaudit.models.accounting.shapes import Shapes
+
 from .machine import Machine
-from .shapes import Shapes
 
 # Blocks of activations, attention scores, experts' outputs and logits, besides the rows themselves.
 BLOCKS = 1 << 30

@@ -11,7 +11,7 @@ from moeaudit.errors import InputError, RunError
 from moeaudit.store.differences import told
 
 from ..spec import AuditSpec
-from ..working.folder import read_record
+from ..working.folder import RECORD, read_record
 from .part import DONE, MeasuredPart, part_complete
 
 
@@ -101,13 +101,50 @@ def _read(folder: Path) -> MeasuredPart:
             f"{folder} is a whole run and no part of one; there is nothing to merge it with. Parts are made by "
             "moeaudit audit --shard i/n."
         )
-    found = MeasuredPart(folder, record)
+    try:
+        found = MeasuredPart(folder, record)
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        raise RunError(
+            _damaged(folder, f"it does not say which part of what it is ({error!r})")
+        ) from error
     if record["status"] != DONE:
         raise RunError(
             f"{folder} ({found.part}) was not finished. Run its command again: it keeps what is there and computes the "
             "rest."
         )
+    if lacks := _lacks(record, found.part.first):
+        raise RunError(
+            _damaged(folder, f"it has no {', no '.join(lacks)}, which a finished part has")
+        )
     return found
+
+
+# What a finished part says, and the first one besides, which declared the analysis.
+MEASURED = {"model": dict, "protocol": dict, "plan": dict | None, "untested": str | None}
+DECLARED = {"reasons": dict, "analysis": dict}
+
+
+def _lacks(record: dict[str, Any], first: bool) -> list[str]:
+    """Fields of its record without which a part can be put together with no other."""
+    untested = record.get("untested") is not None
+    wanted = MEASURED | ({"reasons": dict} if first else {})
+    wanted |= DECLARED if first and not untested else {}
+    lacks = [k for k, kind in wanted.items() if k not in record or not isinstance(record[k], kind)]
+    if first and not untested and record["spec"].get("shift"):
+        known = record.get("shift")
+        if not isinstance(known, dict) or not isinstance(known.get("analysis"), dict):
+            lacks.append("analysis of other domains (shift)")
+    said = ("packages", "started", "machine", "torch_threads", "cuda")
+    if any(not isinstance(each, dict) or set(said) - set(each) for each in record["sessions"]):
+        lacks.append("whole account of its sessions")
+    return lacks
+
+
+def _damaged(folder: Path, why: str) -> str:
+    return (
+        f"{folder / RECORD} is damaged: {why}. Nothing was written. Restore the file, or measure that part again into "
+        "a new folder: moeaudit audit --shard i/n with the options of the others."
+    )
 
 
 def _require_one_question(one: MeasuredPart, two: MeasuredPart) -> None:

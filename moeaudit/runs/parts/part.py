@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..plans import Plan
 
 DONE = "part"  # the status of a part that has measured what is its own
-ELSEWHERE = "shift"
+ELSEWHERE, DOCUMENTS = "shift", "documents.parquet"
 
 
 class MeasuredPart:
@@ -101,7 +101,9 @@ def _run(
 def part_complete(folder: Path, record: dict[str, Any]) -> bool:
     """Whether a part says that it is done and what it measured is all there, as it was written."""
     part, spec = part_in(record), AuditSpec.from_dict(record["spec"])
-    wanted = ["documents.parquet", *(MEASURES if part.first else ())]
+    wanted = [DOCUMENTS, *(MEASURES if part.first else ()), *record.get("files", {})]
+    if spec.shift:
+        wanted.append(f"{ELSEWHERE}/{DOCUMENTS}")
     return (
         record["status"] == DONE
         and all(sound(folder, record, name) for name in wanted)

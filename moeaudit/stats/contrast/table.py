@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy
 
 from moeaudit.errors import InputError
 
@@ -253,7 +253,7 @@ def _cell_level(protocol: Protocol, flipped: MaxT, dof: float, size: int) -> flo
     if protocol.decision != "maxt" or not np.isfinite(flipped.critical):
         return protocol.alpha / size
     t = flipped.critical * np.sqrt(dof / (dof + 1))  # its deviation is with ddof = 0
-    return float(np.clip(2 * stats.t.sf(t, dof), 1e-12, protocol.alpha))
+    return float(np.clip(2 * scipy.stats.t.sf(t, dof), 1e-12, protocol.alpha))
 
 
 def finish(table: pd.DataFrame) -> pd.DataFrame:

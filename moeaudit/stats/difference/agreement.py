@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import stats
 
 from moeaudit.seeds import generator
 
@@ -69,7 +69,9 @@ def agreement(
     z = np.arctanh(np.clip(left, -1 + 1e-12, 1 - 1e-12))
     d = len(z)
     documents = (d - 1) / d * ((z - z.mean()) ** 2).sum()
-    reach = stats.t.isf((1 - level) / 2, n - 3) * np.sqrt(documents + (1 + rho**2 / 2) / (n - 3))
+    reach = scipy.stats.t.isf((1 - level) / 2, n - 3) * np.sqrt(
+        documents + (1 + rho**2 / 2) / (n - 3)
+    )
     middle = np.arctanh(rho)
     low, high = (float(np.tanh(middle + sign * reach)) for sign in (-1, 1))
     return Agreement(rho, low, high, *halves, n)

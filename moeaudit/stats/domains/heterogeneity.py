@@ -15,8 +15,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import stats
 
 LEAST_DOMAINS = 3  # a prediction interval has K - 2 degrees of freedom
 
@@ -77,13 +77,13 @@ def heterogeneity(
     mean, mean_se = float((v * y).sum() / v.sum()), float(v.sum() ** -0.5)
     # Never shorter than without the correction: equal estimates are no proof of their own precision.
     knapp = max(mean_se, math.sqrt(float((v * (y - mean) ** 2).sum() / ((k - 1) * v.sum()))))
-    reach = float(stats.t.isf((1 - level) / 2, k - 1)) * knapp
-    far = float(stats.t.isf((1 - level) / 2, k - 2)) * math.sqrt(tau2 + mean_se**2)
-    p_mean = 2 * float(stats.t.sf(abs(mean) / knapp, k - 1)) if knapp > 0 else math.nan
+    reach = float(scipy.stats.t.isf((1 - level) / 2, k - 1)) * knapp
+    far = float(scipy.stats.t.isf((1 - level) / 2, k - 2)) * math.sqrt(tau2 + mean_se**2)
+    p_mean = 2 * float(scipy.stats.t.sf(abs(mean) / knapp, k - 1)) if knapp > 0 else math.nan
     return Heterogeneity(
         k=k,
         q=q,
-        p_q=float(stats.chi2.sf(q, k - 1)),
+        p_q=float(scipy.stats.chi2.sf(q, k - 1)),
         p=_welch(q, share, dof),
         i2=max(0.0, (q - (k - 1)) / q) if q > 0 else 0.0,
         tau2=tau2,
@@ -103,4 +103,4 @@ def _welch(q: float, share: np.ndarray, dof: np.ndarray) -> float:
     k = len(share)
     a = float(((1 - share) ** 2 / dof).sum())
     f = q / (k - 1) / (1 + 2 * (k - 2) / (k**2 - 1) * a)
-    return float(stats.f.sf(f, k - 1, (k**2 - 1) / (3 * a)))
+    return float(scipy.stats.f.sf(f, k - 1, (k**2 - 1) / (3 * a)))

@@ -11,8 +11,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Float, Int
-from scipy import special
 
 LEAST_EXPERTS = 6
 
@@ -35,7 +35,7 @@ class OverExperts:
         if self.reason is not None:
             return float("nan"), float("nan")
         t = -float(
-            special.stdtrit(max(self.dof, 1.0), (1 - level) / 2)
+            scipy.special.stdtrit(max(self.dof, 1.0), (1 - level) / 2)
         )  # stats.t.isf, in less time
         reach = t * math.sqrt(self.variance)
         return estimate - math.hypot(estimate - low, reach), estimate + math.hypot(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import stats
 
 
 def spearman_rows(
@@ -23,7 +23,7 @@ def paired_spearman(
 
 def standard_ranks(values: Float[np.ndarray, "sets experts"]) -> Float[np.ndarray, "sets experts"]:
     """Midranks of each row, centred and of length 1: their products are Spearman's rho. NaN if constant."""
-    return _standard(stats.rankdata(values, axis=1))
+    return _standard(scipy.stats.rankdata(values, axis=1))
 
 
 def kendall_rows(
@@ -67,7 +67,7 @@ def spearman_brown(half: float) -> float:
 def _fisher(r: float, se: float, level: float) -> tuple[float, float]:
     if not np.isfinite(se) or abs(r) >= 1:
         return float("nan"), float("nan")
-    reach = stats.norm.isf((1 - level) / 2) * se
+    reach = scipy.stats.norm.isf((1 - level) / 2) * se
     return float(np.tanh(np.arctanh(r) - reach)), float(np.tanh(np.arctanh(r) + reach))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from ..least import DOCUMENTS_FOR_HARM
 from ..sizes.power import power_tost
@@ -31,7 +31,9 @@ def power_rank(rho: float, n_experts: int, z_critical: float) -> float:
     if math.isinf(z_critical):
         return 0.0
     shift = math.atanh(min(abs(rho), 1 - 1e-9)) / math.sqrt(FIELLER / (n_experts - 3))
-    return float(stats.norm.sf(z_critical - shift) + stats.norm.cdf(-z_critical - shift))
+    return float(
+        scipy.stats.norm.sf(z_critical - shift) + scipy.stats.norm.cdf(-z_critical - shift)
+    )
 
 
 def plan(
@@ -64,7 +66,7 @@ def plan(
     with `power`; reliability follows Spearman-Brown, se falls with the root of the documents.
     """
     out: dict[str, float] = {name: float("nan") for name in PLAN}
-    z_critical, z_power = critical_z(critical, n_experts), float(stats.norm.isf(1 - power))
+    z_critical, z_power = critical_z(critical, n_experts), float(scipy.stats.norm.isf(1 - power))
     if math.isinf(z_critical):
         return out, f"no order of {n_experts} experts is unlikely enough to pass the correction"
     if not noise.known:

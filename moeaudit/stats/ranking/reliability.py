@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import stats
 
 from moeaudit.seeds import generator
 
@@ -51,7 +51,7 @@ def attenuation(
         return Attenuation(whole)
     z = _fisher(left)
     se = np.sqrt((groups - 1) / groups * ((z - z.mean()) ** 2).sum())
-    reach = float(stats.t.isf((1 - level) / 2, groups - 1)) * se
+    reach = float(scipy.stats.t.isf((1 - level) / 2, groups - 1)) * se
     middle = _fisher(_agreement(harm, halves))
     # Below 0 all is alike: a perfect metric would not be seen at all.
     low, high = (spearman_brown(max(0.0, float(np.tanh(middle + s * reach)))) for s in (-1, 1))

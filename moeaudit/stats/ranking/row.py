@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy.stats import norm, t
 
 from ..contrast.protocol import Protocol
 from ..few import too_few
@@ -142,8 +142,8 @@ def _nothing(row: dict[str, Any], draws: Draws) -> Ranked:
 def _by_documents(z: float, n_documents: int) -> dict[str, float]:
     """p of the correlation for these experts, by Student's t over documents; `z_documents` is the
     normal deviate of the same p."""
-    p = float(2 * t.sf(z, max(n_documents - 1, 1)))
-    return {"p_documents": p, "z_documents": float(norm.isf(p / 2))}
+    p = float(2 * scipy.stats.t.sf(z, max(n_documents - 1, 1)))
+    return {"p_documents": p, "z_documents": float(scipy.stats.norm.isf(p / 2))}
 
 
 def _deviations(found: np.ndarray, size: int) -> np.ndarray:

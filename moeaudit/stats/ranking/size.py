@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import stats
 
 from ..contrast.protocol import Protocol
 from ..contrast.table import sized
@@ -55,7 +55,7 @@ class OverRanked:
         self, rho: float, low: float, high: float, level: float | int
     ) -> tuple[float, float]:
         """Limits by document, each side lengthened by the experts' part (Student's t on experts - 1)."""
-        reach = float(stats.t.isf((1 - level) / 2, self.experts - 1)) * self.se
+        reach = float(scipy.stats.t.isf((1 - level) / 2, self.experts - 1)) * self.se
         down, up = rho - math.tanh(self.z - reach), math.tanh(self.z + reach) - rho
         down, up = max(down, 0.0), max(up, 0.0)
         return rho - math.hypot(rho - low, down), rho + math.hypot(high - rho, up)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+import scipy
 
 from ..contrast.protocol import Protocol
 from ..contrast.table import finish
@@ -106,7 +106,7 @@ def _plans(
     size = len(part)
     critical = critical_of(null, recipe.alpha)
     if recipe.decision != "maxt":
-        critical = float(norm.isf(recipe.alpha / size / 2))
+        critical = float(scipy.stats.norm.isf(recipe.alpha / size / 2))
     for i in np.flatnonzero(ok):
         row = part.iloc[i]
         numbers, why = plan(

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy import optimize
+import scipy
 
 from .limits import Spread, limits_of
 
@@ -76,4 +76,4 @@ def _smallest(room: Callable[[float], float], least: float) -> float:
         return 1.0
     if room(LEAST_P) > 0:
         return LEAST_P
-    return float(optimize.brentq(room, LEAST_P, least, xtol=1e-7))  # pyright: ignore[reportArgumentType]
+    return float(scipy.optimize.brentq(room, LEAST_P, least, xtol=1e-7))  # pyright: ignore[reportArgumentType]

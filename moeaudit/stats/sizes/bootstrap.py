@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy.special import ndtr, ndtri
 
 from moeaudit.errors import InputError
 from moeaudit.seeds import generator
@@ -59,12 +59,12 @@ def bca_limits(
     below = (np.mean(replicates < estimate) + np.mean(replicates <= estimate)) / 2
     if below in (0.0, 1.0):
         return float("nan"), float("nan")
-    shift = ndtri(below)
+    shift = scipy.special.ndtri(below)
     centred = jackknife.mean() - jackknife
     spread = (centred**2).sum() ** 1.5
     acceleration = (centred**3).sum() / (6 * spread) if spread > 0 else 0.0
-    z = ndtri(np.array([(1 - level) / 2, (1 + level) / 2]))
-    place = ndtr(shift + (shift + z) / (1 - acceleration * (shift + z)))
+    z = scipy.special.ndtri(np.array([(1 - level) / 2, (1 + level) / 2]))
+    place = scipy.special.ndtr(shift + (shift + z) / (1 - acceleration * (shift + z)))
     low, high = np.quantile(replicates, place)
     return float(low), float(high)
 

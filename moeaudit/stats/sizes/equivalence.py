@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from moeaudit.errors import InputError
 
@@ -60,8 +60,8 @@ def tost(estimate: float | int, se: float | int, dof: float | int, sesoi: float 
     positive(sesoi, "SESOI")
     if not se > 0:
         raise InputError(f"The standard error is {se}; equivalence needs a positive one.")
-    above = float(stats.t.sf((estimate + sesoi) / se, dof))
-    below = float(stats.t.cdf((estimate - sesoi) / se, dof))
+    above = float(scipy.stats.t.sf((estimate + sesoi) / se, dof))
+    below = float(scipy.stats.t.cdf((estimate - sesoi) / se, dof))
     return Tost(above, below, max(above, below))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from .limits import adjusted_limits
 from .moments import COUNT, Moments, d_z, jackknife, weighted
@@ -55,4 +55,4 @@ def p_lengths(sums: np.ndarray, tokens: np.ndarray) -> float:
     leverage = np.minimum(n * (1 / n.sum() + x**2 / below), 0.99)
     scores = n * x * (y - slope * x) / (1 - leverage)
     se = np.sqrt((scores**2).sum()) / below
-    return float(2 * stats.t.sf(abs(slope) / se, d - 2)) if se > 0 else 1.0
+    return float(2 * scipy.stats.t.sf(abs(slope) / se, d - 2)) if se > 0 else 1.0

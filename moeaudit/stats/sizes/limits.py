@@ -11,8 +11,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float
-from scipy import special, stats
 
 
 def jackknife_se(left: Float[np.ndarray, " documents"]) -> float:
@@ -42,7 +42,7 @@ def student_limits(
     estimate: float, se: float, dof: float | int, level: float | int
 ) -> tuple[float, float]:
     """estimate -+ t se."""
-    reach = float(stats.t.isf((1 - level) / 2, dof)) * se
+    reach = float(scipy.stats.t.isf((1 - level) / 2, dof)) * se
     return estimate - reach, estimate + reach
 
 
@@ -77,8 +77,8 @@ class Spread:
 def limits_of(estimate: float, spread: Spread, level: float | int) -> tuple[float, float]:
     """`adjusted_limits` from a `Spread`."""
     tail = (1 - level) / 2
-    # what stats.t.isf comes to, to the last bit, in a twentieth of its time: a search asks thousands of times
-    heavy, q = (-float(special.stdtrit(d, tail)) for d in (spread.dof, spread.documents - 1))
+    # what scipy.stats.t.isf comes to, to the last bit, in a twentieth of its time: a search asks thousands of times
+    heavy, q = (-float(scipy.special.stdtrit(d, tail)) for d in (spread.dof, spread.documents - 1))
     lean = spread.skewness * (1 + 2 * q**2) / (6 * math.sqrt(spread.documents))
     return estimate - max(heavy, q - lean) * spread.se, estimate + max(heavy, q + lean) * spread.se
 
@@ -96,10 +96,10 @@ def tost_p(estimate: float, spread: Spread, sesoi: float | int) -> float:
     c, se = spread.skewness / (6 * math.sqrt(spread.documents)), spread.se
     p = []
     for t, lean in (((estimate + sesoi) / se, -c), ((sesoi - estimate) / se, c)):
-        p.append(float(special.stdtr(spread.dof, -t)))
+        p.append(float(scipy.special.stdtr(spread.dof, -t)))
         if lean > 0:  # t = q + lean (1 + 2 q^2), solved for q
             q = (math.sqrt(max(1 + 8 * lean * (t - lean), 0.0)) - 1) / (4 * lean)
-            p.append(float(special.stdtr(spread.documents - 1, -q)))
+            p.append(float(scipy.special.stdtr(spread.documents - 1, -q)))
     return max(p)
 
 
@@ -132,7 +132,7 @@ def limits_of_columns(
         variation = np.maximum(kurtosis - (d - 3) / (d - 1), 2 * d / (d - 1))
         dof = np.where((d < 4) | flat, d - 1, np.clip(2 * d / variation, 1.0, d - 1))
         tail = (1 - level) / 2
-        heavy, q = stats.t.isf(tail, dof), stats.t.isf(tail, d - 1)
+        heavy, q = scipy.stats.t.isf(tail, dof), scipy.stats.t.isf(tail, d - 1)
         skew = np.where(flat, 0.0, -third / np.where(flat, 1.0, second) ** 1.5)
         lean = skew * (1 + 2 * q**2) / (6 * np.sqrt(d))
         low = estimate - np.maximum(heavy, q - lean) * se

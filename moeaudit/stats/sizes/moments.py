@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Float, Int
-from scipy.special import gammaln
 
 # The columns of `Moments.sums`; values are centred at the cell's own means, which keeps the
 # variances exact where a mean is large beside its spread.
@@ -112,7 +112,9 @@ def hedges_factor(dof: np.ndarray | float | int) -> np.ndarray:
     Hedges (1981), equation 6e. J tends to 1 - 3 / (4m - 1).
     """
     half = np.asarray(dof, dtype=float) / 2
-    return np.asarray(np.exp(gammaln(half) - gammaln(half - 0.5)) / np.sqrt(half))
+    return np.asarray(
+        np.exp(scipy.special.gammaln(half) - scipy.special.gammaln(half - 0.5)) / np.sqrt(half)
+    )
 
 
 def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:

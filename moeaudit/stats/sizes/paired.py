@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from jaxtyping import Float, Int
-from scipy import stats
 
 from .moments import COUNT, Moments, influence, weighted
 
@@ -41,7 +41,7 @@ def paired_t(difference: Float[np.ndarray, " tokens"]) -> Test:
         return not_estimable("a paired t test needs at least 2 tokens")
     if _constant(difference):
         return not_estimable("all differences are the same, so they have no spread")
-    return _test(stats.ttest_1samp(difference, 0.0), float(len(difference) - 1))
+    return _test(scipy.stats.ttest_1samp(difference, 0.0), float(len(difference) - 1))
 
 
 def wilcoxon(difference: Float[np.ndarray, " tokens"]) -> Test:
@@ -57,7 +57,9 @@ def wilcoxon(difference: Float[np.ndarray, " tokens"]) -> Test:
     exact = len(difference) <= 50 and len(np.unique(np.abs(difference))) == len(difference)
     exact = exact and len(nonzero) == len(difference)
     method = "exact" if exact else "approx"
-    return _test(stats.wilcoxon(nonzero, zero_method="wilcox", correction=False, method=method))
+    return _test(
+        scipy.stats.wilcoxon(nonzero, zero_method="wilcox", correction=False, method=method)
+    )
 
 
 def cluster_t(m: Moments) -> Test:
@@ -75,7 +77,7 @@ def cluster_t(m: Moments) -> Test:
     if not se > 1e-12 * abs(total):
         return not_estimable("all documents have the same mean difference, so no spread")
     t = float(total / se)
-    return Test(t, float(2 * stats.t.sf(abs(t), documents - 1)), float(documents - 1))
+    return Test(t, float(2 * scipy.stats.t.sf(abs(t), documents - 1)), float(documents - 1))
 
 
 def cluster_se(m: Moments, statistic: str) -> float:
@@ -98,7 +100,7 @@ def signed_rank_sums(
     approximation is that of Rosner, Glynn & Lee (2006).
     """
     keep = difference != 0
-    ranks = stats.rankdata(np.abs(difference[keep])) * np.sign(difference[keep])
+    ranks = scipy.stats.rankdata(np.abs(difference[keep])) * np.sign(difference[keep])
     return np.bincount(document[keep], ranks, minlength=n_documents).astype(np.float64)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import optimize, stats
+import scipy
 
 from ..contrast.checks import fraction, positive
 from .bounds import Bound
@@ -20,11 +20,11 @@ from .bounds import Bound
 
 def power_t(effect: float | int, se: float, dof: float, alpha: float | int) -> float:
     """Power of a two-sided t test: P(|T| > t_crit), T noncentral t with effect / se."""
-    crit = stats.t.isf(alpha / 2, dof)
+    crit = scipy.stats.t.isf(alpha / 2, dof)
     shift = effect / se
-    value = stats.nct.sf(crit, dof, shift) + stats.nct.cdf(-crit, dof, shift)
+    value = scipy.stats.nct.sf(crit, dof, shift) + scipy.stats.nct.cdf(-crit, dof, shift)
     if not np.isfinite(value):  # scipy's nct fails far out, where power is 1 to any precision
-        value = stats.norm.sf(crit - shift) + stats.norm.cdf(-crit - shift)
+        value = scipy.stats.norm.sf(crit - shift) + scipy.stats.norm.cdf(-crit - shift)
     return float(value)
 
 
@@ -34,8 +34,8 @@ def power_tost(sesoi: float | int, se: float, dof: float, alpha: float | int) ->
     Phillips (1990) with the standard error treated as independent of the estimate, as in his
     large-sample form; 0 where the bound is below the critical value.
     """
-    room = sesoi / se - stats.t.isf(alpha, dof)
-    return float(max(0.0, 1 - 2 * stats.t.sf(room, dof))) if room > 0 else 0.0
+    room = sesoi / se - scipy.stats.t.isf(alpha, dof)
+    return float(max(0.0, 1 - 2 * scipy.stats.t.sf(room, dof))) if room > 0 else 0.0
 
 
 def minimum_detectable(
@@ -47,14 +47,14 @@ def minimum_detectable(
     positive(se, "The standard error")
     if alpha >= power:
         return 0.0
-    upper = float(stats.t.isf(alpha / 2, dof) + stats.t.isf((1 - power) / 2, dof)) * se
+    upper = float(scipy.stats.t.isf(alpha / 2, dof) + scipy.stats.t.isf((1 - power) / 2, dof)) * se
     while power_t(upper, se, dof, alpha) < power:
         upper *= 2
 
     def lack(effect: Any) -> float:
         return power_t(float(effect), se, dof, alpha) - power
 
-    return float(optimize.brentq(lack, 0.0, upper))  # pyright: ignore[reportArgumentType]
+    return float(scipy.optimize.brentq(lack, 0.0, upper))  # pyright: ignore[reportArgumentType]
 
 
 def documents_to_decide(

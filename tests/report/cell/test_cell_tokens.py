@@ -49,8 +49,13 @@ def test_colours_of_the_readers_choice(run, color):
             of_layer.groupby("position")[color].mean().to_numpy(), rel=1e-5
         )
     if color == "expert":
-        first = of_layer[of_layer["rank"] == 0].set_index("position")["expert"]
+        most = of_layer.loc[of_layer["delta_nll"].abs().groupby(of_layer["position"]).idxmax()]
+        first = most.set_index("position")["expert"]
         assert (value == first).all() and f"<sub>{int(value.iloc[0])}</sub>" in view.html
+        assert (most["rank"] > 0).any()  # the strongest effect is not the largest weight
+        every = ma.show_tokens(run, 3, color=color).table.set_index("position")["value"]
+        at = rows[rows["position"] == 7]
+        assert every[7] == at.loc[at["delta_nll"].abs().idxmax(), "expert"]
     if color == "layer":
         at = rows[rows["position"] == 7]
         assert value[7] == at.loc[at["delta_nll"].abs().idxmax(), "layer"]

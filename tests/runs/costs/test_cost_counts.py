@@ -11,11 +11,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import moeaudit as ma
 from moeaudit.errors import InputError, ModelError
+from moeaudit.models.accounting.config import config_of
+from moeaudit.models.accounting.known import KNOWN
+from moeaudit.models.accounting.shapes import Shapes, measured_shapes, shapes_of
 from moeaudit.models.find import find_anatomy
-from moeaudit.runs.costs.config import config_of
 from moeaudit.runs.costs.flops import work_of
-from moeaudit.runs.costs.known import KNOWN
-from moeaudit.runs.costs.shapes import Shapes, measured_shapes, shapes_of
 
 # Top-2 whatever the configuration says; zero experts that compute nothing; convolutions and scans besides.
 ODD = (

@@ -13,13 +13,13 @@ from made import tiny_run
 import moeaudit as ma
 from moeaudit import cli
 from moeaudit.errors import InputError, ModelError
+from moeaudit.models.accounting.config import config_of, stored_bytes
+from moeaudit.models.accounting.shapes import shapes_of
 from moeaudit.runs.costs import STATED, Machine, cost
 from moeaudit.runs.costs.calibrate import disk_rate
-from moeaudit.runs.costs.config import config_of, stored_bytes
 from moeaudit.runs.costs.machine import free_memory, in_parallel
 from moeaudit.runs.costs.memory import BLOCKS, memory_of
 from moeaudit.runs.costs.needed import documents_planned
-from moeaudit.runs.costs.shapes import shapes_of
 from moeaudit.stats.sizes.power import power_t, power_tost
 
 OLMOE = "allenai/OLMoE-1B-7B-0924"

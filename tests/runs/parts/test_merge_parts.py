@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from made import tiny_run
 from made.same import tables
+from made.without_page import without_page
 
 import moeaudit as ma
 from moeaudit.errors import InputError, RunError
@@ -43,7 +44,8 @@ def asked(tiny_folder, other):
 @pytest.fixture(scope="module")
 def whole(asked, tmp_path_factory) -> Run:
     out = tmp_path_factory.mktemp("whole") / "run"
-    return audit(**asked(verify_rows=1, verify_engines=("hooks",), out=out))
+    with without_page():
+        return audit(**asked(verify_rows=1, verify_engines=("hooks",), out=out))
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +116,7 @@ def test_a_finished_merge_and_a_finished_part_are_left_alone(merged, parts, meas
     }
 
 
+@pytest.mark.usefixtures("no_page")
 def test_an_interrupted_merge_goes_on(parts, whole, tmp_path, monkeypatch):
     take, taken = Shards.take, []
 
@@ -140,6 +143,7 @@ def changed(folder: Path, edit) -> None:
     (folder / "audit.json").write_text(json.dumps(record))
 
 
+@pytest.mark.usefixtures("no_page")
 def test_parts_that_make_no_run_are_refused_and_nothing_is_written(
     parts, merged, tmp_path, measure
 ):
@@ -166,6 +170,20 @@ def test_parts_that_make_no_run_are_refused_and_nothing_is_written(
     changed(third, lambda r: r["part"].update(of=4))
     refused([first, second, third], "parts is 3 there and 4 here")
     changed(third, lambda r: r["part"].update(of=3))
+    whole_record = (first / "audit.json").read_text()
+    for name in ("model", "plan", "untested", "reasons", "analysis", "shift"):
+        changed(first, lambda r, name=name: r.pop(name))
+        refused([first, second, third], rf"audit.json is damaged: it has no .*({name}).*Restore")
+        (first / "audit.json").write_text(whole_record)
+    changed(first, lambda r: r.update(part=None))
+    refused([first, second, third], "does not say which part")
+    changed(first, lambda r: r.update(json.loads(whole_record), sessions=[{}]))
+    refused([first, second, third], "no whole account of its sessions")
+    (first / "audit.json").write_text(whole_record)
+    kept = (first / "shift" / "documents.parquet").read_bytes()
+    (first / "shift" / "documents.parquet").unlink()
+    refused([first, second, third], r"part 1 of 3\) lacks files")
+    (first / "shift" / "documents.parquet").write_bytes(kept)
     shard = next(p for p in second.rglob("0*.parquet"))
     shard.write_bytes(shard.read_bytes()[:-1])
     refused([first, second, third], r"part 2 of 3\) lacks files")

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from moeaudit.models import Model
+from moeaudit.models.contract.probe import probe_ids
 from moeaudit.models.precision import not_memory
-from moeaudit.models.probe import probe_ids
 
 from ...attention.reroute import RowsDoNotHold, rows_attend
 from ..head import layer_arguments

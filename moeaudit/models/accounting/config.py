@@ -37,8 +37,8 @@ def config_of(source: Any, revision: str | None = None) -> Found:
     """
     from transformers import PretrainedConfig
 
-    from moeaudit.models.bundled import bundled_folder, bundled_models
-    from moeaudit.models.sources.files import meant, require_no_pointer
+    from ..bundled import bundled_folder, bundled_models
+    from ..sources.files import meant, require_no_pointer
 
     if isinstance(source, PretrainedConfig):
         name = getattr(source, "_name_or_path", "") or source.model_type
@@ -70,7 +70,7 @@ def config_of(source: Any, revision: str | None = None) -> Found:
 def _from_hub(repo: str, revision: str | None) -> Found:
     from transformers.utils.hub import cached_file
 
-    from moeaudit.models.sources.files import HUB, reachable
+    from ..sources.files import HUB, reachable
 
     at = {} if revision is None else {"revision": revision}
     cached = cached_file(

@@ -9,8 +9,8 @@ import torch
 
 from moeaudit.errors import ContractError
 
-from .anatomy import Kept
-from .precision import full, not_memory, rounding
+from ..anatomy import Kept
+from ..precision import full, not_memory, rounding
 
 
 @dataclass

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from .contract import ExpertsCall, Probe, slot_contributions
-from .placement import input_device
+from ..placement import input_device
+from .call import ExpertsCall, Probe, slot_contributions
 
 if TYPE_CHECKING:
     from torch import nn

@@ -11,12 +11,12 @@ import pandas as pd
 from moeaudit.frames.waiting import counting
 from moeaudit.models import Model
 
-from .census import ablate
-from .effects import Effects
-from .facts import Facts, joined
+from ..census import ablate
+from ..effects import Effects
+from ..facts import Facts, joined
 
 if TYPE_CHECKING:
-    from .operators.routing import Operator
+    from ..operators.routing import Operator
 
 
 def decompose(

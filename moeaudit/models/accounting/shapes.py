@@ -10,10 +10,9 @@ import torch
 from torch import nn
 
 from moeaudit.errors import ModelError
-from moeaudit.models import MoELayer
-from moeaudit.models.anatomy import Anatomy
-from moeaudit.models.find import looks_like_experts, newer, split_path
 
+from ..anatomy import Anatomy, MoELayer
+from ..find import looks_like_experts, newer, split_path
 from .config import Found
 
 if TYPE_CHECKING:
@@ -30,6 +29,8 @@ _TOP_K = (
 class LayerShape:
     """One decoder layer. Sizes are in numbers of weights; `moe` is None in a dense layer.
 
+    `cached`: numbers that generation keeps of each earlier token, as transformers caches them (keys and values; with
+    latent attention the latent vector and the rotated part of the key); None where the layer keeps something else.
     `dense`: matrices that every token goes through (attention projections, router, shared expert or the
     dense MLP). `routed`: matrices of one routed expert. `per_key`: multiplications for each key that a
     token attends to, heads x (query width + value width); `window`: how many keys at most.
@@ -43,6 +44,7 @@ class LayerShape:
     window: int | None
     parameters: int
     matrices: tuple[tuple[int, int, int], ...]  # (in, out, how many a token uses)
+    cached: int | None = None
 
     @property
     def active(self) -> int:
@@ -218,7 +220,23 @@ def _layer(
         window=window,
         parameters=sum(p.numel() for p in layer.parameters()),
         matrices=(*((two, one, 1) for one, two in dense), *((b, a, each) for _, a, b in stacked)),
+        cached=_cache(layer) if per_key else None,
     )
+
+
+def _cache(layer: nn.Module) -> int | None:
+    """Numbers kept of each token by the attention modules of a layer."""
+    kept = 0
+    for module in layer.modules():
+        rank, rotated = (
+            getattr(module, "kv_lora_rank", None),
+            getattr(module, "qk_rope_head_dim", None),
+        )
+        if isinstance(rank, int) and isinstance(rotated, int):
+            kept += rank + rotated
+        elif isinstance(getattr(module, "k_proj", None), nn.Linear):
+            kept += module.k_proj.out_features + module.v_proj.out_features
+    return kept or None
 
 
 def _top_k(name: str, config: Any, layer: nn.Module, index: int) -> int:

@@ -20,9 +20,9 @@ from moeaudit.models import Model, MoELayer
 from moeaudit.models.placement import weights_here
 from moeaudit.text import TokenizedCorpus
 
-from .asked import OBSERVED
+from ..asked import OBSERVED
+from ..steps import Steps, steps_of
 from .own import Ranking, own_scores
-from .steps import Steps, steps_of
 
 _CHUNKS = 8  # pieces of text whose effects are held at once
 

@@ -1,0 +1,9 @@
+"""Will this model survive pruning? Signs from a census of few documents, and what they were worth on other models."""
+
+from .forecast import Forecast as Forecast
+from .forecast import forecast as forecast
+from .signs import SIGNS as SIGNS
+from .signs import Signs as Signs
+from .signs import signs_of as signs_of
+
+__all__ = ["SIGNS", "Forecast", "Signs", "forecast", "signs_of"]

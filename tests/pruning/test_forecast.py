@@ -1,0 +1,146 @@
+"""Signs of prunability against sums by hand; the forecast recovers what was planted and claims nothing of noise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from made import tiny_moe
+from made.architectures import BY_NAME
+
+import moeaudit as ma
+from moeaudit.errors import InputError
+from moeaudit.pruning.forecast import SIGNS, forecast, signs_of
+from moeaudit.pruning.forecast.fit import fitted, left_out, means, ridge, spread, trust, weights
+from moeaudit.pruning.forecast.forecast import of_signs
+from moeaudit.pruning.forecast.signs import gini
+
+DOCS = [tiny_moe.ids(9 + n % 3, seed=n) for n in range(8)]
+COLUMNS = ["a", "b", "c"]
+
+
+def table(effect: float, seed: int, recipes: int = 10, seeds: int = 3) -> pd.DataFrame:
+    """Models whose loss is exp(effect * a + noise of the recipe and of the seed)."""
+    rng = np.random.default_rng(seed)
+    name = np.repeat([f"r{i}" for i in range(recipes)], seeds)
+    x = np.repeat(rng.normal(size=(recipes, 3)), seeds, 0) + 0.2 * rng.normal(size=(len(name), 3))
+    noise = np.repeat(rng.normal(size=recipes) * 0.3, seeds) + 0.1 * rng.normal(size=len(name))
+    frame = pd.DataFrame(x, columns=COLUMNS)
+    return frame.assign(recipe=name, lost_25=np.exp(effect * x[:, 0] + noise - 2))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return ma.load(BY_NAME["olmoe"].build())
+
+
+@pytest.fixture(scope="module")
+def signs(model):
+    return signs_of(model, DOCS)
+
+
+def test_signs_are_what_a_plain_census_says(model, signs):
+    effects: Any = pd.DataFrame(ma.ablate(model, DOCS))
+    assert list(signs.values) == list(SIGNS) and all(
+        value is not None or name in signs.reasons for name, value in signs.values.items()
+    )
+    assert signs.values["harm"] == pytest.approx(effects["delta_nll"].mean(), rel=1e-4, abs=1e-8)
+    tokens = len(effects[["document", "position"]].drop_duplicates())
+    assert signs.tokens == tokens
+    cheap = 0.0
+    for layer in model.anatomy.layers:
+        mine = effects[effects["layer"] == layer.index].groupby("expert")["delta_nll"].sum()
+        totals = sorted(mine.reindex(range(layer.num_experts), fill_value=0.0))
+        cheap += sum(totals[: layer.num_experts // 2])
+    assert signs.values["additive_50"] == pytest.approx(cheap / tokens, rel=1e-4, abs=1e-8)
+    assert signs.values["entropy"] is not None and 0 < signs.values["entropy"] <= 1
+    assert signs.values["separation"] is not None and signs.values["separation"] >= 1 - 1e-9
+
+
+def test_gini_of_known_tables():
+    assert gini(np.ones(5)) == pytest.approx(0)
+    assert gini(np.array([0, 0, 0, 1.0])) == pytest.approx(0.75)
+    assert gini(np.zeros(3)) == 0
+
+
+def test_signs_refuse_what_they_cannot_say(model):
+    with pytest.raises(InputError, match="8 or more are needed"):
+        signs_of(model, DOCS[:7])
+    one = ma.load(tiny_moe.build("olmoe", num_experts_per_tok=1))
+    with pytest.raises(InputError, match="one active expert"):
+        signs_of(one, DOCS)
+
+
+def test_each_recipe_counts_once():
+    recipe = np.array(["a", "a", "b"])
+    assert weights(recipe).tolist() == [0.5, 0.5, 1.0]
+    assert means(np.array([1.0, 3.0, 7.0]), recipe).tolist() == [2.0, 7.0]
+
+
+def test_a_planted_slope_is_recovered_and_no_sign_gives_the_mean():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 3))
+    y = 2 * x[:, 1] - 1
+    found = ridge(x, y, np.ones(60), 1e-6)
+    assert found.slopes / found.scale == pytest.approx([0, 2, 0], abs=1e-4)
+    recipe = np.repeat(list("abcdef"), 10)
+    assert fitted(x[:, :0], y, recipe)(x[:, :0]) == pytest.approx(y.mean())
+
+
+def test_a_recipe_is_never_forecast_from_its_own_seeds():
+    base = table(1.0, seed=1)
+    changed = base.copy()
+    mine = changed["recipe"] == "r3"
+    changed.loc[mine, "lost_25"] *= 100
+    one, two = (left_out(t, "lost_25", COLUMNS) for t in (base, changed))
+    of_it = (one["recipe"] == "r3").to_numpy()
+    for column in ("predicted", "low", "high"):
+        assert np.allclose(one[column][of_it], two[column][of_it])
+    assert not np.allclose(one["predicted"][~of_it], two["predicted"][~of_it])
+
+
+def test_a_planted_sign_is_worth_something_and_noise_is_not():
+    claims, covered = [], []
+    for seed in range(12):
+        noise = table(0.0, seed)
+        told = trust(left_out(noise, "lost_25", COLUMNS), left_out(noise, "lost_25", []))
+        claims.append(told["gain_low"] > 0)
+        covered.append(told["covered"])
+    assert sum(claims) <= 1 and np.mean(covered) > 0.7
+    planted = table(1.5, seed=3)
+    told = trust(left_out(planted, "lost_25", COLUMNS), left_out(planted, "lost_25", []))
+    assert told["gain_low"] > 0 and told["factor"] < told["baseline"]
+
+
+def test_limits_hold_the_asked_share_of_recipes():
+    rows = table(0.0, seed=5)
+    x, y, recipe = rows[[]].to_numpy(float), np.log(rows["lost_25"].to_numpy()), rows["recipe"]
+    narrow, wide = (spread(x, y, recipe.to_numpy(str), level) for level in (0.5, 0.9))
+    assert 0 < narrow < wide
+
+
+def test_few_recipes_and_missing_numbers_are_refused():
+    with pytest.raises(InputError, match="models of 4 recipes; 5 or more"):
+        left_out(table(1.0, 0, recipes=4), "lost_25", COLUMNS)
+    holed = table(1.0, 0)
+    holed.loc[2, "b"] = np.nan
+    with pytest.raises(InputError, match="The sign b has no number for 1 of the models"):
+        left_out(holed, "lost_25", COLUMNS)
+
+
+def test_a_forecast_says_what_lies_outside_and_how_far_it_can_be_trusted(model, signs):
+    rng = np.random.default_rng(2)
+    known = table(1.0, seed=2)
+    for name in SIGNS:
+        known[name] = rng.normal(size=len(known))
+    known["lost_50"] = 2 * known["lost_25"]
+    known["harm"] += 50.0  # no model of the table is like this one
+    found = of_signs(signs, known, "reap")
+    assert list(found.table["keep"]) == [0.75, 0.5]
+    assert (found.table["low"] < found.table["lost"]).all()
+    assert "harm" in found.table["outside"][0] and not found.table["trusted"].any()
+    assert "extrapolation" in repr(found) and "not told apart" in repr(found)
+    with pytest.raises(InputError, match="lacks lost_50"):
+        forecast(model, DOCS, table=known.drop(columns="lost_50"))
