@@ -40,7 +40,7 @@ def file() -> str:
 
 
 def audit() -> str:
-    from moeaudit.causal.operators.without import Without
+    from moeaudit.causal.operators.whole.without import Without
 
     import moeaudit as ma
     from moeaudit.report.pages.calibration_audit import render_calibration_audit
