@@ -25,7 +25,7 @@ COMPARED = {
     "pool_own_less_random": "the same less that of random pools, nats",
     "pool_own_less_one": "the same less that of one pool for all documents, nats",
     "topic_cosine": "cosine between domains",
-    "topic_cosine_less_null": "the same less its null",
+    "topic_cosine_less_null": "cosine between domains, less its null",
     "coverage": "experts above 1/E in a domain",
     "coverage_less_null": "the same less its null",
     "entropy": "bits of a document's selections",

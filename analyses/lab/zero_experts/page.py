@@ -50,7 +50,7 @@ def sentences(tables: dict[str, pd.DataFrame], result: dict[str, Any]) -> list[s
     said += [
         f"{over('zero_share')} of picks go to nobody (the group loss asks for {result['target_share']:.2f}), at a cost "
         f"of {over('cost, zero')} nats a token; half the top-k for every token, taught the same way, costs "
-        f"{over('cost, half')} (zero experts less that: {over('zero_less_half')}); over {n} seeds.",
+        f"{over('cost, half')} (zero experts less that: {over('zero_less_half')}); over {n} seed{'s' * (n != 1)}.",
         f"Within a document, the rank correlation of a token's skipping with the KL of removing one of its experts in "
         f"the original is {over('rho, kl')}, with the harm {over('rho, harm')}, with the entropy of the prediction "
         f"{over('rho, entropy')}.",

@@ -45,7 +45,9 @@ def test_domains_with_experts_of_their_own_are_found():
     table = modularity_scores(planted(), permutations=99, clusters=4)
     assert list(table.score) == ["topic_cosine", "coverage", "entropy", "cluster_information"]
     assert list(table.layer) == [2, 2, 2, -1]
-    assert (table.p == 0.01).all()
+    # Domains of which one document was dealt elsewhere cover as few experts, so coverage has ties in its null.
+    assert (table.p[table.score != "coverage"] == 0.01).all()
+    assert of(table, "coverage").p < 0.2 and of(table, "coverage").null_mean > 3
     assert of(table, "coverage").value == 2 and of(table, "topic_cosine").value < 0.5
     assert of(table, "topic_cosine").value < of(table, "topic_cosine").null_low
     assert of(table, "entropy").value < of(table, "entropy").null_low

@@ -40,9 +40,8 @@ def file() -> str:
 
 
 def audit() -> str:
-    from moeaudit.causal.operators.without import Without
-
     import moeaudit as ma
+    from moeaudit.causal.operators.whole.without import Without
     from moeaudit.report.pages.calibration_audit import render_calibration_audit
     from moeaudit.text import Corpus, Document
 
