@@ -40,8 +40,9 @@ def file() -> str:
 
 
 def audit() -> str:
-    import moeaudit as ma
     from moeaudit.causal.operators.without import Without
+
+    import moeaudit as ma
     from moeaudit.report.pages.calibration_audit import render_calibration_audit
     from moeaudit.text import Corpus, Document
 
