@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from .training.mechanism import Batch as Batch
     from .training.mechanism import Mechanism as Mechanism
     from .training.mechanism import Routed as Routed
+    from .tying import post_hoc_tying as post_hoc_tying
+    from .tying import tie as tie
+    from .tying import tied_groups as tied_groups
+    from .tying import untie as untie
     from .upcycling import build as build
     from .upcycling import expert_distances as expert_distances
     from .upcycling import train_experts as train_experts
@@ -53,6 +57,10 @@ _PLACE_OF = {
     "Batch": "training.mechanism",
     "Mechanism": "training.mechanism",
     "Routed": "training.mechanism",
+    "post_hoc_tying": "tying",
+    "tie": "tying",
+    "tied_groups": "tying",
+    "untie": "tying",
     "build": "upcycling",
     "expert_distances": "upcycling",
     "train_experts": "upcycling",

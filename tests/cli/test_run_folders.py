@@ -70,6 +70,29 @@ def base(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def rendered() -> dict[str, str]:
+    return {}
+
+
+@pytest.fixture
+def once(rendered, monkeypatch) -> list[str]:
+    """The page of a record is rendered once and then remembered, whichever test asks; all that were asked for."""
+    from moeaudit.report import page
+
+    render, asked = page.render, []
+
+    def remembered(run) -> str:
+        key = json.dumps(run.record, sort_keys=True)
+        asked.append(key)
+        if key not in rendered:
+            rendered[key] = render(run)
+        return rendered[key]
+
+    monkeypatch.setattr(page, "render", remembered)
+    return asked
+
+
 @pytest.mark.parametrize("command", ["report", "open"])
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_run_is_refused_by_the_file(case, command, base, tmp_path, monkeypatch, capfd):
@@ -133,7 +156,7 @@ def test_the_page_of_another_run_is_kept(base, tmp_path, monkeypatch, capfd):
     assert page.read_bytes() != first
 
 
-def test_open_writes_a_page_that_is_missing_or_stale(base, tmp_path, monkeypatch, capfd):
+def test_open_writes_a_page_that_is_missing_or_stale(base, once, tmp_path, monkeypatch, capfd):
     import webbrowser
 
     folder = Path(shutil.copytree(base, tmp_path / "run"))
@@ -159,9 +182,10 @@ def test_open_writes_a_page_that_is_missing_or_stale(base, tmp_path, monkeypatch
     page.write_text(whole.replace(digest("report"), "0" * 12))
     assert stale_page(folder) == "was written by another version"
     assert call(monkeypatch, "open", folder, "--print") == 0 and page.read_text() == whole
+    assert len(once) == 3 and len(set(once)) == 1  # missing, of another run, of another version
 
 
-def test_without_a_browser_the_path_is_printed(base, tmp_path, monkeypatch, capfd):
+def test_without_a_browser_the_path_is_printed(base, once, tmp_path, monkeypatch, capfd):
     import webbrowser
 
     def none() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from made import pruning_curve, tiny_run
+from made.without_page import without_page
 
 import moeaudit as ma
 from moeaudit.frames.said import Said
@@ -91,8 +92,9 @@ def world(model, docs, tmp_path_factory):
     )
     small = {"tokens": 12, "layers": [0, 1], "metrics": ["utilisation"], "outcome": "delta_nll"}
     checked = {"verify_rows": 1, "verify_engines": ("hooks",)}
-    run = ma.audit(model, docs, out=folder / "run", **small, **checked)
-    other = ma.audit(model, docs, out=folder / "other", operator="reroute", **small, **checked)
+    with without_page():
+        run = ma.audit(model, docs, out=folder / "run", **small, **checked)
+        other = ma.audit(model, docs, out=folder / "other", operator="reroute", **small, **checked)
     quick = {"layers": [0, 1], "n_boot": 200, "n_flips": 200}
     curve = pruning_curve.curve_of({"reap": 0.1, HOSTILE: 0.2})
     heard = ma.expert_outputs(model, docs[6:14])
@@ -117,6 +119,7 @@ def world(model, docs, tmp_path_factory):
             [f"{i} {HOSTILE} elsewhere" for i in range(12)],
             {HOSTILE: {1: [0]}},
             draws=20,
+            routing=False,
         ),
         "contrast": ma.contrast(effects, metrics.replace("utilisation", HOSTILE), **quick),
         "expert_harm": ma.expert_harm(effects, metrics, outcome="kl", **quick),

@@ -129,6 +129,7 @@ audit(sys.argv[1], tiny_run.TEXTS, out=sys.argv[2], tokens=12, verify_rows=2)
 """
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_killed_run_resumes_to_identical_tables(finished, tiny_folder, small_audit, tmp_path):
     out = tmp_path / "killed"
     path = os.pathsep.join(["tests", *sys.path])
@@ -155,6 +156,7 @@ class Interrupt(Exception):
     pass
 
 
+@pytest.mark.usefixtures("no_page")
 @pytest.mark.parametrize("stage", ["routing metrics", "verification", "statistics"])
 def test_an_exception_in_any_stage_can_be_resumed(finished, small_audit, tmp_path, stage):
     class Stopping(LogProgress):
@@ -167,6 +169,7 @@ def test_an_exception_in_any_stage_can_be_resumed(finished, small_audit, tmp_pat
     same_tables(finished, small_audit(out=tmp_path / "out"))
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_lost_shard_is_computed_again(finished, small_audit, tmp_path):
     run = small_audit(out=tmp_path / "out")
     (run.folder / "effects" / "00000.parquet").unlink()
@@ -181,6 +184,7 @@ def test_some_layers_only(small_audit, tmp_path):
     assert "layers 0, 1 were not audited" in run.report().read_text()
 
 
+@pytest.mark.usefixtures("no_page")
 def test_fewer_documents_than_asked_for_are_noted(small_audit, tmp_path):
     run = small_audit(out=tmp_path / "out", documents=50, layers=[0])
     assert run.spec.effect_documents == 10

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from made import tiny_run
+from made.without_page import without_page
 
 import moeaudit as ma
 from moeaudit.errors import InputError, RunError
@@ -14,6 +15,7 @@ from moeaudit.runs.plans import Plan
 from moeaudit.runs.plans.frozen import _hash
 from moeaudit.store.files import write_json
 
+pytestmark = pytest.mark.usefixtures("no_page")
 ASKED = {"tokens": 12, "verify_rows": 2, "sesoi": "0.01nats", "metrics": ["reap", "ean"]}
 
 
@@ -26,9 +28,10 @@ def planned(tiny_model, tmp_path_factory):
     """A plan, and the run that followed it."""
     folder = tmp_path_factory.mktemp("planned")
     settle(tiny_model, folder / "plan.json")
-    run = ma.audit(
-        tiny_model, tiny_run.TEXTS, out=folder / "run", plan=folder / "plan.json", **ASKED
-    )
+    with without_page():
+        run = ma.audit(
+            tiny_model, tiny_run.TEXTS, out=folder / "run", plan=folder / "plan.json", **ASKED
+        )
     return folder / "plan.json", run
 
 

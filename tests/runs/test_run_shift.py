@@ -101,6 +101,7 @@ class Stop(LogProgress):
         super().stage(name, total, unit, done)
 
 
+@pytest.mark.usefixtures("no_page")
 @pytest.mark.parametrize("at", ["verification, other domains", "domains"])
 def test_an_interrupted_run_resumes_to_the_same_tables(at, both, tiny_model, elsewhere, tmp_path):
     how = {"out": tmp_path / "run", "tokens": 12, "verify_rows": 2, "shift": elsewhere}
@@ -118,6 +119,7 @@ def test_an_interrupted_run_resumes_to_the_same_tables(at, both, tiny_model, els
     assert not (run.folder / "shift" / ".partial").exists()
 
 
+@pytest.mark.usefixtures("no_page")
 def test_domains_are_measured_here_and_elsewhere(tiny_model, elsewhere, tmp_path):
     from moeaudit.observe import capture, expert_metrics
 
@@ -166,6 +168,7 @@ def test_what_cannot_be_taken_is_refused(tiny_model, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("no_page")
 def test_effects_that_are_not_about_experts_are_measured_there_too(tiny_model, elsewhere, tmp_path):
     run = ma.audit(
         tiny_model, tiny_run.TEXTS, out=tmp_path / "run", operator="skip:1", layers=[1],

@@ -49,6 +49,10 @@ ARMS: dict[str, Arm] = {
         "the same, the rate of shared experts divided by the root of two",
         _tied(rate_of_shared="sqrt"),
     ),
+    "olmoe-tied-wide": Arm(
+        "24 experts, those of layers 1-2 and 3-4 shared: as many unique experts as olmoe",
+        {"experts": 24, **_tied()},
+    ),
     "olmoe-emo": Arm("each document routed within a pool of its own", {"mechanisms": {"emo": {}}}),
     "olmoe-fine": Arm(
         "32 experts of half the width, four a token", {"experts": 32, "top_k": 4, "width": 24}

@@ -69,7 +69,7 @@ def layers_of(anatomy: Anatomy, groups: Groups) -> list[list[MoELayer]]:
         if again:
             raise InputError(
                 f"Layer {again[0]} shares its experts with other layers already ({[list(g) for g in anatomy.tied]}). "
-                "Untie the model first (moeaudit.lab.tying.untie), or leave the layer out."
+                "Untie the model first (moeaudit.lab.untie), or leave the layer out."
             )
         for layer in layers:
             _require_fused(layer)

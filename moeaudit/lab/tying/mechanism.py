@@ -18,7 +18,7 @@ RATES = {"same": "that of other experts", "sqrt": "divided by the root of the nu
 
 @dataclass(frozen=True)
 class Tying(Mechanism):
-    r"""Layers in groups of `group` share their experts from the first step on; see `moeaudit.lab.tying.tie`.
+    r"""Layers in groups of `group` share their experts from the first step on; see `moeaudit.lab.tie`.
 
     `rate="sqrt"` divides the learning rate of shared tensors by \(\sqrt g\), because the gradients of g sites add up
     (arXiv 2606.16825); "same" leaves it. An optimiser that normalises its step (Muon, AdamW) sees no larger gradient,

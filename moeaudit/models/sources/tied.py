@@ -34,7 +34,7 @@ def tied_paths(config: Any) -> dict[str, str]:
     if not isinstance(keys, Mapping) or not keys or not all(map(_is_path, (*keys, *keys.values()))):
         raise ModelError(
             f"config.json says {MARK} = {mark!r}, and {{'keys': {{follower: leader, ...}}}}, paths of experts modules, "
-            "was expected, as moeaudit.lab.tying.tie writes it. Take the config.json that was saved with the weights."
+            "was expected, as moeaudit.lab.tie writes it. Take the config.json that was saved with the weights."
         )
     return {str(follower): str(leader) for follower, leader in keys.items()}
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from made import tiny_run
 from made.same import tables
+from made.without_page import without_page
 
 import moeaudit as ma
 from moeaudit.errors import InputError, RunError
@@ -43,7 +44,8 @@ def asked(tiny_folder, other):
 @pytest.fixture(scope="module")
 def whole(asked, tmp_path_factory) -> Run:
     out = tmp_path_factory.mktemp("whole") / "run"
-    return audit(**asked(verify_rows=1, verify_engines=("hooks",), out=out))
+    with without_page():
+        return audit(**asked(verify_rows=1, verify_engines=("hooks",), out=out))
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +116,7 @@ def test_a_finished_merge_and_a_finished_part_are_left_alone(merged, parts, meas
     }
 
 
+@pytest.mark.usefixtures("no_page")
 def test_an_interrupted_merge_goes_on(parts, whole, tmp_path, monkeypatch):
     take, taken = Shards.take, []
 
@@ -140,6 +143,7 @@ def changed(folder: Path, edit) -> None:
     (folder / "audit.json").write_text(json.dumps(record))
 
 
+@pytest.mark.usefixtures("no_page")
 def test_parts_that_make_no_run_are_refused_and_nothing_is_written(
     parts, merged, tmp_path, measure
 ):

@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 from made import tiny_run
 from made.same import tables
+from made.without_page import without_page
 
 from moeaudit.errors import RunError
 from moeaudit.front import audit
 from moeaudit.store.files import locked
+
+pytestmark = pytest.mark.usefixtures("no_page")
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +33,8 @@ def options(tiny_model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(options, tmp_path_factory):
-    return audit(**options, out=tmp_path_factory.mktemp("whole") / "run")
+    with without_page():
+        return audit(**options, out=tmp_path_factory.mktemp("whole") / "run")
 
 
 @pytest.fixture
