@@ -108,8 +108,12 @@ def sentence(tables: dict[str, pd.DataFrame], *, quick: bool) -> str:
         said.append(
             f"{limits} doublings {'with its rules' if rules != 'none' else 'without'} ({worst['arm']})"
         )
+    best = tables["best"]
+    edges = int(best["at_edge"].sum())
+    edge = f"; {edges} of {int(best['seeds'].sum())} optima lie at an edge of the sweep, of which only a side is known"
+    edge = edge if edges else ""
     start = "A try-out that means nothing: f" if quick else "F"
-    return f"{start}rom the dense model, the best learning rate moves by at most {said[0]} and {said[1]}."
+    return f"{start}rom the dense model, the best learning rate moves by at most {said[0]} and {said[1]}{edge}."
 
 
 def write_page(path: Path, result: dict[str, Any], tables: dict[str, pd.DataFrame]) -> None:
