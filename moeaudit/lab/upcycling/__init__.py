@@ -9,8 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .build import BUILT as BUILT
-    from .build import build as build
+    from .building import BUILT as BUILT
+    from .building import build as build
     from .convert import upcycle as upcycle
     from .distance import expert_distances as expert_distances
     from .router import kmeans_rows as kmeans_rows
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from .tune import train_experts as train_experts
 
 _FROM = {
-    "BUILT": "build",
+    "BUILT": "building",
     "Tuning": "tune",
-    "build": "build",
+    "build": "building",
     "expert_distances": "distance",
     "kmeans_rows": "router",
     "train_experts": "tune",

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from moeaudit.errors import MoeAuditError
 
-from .build import BUILT, TUNING, build
+from .building import BUILT, TUNING, build
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -91,7 +91,7 @@ def miniature(file, monkeypatch):
     """The building with a small file, and the bundled tokenizer's texts cut to its vocabulary."""
     import importlib
 
-    room = importlib.import_module("moeaudit.lab.upcycling.build")
+    room = importlib.import_module("moeaudit.lab.upcycling.building")
     monkeypatch.setattr(smollm2, "file_bytes", lambda _wheels: file[0])
     monkeypatch.setattr(room, "LAYERS", (0, 2))
     monkeypatch.setattr(room, "_LENGTH", 20)
