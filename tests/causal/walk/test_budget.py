@@ -147,9 +147,9 @@ def test_a_memory_is_shared_out_and_held(monkeypatch):
     held = []
     real = Wavefront._through
 
-    def watched(self, i, state, layer, args, kwargs, rows, at, into=None):
+    def watched(self, *given, **named):
         held.append(self.held.numel() * self.held.element_size())
-        return real(self, i, state, layer, args, kwargs, rows, at, into)
+        return real(self, *given, **named)
 
     monkeypatch.setattr(Wavefront, "_through", watched)
     least = 8 * max(row_bytes(model), 16 * model.vocab_size)
