@@ -118,9 +118,9 @@ def test_what_cannot_be_tested_is_refused():
 
 
 def test_a_block_that_cannot_be_widened_is_undecided(monkeypatch):
-    from moeaudit.causal.check.mates import mates
+    from moeaudit.causal.check.mates import verdict
 
-    monkeypatch.setattr(mates, "widened", lambda _: "its weights stand aside")
+    monkeypatch.setattr(verdict, "widened", lambda _: "its weights stand aside")
     found = ma.batch_mates(pooled.Block(pooled=True), samples=3, tokens=8)
     assert found.independent is None and "not decided" in repr(found)
     assert pd.isna(found.table["wide_output"].iloc[0])
