@@ -56,13 +56,15 @@ class Predictions:
     see `lack`.
     """
 
-    confidence: Float[np.ndarray, " n"]
-    correct: Bool[np.ndarray, " n"]
-    group: np.ndarray | None = None
-    document: np.ndarray | None = None
-    weight: Float[np.ndarray, " n"] | None = None
-    probabilities: Float[np.ndarray, "n classes"] | None = None
-    label: Int[np.ndarray, " n"] | None = None
+    confidence: (
+        Float[np.ndarray, " n"] | Any
+    )  # arrays once read; Any, since lists and Series are taken as well
+    correct: Bool[np.ndarray, " n"] | Any
+    group: np.ndarray | Any | None = None
+    document: np.ndarray | Any | None = None
+    weight: Float[np.ndarray, " n"] | Any | None = None
+    probabilities: Float[np.ndarray, "n classes"] | Any | None = None
+    label: Int[np.ndarray, " n"] | Any | None = None
     declared: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:

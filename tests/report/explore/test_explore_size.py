@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 
@@ -12,6 +10,7 @@ from moeaudit.report.explore.source import Source
 from moeaudit.report.pages.explore import explorer, script, style
 from moeaudit.report.pages.library import library
 from moeaudit.report.pages.template import static
+from moeaudit.report.words.operator import ZERO
 
 LAYERS, EXPERTS, TOP_K = 16, 64, 8  # as OLMoE has
 DOCUMENTS, TOKENS, DOMAINS, VOCABULARY = 192, 124, 8, 2_000
@@ -90,8 +89,7 @@ def test_three_million_rows_are_told_in_less_than_ten_megabytes():
     assert found["rows"] == ROWS >= 3_000_000 and sum(found["cells"]["n"]) == ROWS
     assert 10_000 < found["rows_shown"] < 80_000  # the others are aggregated ...
     assert "documents" in found["sample"]  # ... and what is shown of them is stated
-    said = SimpleNamespace(one="removal", many="removals", removes=True)
-    packed = explorer(found, said).packed
+    packed = explorer(found, ZERO).packed
     besides = [*library(), script(), style(), static("page.js"), static("style.css")]
     assert packed is not None
     assert len(packed) + sum(map(len, besides)) < MOST, len(packed)

@@ -1,7 +1,7 @@
 """Reading a GGUF file, version 3, with numpy: its key/values, and its tensors as float32.
 
-The format is llama.cpp's (docs/gguf.md there): magic, version, counts, key/values, tensor descriptions, data. Of the
-kinds of tensors those three are read that SmolLM2's file has.
+The format is that of llama.cpp (its GGUF specification): magic, version, counts, key/values, tensor descriptions,
+data. Of the kinds of tensors those three are read that SmolLM2's file has.
 """
 
 from __future__ import annotations
