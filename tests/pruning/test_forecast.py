@@ -114,6 +114,13 @@ def test_a_planted_sign_is_worth_something_and_noise_is_not():
     assert told["gain_low"] > 0 and told["factor"] < told["baseline"]
 
 
+def test_where_every_model_loses_the_same_no_gain_is_told():
+    flat = table(1.0, seed=4).assign(lost_25=0.0)
+    told = trust(left_out(flat, "lost_25", COLUMNS), left_out(flat, "lost_25", []))
+    assert np.isnan([told["factor"], told["baseline"], told["gain"], told["gain_low"]]).all()
+    assert not told["gain_low"] > 0 and told["recipes"] == 10
+
+
 def test_limits_hold_the_asked_share_of_recipes():
     rows = table(0.0, seed=5)
     x, y, recipe = rows[[]].to_numpy(float), np.log(rows["lost_25"].to_numpy()), rows["recipe"]

@@ -22,6 +22,9 @@ def sentence(tables: dict[str, pd.DataFrame], result: dict[str, Any]) -> str:
     for target in dict.fromkeys(ways["target"]):
         here = ways[ways["target"] == target].set_index("way")
         row, base = here.loc[WHOLE], here.loc[BASE]
+        if pd.isna(row["gain"]):
+            said.append(f"{target}: every model loses the same, so there is nothing to forecast")
+            continue
         better = (
             "better"
             if row["gain_low"] > 0
@@ -99,13 +102,17 @@ def _shown(value: Any) -> str:
     return "" if value is None or value != value else f"{value:.3g}"
 
 
+def _percent(value: Any) -> str:
+    return "" if value is None or value != value else f"{100 * value:.0f} %"
+
+
 def _ways() -> list[Column]:
     return [
         Column("from", lambda r: r["way"], text=True),
         Column("pruned", lambda r: r["target"], text=True),
-        Column("off by a factor of", lambda r: f"{r['factor']:.2f}"),
-        Column("error smaller than the baseline's by", lambda r: f"{100 * r['gain']:.0f} %"),
-        Column("limits", lambda r: f"{100 * r['gain_low']:.0f} to {100 * r['gain_high']:.0f} %"),
+        Column("off by a factor of", lambda r: _shown(r["factor"])),
+        Column("error smaller than the baseline's by", lambda r: _percent(r["gain"])),
+        Column("limits", lambda r: f"{_percent(r['gain_low'])} to {_percent(r['gain_high'])}"),
         Column("within limits", lambda r: f"{100 * r['covered']:.0f} %"),
     ]
 

@@ -22,6 +22,7 @@ from moeaudit.frames import Frame
 PENALTIES = (0.1, 1.0, 10.0, 100.0)
 FLOOR = 1e-3  # nats: a pruned model that loses less is counted as losing this
 LEAST_RECIPES = 5
+_SAME = 1e-6  # of log losses
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,8 @@ def trust(told: Frame, baseline: Frame, level: float = 0.95) -> dict[str, float]
     """How far a forecast can be trusted, by recipe, beside one that needs no census.
 
     Returns `factor`, by how much predictions are typically off (exp of the root mean square log error), `baseline`
-    the same of the baseline, `gain` = 1 - error / baseline's error with `gain_low`, `gain_high` (the jackknife over
+    the same of the baseline (all null where every model loses the same), `gain` = 1 - error / baseline's error with
+    `gain_low`, `gain_high` (the jackknife over
     recipes, Student's t), and `covered`, the share of models inside their limits.
     """
     from scipy.stats import t
@@ -177,6 +179,10 @@ def trust(told: Frame, baseline: Frame, level: float = 0.95) -> dict[str, float]
         for each in (told, baseline)
     )
     n = len(mine)
+    if (
+        theirs.max() < _SAME**2
+    ):  # every model loses the same, or less than the floor: nothing to be better at
+        mine, theirs = np.full(n, np.nan), np.full(n, np.nan)
 
     def gain(kept: np.ndarray) -> float:
         return 1 - math.sqrt(mine[kept].mean() / theirs[kept].mean())
