@@ -1,6 +1,6 @@
 """Batch mates: does what a model says of a text change with the texts beside it in the batch?
 
-    python -m analyses.lab.batch_mates [--quick] [--out batch_mates] [--samples 4] [--tokens 24]
+    python -m analyses.lab.batch_mates [--quick] [--out FOLDER] [--samples 4] [--tokens 24]
 
 SegMoE's router sums its logits over all tokens of the batch and chooses once; such a block must fail the test. Every
 bundled model, one block of SegMoE's rule and one of a per-token rule are put through it, with eager, batched_mm and
@@ -11,6 +11,7 @@ grouped_mm, in float32. Writes a table (CSV), a figure, index.html and result.js
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,11 @@ from torch import nn
 
 import moeaudit as ma
 from moeaudit.report.figures.profiles import profiles
-from moeaudit.report.pages.sheet import Sheet
 from moeaudit.report.pages.tables import Column, rows_of, table
 
-from .shared import write_result
+from .pages import Tables, sheet_of
+from .shared import started, typed, written
 
-COMMAND = "python -m analyses.lab.batch_mates"
 LIMITS = [
     "SegMoE's own UNets are not run: its rule (segmoe 0.0.4) is put into a block of six linear experts. What is shown "
     "is that the test finds the rule, and how large its effect is there.",
@@ -90,11 +90,10 @@ def sentence(found: list[tuple[str, Any]], *, quick: bool) -> str:
     )
 
 
-def write_page(
-    path: Path, result: dict[str, Any], found: list[tuple[str, Any]], frame: pd.DataFrame
-) -> None:
-    sheet = Sheet("Batch mates", result["sentence"], result["command"])
-    sheet.points([repr(each) for _, each in found])
+def write_page(path: Path, result: dict[str, Any], tables: Tables) -> Path:
+    frame = tables["comparisons"]
+    sheet = sheet_of("Batch mates", result)
+    sheet.points(result["said"])
     whole = frame.groupby(["subject", "experts"], sort=False, as_index=False)[
         ["output", "same_output"]
     ].max()
@@ -133,34 +132,32 @@ def write_page(
     )
     sheet.heading("What this cannot say")
     sheet.points(LIMITS)
-    sheet.write(path)
+    return sheet.write(path)
 
 
-def main(arguments: list[str] | None = None) -> dict[str, pd.DataFrame]:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=Path, default=Path("batch_mates"))
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--out", type=Path, default=Path("reports/lab/batch-mates"))
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=24)
     parser.add_argument("--quick", action="store_true", help="one model, short samples")
-    given = parser.parse_args(arguments)
+    return started("batch_mates", run, parser.parse_args(argv))
+
+
+def run(given: argparse.Namespace) -> None:
     if given.quick:
         given.samples, given.tokens = 2, 8
     found = measured(given.samples, given.tokens, quick=given.quick)
     frame = pd.concat([each.table.assign(subject=name) for name, each in found], ignore_index=True)
     result = {
         "sentence": sentence(found, quick=given.quick),
-        "command": COMMAND + (" --quick" if given.quick else ""),
+        "command": typed("batch_mates", given),
         "quick": given.quick,
+        "said": [repr(each) for _, each in found],
         "independent": {name: each.independent for name, each in found},
     }
-    given.out.mkdir(parents=True, exist_ok=True)
-    plain = frame.astype(object).where(frame.notna(), None)
-    write_result(given.out, result, {"comparisons": plain})
-    write_page(given.out / "index.html", result, found, frame)
-    print(result["sentence"])
-    print(f"Wrote {given.out / 'index.html'}")
-    return {"comparisons": frame}
+    written(given, result, {"comparisons": frame}, write_page)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,6 +1,6 @@
 """Complete-muE: does the best learning rate stay when a dense model becomes sparse, or a small one larger?
 
-    python -m analyses.lab.complete_mue [--quick] [--out complete_mue] [--seeds 3] [--steps 120]
+    python -m analyses.lab.complete_mue [--quick] [--out FOLDER] [--seeds 3] [--steps 120]
 
 Small OLMoE models under AdamW, once with Complete-muE's multipliers and once without: a coordinate check over the
 active experts a, the experts N and the width d (10 steps, slopes of the size of activations and updates), and a sweep
@@ -12,6 +12,7 @@ an hour on two cores; `--quick` a few steps of the smallest models, under two mi
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,12 @@ import moeaudit as ma
 import moeaudit.lab as lab
 from moeaudit.models.accounting.known import KNOWN
 from moeaudit.report.figures.profiles import profiles
-from moeaudit.report.pages.sheet import Sheet
 from moeaudit.report.pages.tables import Column, rows_of, table
 from moeaudit.report.words.numbers import estimate
 
-from .shared import write_result
+from .pages import Tables, sheet_of
+from .shared import started, typed, written
 
-COMMAND = "python -m analyses.lab.complete_mue"
 RATE = 0.004  # of every parameter under AdamW, at the factor 1
 LIMITS = [
     "Models of a few hundred thousand parameters and a hundred steps: where the best rate lies after 0.2 M tokens says "
@@ -116,12 +116,8 @@ def sentence(tables: dict[str, pd.DataFrame], *, quick: bool) -> str:
     return f"{start}rom the dense model, the best learning rate moves by at most {said[0]} and {said[1]}{edge}."
 
 
-def write_page(path: Path, result: dict[str, Any], tables: dict[str, pd.DataFrame]) -> None:
-    sheet = Sheet("Complete-muE", result["sentence"], result["command"])
-    if result["quick"]:
-        sheet.paragraph(
-            "A few steps of the smallest models: this page shows that the machinery runs, no more."
-        )
+def write_page(path: Path, result: dict[str, Any], tables: Tables) -> Path:
+    sheet = sheet_of("Complete-muE", result)
     rates = tables["rates"]
     drawn = rates.rename(columns={"rules": "panel"}).groupby(
         ["panel", "arm", "factor"], sort=False, as_index=False
@@ -187,18 +183,21 @@ def write_page(path: Path, result: dict[str, Any], tables: dict[str, pd.DataFram
     )  # fmt: skip
     sheet.heading("What this cannot say")
     sheet.points(LIMITS)
-    sheet.write(path)
+    return sheet.write(path)
 
 
-def main(arguments: list[str] | None = None) -> dict[str, pd.DataFrame]:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=Path, default=Path("complete_mue"))
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--out", type=Path, default=Path("reports/lab/complete-mue"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=120, help="of a training in the sweep")
     parser.add_argument(
         "--quick", action="store_true", help="two seeds, three steps: machinery alone"
     )
-    given = parser.parse_args(arguments)
+    return started("complete_mue", run, parser.parse_args(argv))
+
+
+def run(given: argparse.Namespace) -> None:
     small = {"rows": 8, "length": 64, "context": 64, "held_out": 2, "warmup": 5}
     plan = {"hidden": 32, "check": 10, "steps": given.steps, "train": small}
     plan["factors"] = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -216,20 +215,12 @@ def main(arguments: list[str] | None = None) -> dict[str, pd.DataFrame]:
     }
     result = {
         "sentence": sentence(tables, quick=given.quick),
-        "command": COMMAND + (" --quick" if given.quick else ""),
+        "command": typed("complete_mue", given),
         "quick": given.quick,
         "seeds": given.seeds,
     }
-    given.out.mkdir(parents=True, exist_ok=True)
-    plain = {
-        name: frame.astype(object).where(frame.notna(), None) for name, frame in tables.items()
-    }
-    write_result(given.out, result, plain)
-    write_page(given.out / "index.html", result, tables)
-    print(result["sentence"])
-    print(f"Wrote {given.out / 'index.html'}")
-    return tables
+    written(given, result, tables, write_page)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,6 +1,6 @@
 """MobileMoE: what a model takes, which experts a prompt touches, and what a coarse router costs.
 
-    python -m analyses.lab.mobile_moe [--quick] [--out mobile_moe] [--pool DIR] [--arms NAME ...] [--seeds 3]
+    python -m analyses.lab.mobile_moe [--quick] [--out FOLDER] [--pool DIR] [--arms NAME ...] [--seeds 3]
 
 Accounts of published configurations (memory, cache, operations) and whether a phone holds them; for the bundled models
 and the lab's, the experts touched by the first T tokens of a text against independent choices and against random
@@ -11,6 +11,8 @@ two cores with a pool that is trained; `--quick` one bundled model and no pool, 
 
 from __future__ import annotations
 
+import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +24,12 @@ import moeaudit.lab as lab
 from moeaudit.lab.scaling import PUBLISHED
 from moeaudit.models.accounting.known import KNOWN
 from moeaudit.report.figures.profiles import profiles
-from moeaudit.report.pages.sheet import Sheet
 from moeaudit.report.pages.tables import Column, rows_of, table
 from moeaudit.report.words.numbers import estimate
 
-from .shared import options, over_seeds, pool_of, settled, texts, write_result
+from .pages import Tables, sheet_of
+from .shared import options, over_seeds, pool_of, settled, started, texts, typed, written
 
-COMMAND = "python -m analyses.lab.mobile_moe"
 PHONE = 5e9  # bytes that the paper's account takes for weights and cache
 LIMITS = [
     "MobileMoE's own weights were not run: they are no class of transformers 5.23, and the suite loads no code of a "
@@ -118,8 +119,8 @@ def sentence(tables: dict[str, pd.DataFrame], *, quick: bool) -> str:
     )
 
 
-def write_page(path: Path, result: dict[str, Any], tables: dict[str, pd.DataFrame]) -> None:
-    sheet = Sheet("MobileMoE", result["sentence"], result["command"])
+def write_page(path: Path, result: dict[str, Any], tables: Tables) -> Path:
+    sheet = sheet_of("MobileMoE", result)
     working = tables["working"]
     drawn = working.groupby(["arm", "length"], sort=False, as_index=False)[
         ["ratio", "ratio_low", "ratio_high"]
@@ -185,15 +186,20 @@ def write_page(path: Path, result: dict[str, Any], tables: dict[str, pd.DataFram
     )
     sheet.heading("What this cannot say")
     sheet.points(LIMITS)
-    sheet.write(path)
+    return sheet.write(path)
 
 
-def main(arguments: list[str] | None = None) -> dict[str, pd.DataFrame]:
-    parser = options(__doc__.split("\n")[0], "mobile_moe", documents=6, tokens=129)
+def main(argv: list[str] | None = None) -> int:
+    parser = options(
+        (__doc__ or "").split("\n")[0], "reports/lab/mobile-moe", documents=6, tokens=129
+    )
     parser.add_argument(
         "--arms", nargs="*", default=["olmoe", "olmoe-fine", "olmoe-coarse", "qwen2-moe"]
     )
-    given = settled(parser.parse_args(arguments))
+    return started("mobile_moe", run, settled(parser.parse_args(argv)))
+
+
+def run(given: argparse.Namespace) -> None:
     found: list[dict[str, pd.DataFrame]] = []
     for name in ma.bundled_models()[: 1 if given.quick else None]:
         model = ma.load(name)
@@ -227,17 +233,12 @@ def main(arguments: list[str] | None = None) -> dict[str, pd.DataFrame]:
     tables |= {"accounts": accounts(), "law": planted()}
     result = {
         "sentence": sentence(tables, quick=given.quick),
-        "command": COMMAND + (" --quick" if given.quick else ""),
+        "command": typed("mobile_moe", given),
         "quick": given.quick,
         "seeds": given.seeds,
     }
-    given.out.mkdir(parents=True, exist_ok=True)
-    write_result(given.out, result, tables)
-    write_page(given.out / "index.html", result, tables)
-    print(result["sentence"])
-    print(f"Wrote {given.out / 'index.html'}")
-    return tables
+    written(given, result, tables, write_page)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

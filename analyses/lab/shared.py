@@ -1,10 +1,11 @@
-"""What the lab's analyses share: a pool from the command line, texts, intervals over seeds, result.json."""
+"""What the lab's analyses share: their command line, a pool, texts, intervals over seeds, what they write."""
 
 from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,11 @@ import pandas as pd
 
 import moeaudit as ma
 import moeaudit.lab as lab
-from moeaudit.stats.clustered import Clustered
+from moeaudit.errors import MoeAuditError, RunError
+from moeaudit.stats.clustered import over_seeds
 from moeaudit.store.files import write_json
 from moeaudit.text.choice import beginnings
 from moeaudit.text.for_model import tokens_for
-
-ONE_SEED = "one seed: no interval over seeds"
 
 
 def options(description: str, out: str, documents: int, tokens: int) -> argparse.ArgumentParser:
@@ -46,6 +46,31 @@ def settled(given: argparse.Namespace) -> argparse.Namespace:
     return given
 
 
+def started(name: str, run: Callable[[argparse.Namespace], None], given: argparse.Namespace) -> int:
+    """Run an analysis; a clear refusal is printed and ends with status 2."""
+    try:
+        given.out.mkdir(parents=True, exist_ok=True)
+        run(given)
+    except (MoeAuditError, OSError) as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def typed(name: str, given: argparse.Namespace) -> str:
+    """The command that makes a page again."""
+    return f"python -m analyses.lab.{name}" + (" --quick" if given.quick else "")
+
+
+def require_agrees(check: Any) -> str:
+    """What a verification says. Raises RunError where the census and plain forwards differ: nothing is written then."""
+    if not check.agrees:
+        raise RunError(
+            f"The census does not agree with plain forwards, so nothing was written: {check}"
+        )
+    return repr(check)
+
+
 def pool_of(given: argparse.Namespace, arms: Sequence[str]) -> Any:
     """The trained models of these arms; what is missing is trained now."""
     folder = given.pool
@@ -62,16 +87,6 @@ def texts(model: ma.Model, documents: int, tokens: int) -> Any:
     """The first tokens of some test documents of each domain, the same for every model."""
     corpus = ma.corpus("bundled", split="test").sample(documents, seed=0, per_domain=True)
     return beginnings(tokens_for(model, corpus), tokens)[0]
-
-
-def over_seeds(frame: pd.DataFrame, by: Sequence[str], values: Sequence[str]) -> pd.DataFrame:
-    """Mean of each value over seeds with Student's 95 % limits; one row a model. `reason` where there are none."""
-    if len(frame.groupby([*by, "seed"])) != len(frame):
-        raise ValueError("one row for each seed was expected")
-    found = Clustered(list(by), list(values), cluster="seed")(frame)
-    found = found.rename(columns={"documents": "seeds"}).drop(columns="rows")
-    few = found["seeds"] < 2
-    return found.assign(reason=np.where(few, ONE_SEED, None))
 
 
 def against(frame: pd.DataFrame, base: str, value: str = "nll") -> pd.DataFrame:
@@ -99,12 +114,22 @@ def clean(value: Any) -> Any:
         return [clean(v) for v in value]
     if isinstance(value, np.generic):
         value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return (
+        None if value is pd.NA or (isinstance(value, float) and not math.isfinite(value)) else value
+    )
 
 
-def write_result(out: Path, result: dict[str, Any], tables: dict[str, pd.DataFrame]) -> None:
-    """result.json and a CSV for each table."""
+def written(
+    given: argparse.Namespace,
+    result: dict[str, Any],
+    tables: Mapping[str, pd.DataFrame],
+    page: Callable[..., Path],
+) -> None:
+    """result.json, a CSV for each table, and the page; says what was found and where it is."""
     for name, table in tables.items():
-        table.to_csv(out / f"{name}.csv", index=False, float_format="%.7g")
+        table.to_csv(given.out / f"{name}.csv", index=False, float_format="%.7g")
     told = {name: table.to_dict("records") for name, table in tables.items()}
-    write_json(out / "result.json", clean({**result, "tables": told}))
+    write_json(given.out / "result.json", clean({**result, "tables": told}))
+    path = page(given.out / "index.html", result, tables)
+    said = result.get("sentences") or [result["sentence"]]
+    print("\n".join([*said, f"Wrote {path}"]))

@@ -17,8 +17,8 @@ from .finished.card import write_card
 from .finished.folder import RECORD, card_of, record_of, write_model, write_record
 from .recipes.whole import Recipe
 from .training.data import Mixture
-from .training.interrupt import between_steps
 from .training.model import quiet
+from .training.resume import between_steps
 from .training.scopes import require_pure
 from .training.steps import Steps
 from .training.text import Texts, texts_of

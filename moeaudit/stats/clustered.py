@@ -15,7 +15,7 @@ import pandas as pd
 import scipy
 from jaxtyping import Float
 
-from moeaudit.errors import one_of
+from moeaudit.errors import InputError, one_of
 from moeaudit.frames import Frame
 
 from .contrast.frames import frames_of
@@ -134,6 +134,25 @@ class Clustered:
             return mean, float("nan"), float("nan")
         weights = document_weights(len(part), self.n_boot, self.seed)
         return mean, *percentile_limits(ratio_draws(total, count, weights), self.level)
+
+
+ONE_SEED = "one seed: no interval over seeds"
+
+
+def over_seeds(table: Frame, by: Sequence[str], values: Sequence[str]) -> Frame:
+    """Mean of each value over trainings, with Student's 95 % limits over seeds.
+
+    `table` has one row a training: `by`, `seed`, the values. Returns `by`, `seeds`, per value `v`, `v_low`, `v_high`,
+    and `reason`, why limits are null (one seed). Raises InputError where a group has two rows of one seed.
+    """
+    if table.duplicated([*by, "seed"]).any():
+        raise InputError(
+            f"Two rows have the same {', '.join(by)} and seed; one row for each training was expected, since seeds "
+            "are the sampling unit."
+        )
+    found = Clustered(list(by), list(values), cluster="seed")(table)
+    found = found.rename(columns={"documents": "seeds"}).drop(columns="rows")
+    return found.assign(reason=[ONE_SEED if seeds < 2 else None for seeds in found["seeds"]])
 
 
 def ratio_draws(

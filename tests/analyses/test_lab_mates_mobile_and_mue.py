@@ -16,13 +16,12 @@ TABLES = {
 
 @pytest.mark.parametrize("name", TABLES)
 def test_it_runs(name, tmp_path):
-    tables = importlib.import_module(f"analyses.lab.{name}").main(
-        ["--quick", "--out", str(tmp_path)]
-    )
+    analysis = importlib.import_module(f"analyses.lab.{name}")
+    assert analysis.main(["--quick", "--out", str(tmp_path)]) == 0
     result = json.loads((tmp_path / "result.json").read_text("utf-8"))
-    assert set(tables) == TABLES[name] == set(result["tables"])
+    assert TABLES[name] == set(result["tables"])
     assert result["quick"] and result["sentence"].startswith("A try-out")
-    for table in tables:
+    for table in TABLES[name]:
         assert (tmp_path / f"{table}.csv").stat().st_size > 0
     page = (tmp_path / "index.html").read_text("utf-8")
     assert "<svg" in page and "What this cannot say" in page and result["command"] in page
@@ -31,3 +30,11 @@ def test_it_runs(name, tmp_path):
         verdicts = result["independent"]
         assert verdicts.pop("a router pooled over the batch (SegMoE's rule)") is False
         assert set(verdicts.values()) == {True}
+
+
+def test_a_refusal_is_one_line_and_status_two(tmp_path, capsys):
+    from analyses.lab import batch_mates
+
+    assert batch_mates.main(["--samples", "1", "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("batch_mates: samples = 1") and not list((tmp_path / "out").iterdir())

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
-from analyses.lab.upcycling.__main__ import _plain
+from analyses.lab.shared import clean
 from analyses.lab.upcycling.arms import ARMS, LAYERS, made, words
-from analyses.lab.upcycling.measure import over_seeds, stand_in
+from analyses.lab.upcycling.measure import by_arm, stand_in
 from analyses.lab.upcycling.page import sentence, write_page
 
 
@@ -36,7 +36,7 @@ def tables() -> dict[str, pd.DataFrame]:
     oracle = models[models.arm == "k-means"].assign(
         dense_nll=3.1, perplexity_off=2e-8, swap_most=1e-7, steps=5
     )
-    return {"oracle": oracle, "models": models, **over_seeds(models)}
+    return {"oracle": oracle, "models": models, **by_arm(models)}
 
 
 def test_copies_stand_in_for_each_other():
@@ -63,7 +63,7 @@ def test_differences_are_of_the_same_seed_and_have_limits():
     assert gap.difference_high["random router"] == pytest.approx(0.3)
     loss = found["losses"].set_index("arm")
     assert loss.nll_low["dense"] < 3.01 < loss.nll_high["dense"]
-    alone = over_seeds(found["models"].query("seed == 0"))["losses"]
+    alone = by_arm(found["models"].query("seed == 0"))["losses"]
     assert alone.nll_low.isna().all() and (alone.reason == "one seed: no interval over seeds").all()
 
 
@@ -74,4 +74,9 @@ def test_the_page_says_the_finding(tmp_path):
     assert "0.91" in result["sentence"] and "(95 %, 3 seeds)" in result["sentence"]
     page = write_page(tmp_path / "index.html", result, found).read_text("utf-8")
     assert "half re-initialised" in page and "<script" not in page and "nan" not in page.lower()
-    assert json.loads(json.dumps(_plain(found["experts"])))[0]["arm"] == "k-means"
+    assert (
+        json.loads(json.dumps(clean(found["experts"].to_dict("records")), allow_nan=False))[0][
+            "arm"
+        ]
+        == "k-means"
+    )

@@ -11,7 +11,7 @@ from made.shards import Cut
 from scipy import stats
 
 from moeaudit.errors import InputError
-from moeaudit.stats.clustered import Clustered, safe_ratio_draws
+from moeaudit.stats.clustered import Clustered, over_seeds, safe_ratio_draws
 from moeaudit.stats.sizes.bootstrap import document_weights
 
 LAYERS = dict(by=["layer"], values=["delta_nll", "flip"])
@@ -80,3 +80,14 @@ def test_a_ratio_to_what_may_be_nothing_has_no_draws():
     assert safe_ratio_draws(above, below, weights) is None
     draws = safe_ratio_draws(above, above + 1, weights)
     assert draws == pytest.approx((weights @ above) / (weights @ (above + 1)))
+
+
+def test_over_seeds_is_students_interval_and_says_why_there_is_none():
+    table = pd.DataFrame({"arm": ["a", "a", "a", "b"], "seed": [0, 1, 2, 0], "nll": [1.0, 2, 6, 4]})
+    found = over_seeds(table, ["arm"], ["nll"]).set_index("arm")
+    half = stats.t.ppf(0.975, 2) * np.std([1, 2, 6], ddof=1) / np.sqrt(3)
+    assert found.nll["a"] == 3 and found.nll_high["a"] - 3 == pytest.approx(half)
+    assert found.seeds.tolist() == [3, 1] and np.isnan(found.nll_low["b"])
+    assert found.reason.tolist() == [None, "one seed: no interval over seeds"]
+    with pytest.raises(InputError, match="Two rows have the same arm and seed"):
+        over_seeds(table.assign(seed=0), ["arm"], ["nll"])

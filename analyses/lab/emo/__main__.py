@@ -18,11 +18,21 @@ from typing import Any
 import pandas as pd
 
 import moeaudit as ma
-from moeaudit.errors import MoeAuditError
 from moeaudit.text.choice import beginnings
 from moeaudit.text.for_model import tokens_for
 
-from ..shared import against, options, over_seeds, pool_of, settled, texts, write_result
+from ..shared import (
+    against,
+    options,
+    over_seeds,
+    pool_of,
+    require_agrees,
+    settled,
+    started,
+    texts,
+    typed,
+    written,
+)
 from . import measure
 from .page import sentences, write_page
 
@@ -39,13 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     if given.quick:
         given.documents, given.draws, given.random_pools = 2, 2, 1
         given.permutations, given.clusters, given.first = 19, 8, 8
-    given.out.mkdir(parents=True, exist_ok=True)
-    try:
-        run(given)
-    except MoeAuditError as error:
-        print(f"emo: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return started("emo", run, given)
 
 
 def elsewhere(model: ma.Model, documents: int, tokens: int) -> Any:
@@ -59,19 +63,15 @@ def measured(model: ma.Model, given: Any) -> dict[str, Any]:
     other = elsewhere(model, given.documents, given.tokens)
     whole = measure.sizes_of(model)[0]
     same = ma.ablate(model, docs, ma.DocumentPool(whole), progress=False)
-    check = ma.verify(
-        ma.ablate(model, docs, ma.DocumentPool(measure.sizes_of(model)[1]), progress=False),
-        model, n=4, progress=False,
-    )  # fmt: skip
-    if not check.agrees:
-        raise SystemExit(f"Pools do not agree with plain forwards: {check}")
+    half = ma.ablate(model, docs, ma.DocumentPool(measure.sizes_of(model)[1]), progress=False)
+    verified = require_agrees(ma.verify(half, model, n=4, progress=False))
     kept, notes = measure.retention(model, docs, other, given.draws)
     return {
         "pools": measure.pools(model, docs, other, given.random_pools),
         "retention": kept,
         "modularity": measure.modular(model, docs, given.permutations, given.clusters, given.first),
         "all_experts": float(same["delta_nll"].abs().max()),
-        "verified": repr(check),
+        "verified": verified,
         "notes": notes,
     }
 
@@ -119,7 +119,7 @@ def run(given: Any) -> None:
     result = {
         "system": "EMO",
         "paper": "arXiv 2605.06663",
-        "command": "python -m analyses.lab.emo" + (" --quick" if given.quick else ""),
+        "command": typed("emo", given),
         "quick": given.quick,
         "seeds": given.seeds,
         "documents_of_a_domain": given.documents,
@@ -130,9 +130,7 @@ def run(given: Any) -> None:
         "notes": sorted({note for each in found.values() for note in each["notes"]}),
     }
     result["sentences"] = sentences(tables, given.model, quick=given.quick)
-    write_result(given.out, result, tables)
-    path = write_page(given.out / "index.html", result, tables)
-    print("\n".join(result["sentences"]) + f"\n{path}")
+    written(given, result, tables, write_page)
 
 
 if __name__ == "__main__":

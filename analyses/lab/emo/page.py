@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 
 from moeaudit.report.figures.profiles import profiles
-from moeaudit.report.pages.sheet import Sheet
 from moeaudit.report.pages.tables import Column, rows_of, table
 from moeaudit.report.words.numbers import estimate, fixed
 
+from ..pages import sheet_of
 from .measure import ONE, OWN, RANDOM
 
 COMPARED = {
@@ -66,7 +66,7 @@ def sentences(tables: dict[str, pd.DataFrame], model: str, *, quick: bool) -> li
 
 
 def write_page(path: Path, result: dict[str, Any], tables: dict[str, pd.DataFrame]) -> Path:
-    sheet = Sheet("EMO: experts by document", " ".join(result["sentences"]), result["command"])
+    sheet = sheet_of("EMO: experts by document", result)
     worst = max(result["largest_change_by_a_pool_of_all_experts"].values())
     sheet.points(
         [

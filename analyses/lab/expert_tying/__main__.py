@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 import moeaudit as ma
-from moeaudit.errors import MoeAuditError
 
-from ..shared import against, options, over_seeds, pool_of, settled, texts, write_result
+from ..shared import against, options, over_seeds, pool_of, settled, started, texts, typed, written
 from . import measure
 from .page import sentence, write_page
 
@@ -39,16 +39,10 @@ def expert_parameters(model: ma.Model) -> int:
 def main(argv: list[str] | None = None) -> int:
     parser = options((__doc__ or "").split("\n")[0], "reports/lab/expert-tying", 3, 64)
     given = settled(parser.parse_args(argv))
-    given.out.mkdir(parents=True, exist_ok=True)
-    try:
-        run(given)
-    except MoeAuditError as error:
-        print(f"expert_tying: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return started("expert_tying", run, given)
 
 
-def run(given) -> None:
+def run(given: Any) -> None:
     pool = pool_of(given, ARMS)
     rows, sites, alike, checks = [], [], [], []
     told = pool.models.set_index(["arm", "seed"])
@@ -90,7 +84,7 @@ def run(given) -> None:
             models[models["arm"] == "olmoe"], ["arm"], ["post_hoc_mean", "post_hoc_leader"]
         ),
     }
-    command = "python -m analyses.lab.expert_tying" + (" --quick" if given.quick else "")
+    command = typed("expert_tying", given)
     result = {
         "system": "Expert Tying",
         "paper": "arXiv 2606.16825",
@@ -102,9 +96,7 @@ def run(given) -> None:
         "verified": checks,
         "sentence": sentence(tables, quick=given.quick),
     }
-    write_result(given.out, result, tables)
-    path = write_page(given.out / "index.html", result, tables)
-    print(f"{result['sentence']}\nWrote {path}")
+    written(given, result, tables, write_page)
 
 
 if __name__ == "__main__":

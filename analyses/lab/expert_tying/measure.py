@@ -11,6 +11,8 @@ import moeaudit as ma
 from moeaudit.lab.tying import post_hoc_tying
 from moeaudit.observe import bank_load
 
+from ..shared import require_agrees
+
 AGREEMENT = ("jaccard", "distinct", "top_1")
 
 
@@ -19,14 +21,12 @@ def additivity(model: ma.Model, docs: Any, groups: Any) -> tuple[pd.DataFrame, s
     layers = sorted(i for group in groups for i in group)
     bank = ma.ablate(model, docs, ma.Bank(groups), layers=layers, progress=False)
     single = ma.ablate(model, docs, ma.Zero(), layers=layers, progress=False)
-    check = ma.verify(bank, model, n=8, progress=False)
-    if not check.agrees:
-        raise SystemExit(f"The bank's removals do not agree with plain forwards: {check}")
+    verified = require_agrees(ma.verify(bank, model, n=8, progress=False))
     table = ma.bank_additivity(bank, single, groups)
     sites = np.where(table["sites"] > 1, "two or more", "one")
     means = table.assign(sites=sites).groupby("sites")[["whole", "sum", "gap"]].mean()
     shares = table.assign(sites=sites).groupby("sites").size() / len(table)
-    return means.assign(share=shares, removals=len(table)).reset_index(), repr(check)
+    return means.assign(share=shares, removals=len(table)).reset_index(), verified
 
 
 def agreement(model: ma.Model, docs: Any, groups: Any) -> dict[str, float]:

@@ -7,12 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from moeaudit.report.figures.profiles import profiles
 from moeaudit.report.pages.sheet import Sheet
 from moeaudit.report.pages.tables import Column, rows_of, table
-from moeaudit.report.words.numbers import count, estimate, percent
+from moeaudit.report.words.numbers import count, percent
 
-Tables = dict[str, pd.DataFrame]
+from ..pages import Tables, change, losses, of, said, sheet_of
+
 LIMITS = [
     "Models of one to two million parameters and under a million tokens say nothing of the paper's claims at 7 billion "
     "parameters, its downstream tasks or its memory footprint in use; they say whether the mechanism works and which "
@@ -23,23 +23,12 @@ LIMITS = [
 ]
 
 
-def of(frame: pd.DataFrame, **where: Any) -> dict[str, Any]:
-    """The one row with these values."""
-    for column, value in where.items():
-        frame = frame[frame[column] == value]
-    return rows_of(frame)[0]
-
-
-def said(row: dict[str, Any], value: str, sign: bool = True) -> str:
-    return estimate(row[value], row[f"{value}_low"], row[f"{value}_high"], sign)
-
-
 def sentence(tables: Tables, *, quick: bool) -> str:
     """The finding in one sentence."""
     differences, arms = tables["differences"], tables["arms"]
     tied, whole = (of(arms, arm=a)["expert_parameters"] for a in ("olmoe-tied", "olmoe"))
-    cost = said(of(differences, arm="olmoe-tied", against="olmoe"), "difference")
-    equal = said(of(differences, arm="olmoe-tied-wide", against="olmoe"), "difference")
+    cost = change(of(differences, arm="olmoe-tied", against="olmoe"), "difference")
+    equal = change(of(differences, arm="olmoe-tied-wide", against="olmoe"), "difference")
     seeds = int(of(arms, arm="olmoe")["seeds"])
     start = "A try-out that means nothing: tying" if quick else "Tying"
     return (
@@ -51,26 +40,16 @@ def sentence(tables: Tables, *, quick: bool) -> str:
 
 def write_page(path: Path, result: dict[str, Any], tables: Tables) -> Path:
     """One self-contained page without scripts."""
-    sheet = Sheet("Expert Tying", result["sentence"], result["command"])
-    if result["quick"]:
-        sheet.paragraph(
-            "Models of a dozen steps: this page shows that the machinery runs. Read nothing into it."
-        )
-    arms = tables["arms"].rename(columns={"nll": "value", "nll_low": "low", "nll_high": "high"})
-    sheet.figure(
-        profiles(
-            arms.assign(panel="held-out loss", series="mean over seeds"),
-            key="loss", title="Held-out loss by arm", unit="nats a token", panel="panel", along="arm", zero=False,
-            caption="Mean of the domains, limits over seeds of training.",
-        )
-    )  # fmt: skip
+    sheet = sheet_of("Expert Tying", result)
+    caption = "Mean of the domains, limits over seeds of training."
+    sheet.figure(losses(tables["arms"], "Held-out loss by arm", caption))
     sheet.table(
         table(
             rows_of(tables["arms"]),
             [
                 Column("arm", lambda r: r["arm"], text=True),
                 Column("seeds", lambda r: r["seeds"]),
-                Column("loss (nats)", lambda r: said(r, "nll", False)),
+                Column("loss (nats)", lambda r: said(r, "nll")),
                 Column("unique parameters", lambda r: count(r["unique"])),
                 Column("of experts", lambda r: count(r["expert_parameters"])),
                 Column("bytes on disk", lambda r: count(r["bytes"])),
@@ -84,7 +63,7 @@ def write_page(path: Path, result: dict[str, Any], tables: Tables) -> Path:
             [
                 Column("arm", lambda r: r["arm"], text=True),
                 Column("less", lambda r: r["against"], text=True),
-                Column("difference of the loss (nats)", lambda r: said(r, "difference")),
+                Column("difference of the loss (nats)", lambda r: change(r, "difference")),
             ],
             "Differences at the same seed",
             [
@@ -98,8 +77,8 @@ def write_page(path: Path, result: dict[str, Any], tables: Tables) -> Path:
     sheet.heading("Merging trained layers is another thing")
     sheet.paragraph(
         "The same layers of the untied model, trained apart and then made to share the mean of their experts: "
-        f"{said(after, 'post_hoc_mean')} nats a token; the first layer's experts: {said(after, 'post_hoc_leader')}. "
-        "This is post-hoc tying, an edit, and not Expert Tying."
+        f"{change(after, 'post_hoc_mean')} nats a token; the first layer's experts: "
+        f"{change(after, 'post_hoc_leader')}. This is post-hoc tying, an edit, and not Expert Tying."
     )
     sheet.heading("Limits")
     sheet.points([*LIMITS, f"Verified by plain forwards: {result['verified'][0]}"])
@@ -121,9 +100,9 @@ def _sites(sheet: Sheet, additivity: pd.DataFrame) -> None:
                 Column("arm", lambda r: r["arm"], text=True),
                 Column("sites that use it", lambda r: r["sites"], text=True),
                 Column("share of removals", lambda r: percent(r["share"])),
-                Column("bank", lambda r: said(r, "whole")),
-                Column("sum of sites", lambda r: said(r, "sum")),
-                Column("gap", lambda r: said(r, "gap")),
+                Column("bank", lambda r: change(r, "whole")),
+                Column("sum of sites", lambda r: change(r, "sum")),
+                Column("gap", lambda r: change(r, "gap")),
             ],
             "Mean harm of a removal, nats",
         )
@@ -149,9 +128,9 @@ def _choices(sheet: Sheet, agreement: pd.DataFrame) -> None:
             [
                 Column("arm", lambda r: r["arm"], text=True),
                 Column("measure", lambda r: names[r["measure"]], text=True),
-                Column("on its way", lambda r: said(r, r["measure"], False)),
-                Column("same input", lambda r: said(r, f"{r['measure']}_same_input", False)),
-                Column("gap", lambda r: said(r, f"{r['measure']}_gap")),
+                Column("on its way", lambda r: said(r, r["measure"])),
+                Column("same input", lambda r: said(r, f"{r['measure']}_same_input")),
+                Column("gap", lambda r: change(r, f"{r['measure']}_gap")),
             ],
             "Agreement of two layers' choices",
             [f"Jaccard by chance: {chances}."],

@@ -13,13 +13,24 @@ Writes models.csv, arms.csv, differences.csv, result.json and index.html.
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import pandas as pd
 
 import moeaudit as ma
-from moeaudit.errors import MoeAuditError
 
-from ..shared import against, options, over_seeds, pool_of, settled, texts, write_result
+from ..shared import (
+    against,
+    options,
+    over_seeds,
+    pool_of,
+    require_agrees,
+    settled,
+    started,
+    texts,
+    typed,
+    written,
+)
 from . import measure
 from .page import sentence, write_page
 
@@ -31,16 +42,10 @@ def main(argv: list[str] | None = None) -> int:
     given = settled(parser.parse_args(argv))
     if given.quick:
         given.documents = 2  # separation needs more documents than domains
-    given.out.mkdir(parents=True, exist_ok=True)
-    try:
-        run(given)
-    except MoeAuditError as error:
-        print(f"load_balance: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return started("load_balance", run, given)
 
 
-def run(given) -> None:
+def run(given: Any) -> None:
     pool = pool_of(given, ARMS)
     told = pool.models.set_index(["arm", "seed"])
     rows, checks = [], []
@@ -50,10 +55,7 @@ def run(given) -> None:
             docs = texts(model, given.documents, given.tokens)
             trace = ma.capture(model, docs, progress=False)
             effects = ma.ablate(model, docs, progress=False)
-            check = ma.verify(effects, model, n=4, progress=False)
-            if not check.agrees:
-                raise SystemExit(f"The census does not agree with plain forwards: {check}")
-            checks.append(repr(check))
+            checks.append(require_agrees(ma.verify(effects, model, n=4, progress=False)))
             nll = float(told.loc[(arm, seed), "nll"])
             row = {"arm": arm, "seed": seed, "nll": nll} | measure.routing(trace)
             rows.append(row | measure.causal(effects, trace))
@@ -78,7 +80,7 @@ def run(given) -> None:
     result = {
         "system": "Global-batch load balance",
         "paper": "arXiv 2501.11873",
-        "command": "python -m analyses.lab.load_balance" + (" --quick" if given.quick else ""),
+        "command": typed("load_balance", given),
         "quick": given.quick,
         "seeds": list(pool.seeds),
         "documents_of_a_domain": given.documents,
@@ -86,9 +88,7 @@ def run(given) -> None:
         "verified": checks,
         "sentence": sentence(tables, quick=given.quick),
     }
-    write_result(given.out, result, tables)
-    path = write_page(given.out / "index.html", result, tables)
-    print(f"{result['sentence']}\nWrote {path}")
+    written(given, result, tables, write_page)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,10 @@ from typing import Any
 import pandas as pd
 
 from moeaudit.report.figures.profiles import profiles
-from moeaudit.report.pages.sheet import Sheet
 from moeaudit.report.pages.tables import Column, rows_of, table
-from moeaudit.report.words.numbers import estimate
 
-Tables = dict[str, pd.DataFrame]
+from ..pages import Tables, change, losses, of, said, sheet_of
+
 LIMITS = [
     "A step here reads 16 rows of 128 tokens, two of each domain; the paper's gain saturates near 128 sequences of "
     "4,096. Only the direction of differences can be compared, not their size.",
@@ -32,25 +31,16 @@ READ = {
 }
 
 
-def said(row: dict[str, Any], value: str, sign: bool = True) -> str:
-    return estimate(row[value], row[f"{value}_low"], row[f"{value}_high"], sign)
-
-
-def of(frame: pd.DataFrame, **where: Any) -> dict[str, Any]:
-    """The one row with these values."""
-    for column, value in where.items():
-        frame = frame[frame[column] == value]
-    return rows_of(frame)[0]
-
-
 def sentence(tables: Tables, *, quick: bool) -> str:
     """The finding in one sentence."""
     arms, differences = tables["arms"], tables["differences"]
     seeds = int(of(arms, arm="olmoe")["seeds"])
-    gain = said(of(differences, arm="olmoe-micro", against="olmoe", of="nll"), "difference")
-    control = said(of(differences, arm="olmoe-shuffled", against="olmoe", of="nll"), "difference")
-    apart = said(of(differences, arm="olmoe-micro", against="olmoe", of="separation"), "difference")
-    here = said(of(arms, arm="olmoe"), "kl_follows_use")
+    gain = change(of(differences, arm="olmoe-micro", against="olmoe", of="nll"), "difference")
+    control = change(of(differences, arm="olmoe-shuffled", against="olmoe", of="nll"), "difference")
+    apart = change(
+        of(differences, arm="olmoe-micro", against="olmoe", of="separation"), "difference"
+    )
+    here = change(of(arms, arm="olmoe"), "kl_follows_use")
     start = "A try-out that means nothing: balance" if quick else "Balance"
     return (
         f"{start} within micro-batches of one domain changes the held-out loss by {gain} nats a token against balance "
@@ -62,22 +52,13 @@ def sentence(tables: Tables, *, quick: bool) -> str:
 
 def write_page(path: Path, result: dict[str, Any], tables: Tables) -> Path:
     """One self-contained page without scripts."""
-    sheet = Sheet("Load balance by scope", result["sentence"], result["command"])
-    if result["quick"]:
-        sheet.paragraph(
-            "Models of a dozen steps: this page shows that the machinery runs. Read nothing into it."
-        )
+    sheet = sheet_of("Load balance by scope", result)
     arms = tables["arms"]
+    caption = "Mean of the domains, limits over seeds of training."
+    sheet.figure(losses(arms, "Held-out loss by scope of balance", caption))
     sheet.figure(
         profiles(
-            _long(arms, {"nll": "held-out loss"}), key="loss", title="Held-out loss by scope of balance",
-            unit="nats a token", panel="panel", along="arm", zero=False,
-            caption="Mean of the domains, limits over seeds of training.",
-        )
-    )  # fmt: skip
-    sheet.figure(
-        profiles(
-            _long(arms, {k: READ[k] for k in ("slots_excess", "kl_excess")}, one_panel="beyond chance"),
+            _long(arms, {k: READ[k] for k in ("slots_excess", "kl_excess")}),
             key="separation", title="Separation of domains, in routing and in effects", unit="ratio less null",
             panel="panel", along="arm",
             caption="Concentration of an expert's share within domains over that of all domains together, less its "
@@ -91,8 +72,8 @@ def write_page(path: Path, result: dict[str, Any], tables: Tables) -> Path:
             [
                 Column("arm", lambda r: r["arm"], text=True),
                 Column("seeds", lambda r: r["seeds"]),
-                Column("loss (nats)", lambda r: said(r, "nll", False)),
-                *(Column(words, lambda r, k=k: said(r, k)) for k, words in READ.items()),
+                Column("loss (nats)", lambda r: said(r, "nll")),
+                *(Column(words, lambda r, k=k: change(r, k)) for k, words in READ.items()),
             ],
             "Arms: the same model, tokens and order for a seed",
         )
@@ -103,7 +84,7 @@ def write_page(path: Path, result: dict[str, Any], tables: Tables) -> Path:
             [
                 Column("arm", lambda r: r["arm"], text=True),
                 *(
-                    Column(k, lambda r, k=k: said(r, k, False))
+                    Column(k, lambda r, k=k: said(r, k))
                     for k in ("sequence", "micro", "shuffled", "global")
                 ),
             ],
@@ -117,7 +98,7 @@ def write_page(path: Path, result: dict[str, Any], tables: Tables) -> Path:
                 Column("arm", lambda r: r["arm"], text=True),
                 Column("less", lambda r: r["against"], text=True),
                 Column("of", lambda r: r["of"], text=True),
-                Column("difference", lambda r: said(r, "difference")),
+                Column("difference", lambda r: change(r, "difference")),
             ],
             "Differences at the same seed",
         )
@@ -127,10 +108,10 @@ def write_page(path: Path, result: dict[str, Any], tables: Tables) -> Path:
     return sheet.write(path)
 
 
-def _long(arms: pd.DataFrame, values: dict[str, str], one_panel: str = "") -> pd.DataFrame:
+def _long(arms: pd.DataFrame, values: dict[str, str]) -> pd.DataFrame:
     parts = [
         arms[["arm"]].assign(
-            panel=one_panel or words,
+            panel="beyond chance",
             series=words,
             value=arms[name],
             low=arms[f"{name}_low"],

@@ -20,11 +20,10 @@ import pandas as pd
 
 import moeaudit as ma
 import moeaudit.lab as lab
-from moeaudit.errors import MoeAuditError
 from moeaudit.pruning.forecast import SIGNS, Signs
 from moeaudit.pruning.forecast.forecast import of_signs
 
-from ..shared import options, pool_of, settled, write_result
+from ..shared import options, pool_of, settled, started, typed, written
 from .judged import judged
 from .models import KEEP, Asked, measured
 from .page import sentence, write_page
@@ -40,13 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = options((__doc__ or "").split("\n")[0], "reports/lab/prunability", 2, 48)
     parser.add_argument("--criterion", default="reap", help="prunes by this (default reap)")
     given = settled(parser.parse_args(argv))
-    given.out.mkdir(parents=True, exist_ok=True)
-    try:
-        run(given)
-    except MoeAuditError as error:
-        print(f"prunability: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return started("prunability", run, given)
 
 
 def run(given: Any) -> None:
@@ -60,7 +53,7 @@ def run(given: Any) -> None:
     scores, told = judged(table, TARGETS)
     own = [(name, 0, name) for name in ma.bundled_models()]
     bundled = forecast_of(measured(own, asked, given.out / "measured", print), table, given)
-    command = "python -m analyses.lab.prunability" + (" --quick" if given.quick else "")
+    command = typed("prunability", given)
     result = {
         "system": "Prunability",
         "command": command,
@@ -79,9 +72,7 @@ def run(given: Any) -> None:
         "bundled": bundled,
     }
     result["sentence"] = sentence(tables, result)
-    write_result(given.out, result, tables)
-    path = write_page(given.out / "index.html", result, tables)
-    print(f"{result['sentence']}\nWrote {path}")
+    written(given, result, tables, write_page)
 
 
 def forecast_of(own: Any, table: pd.DataFrame, given: Any) -> pd.DataFrame:

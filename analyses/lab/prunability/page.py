@@ -9,9 +9,9 @@ import pandas as pd
 
 from moeaudit.pruning.forecast import SIGNS
 from moeaudit.report.figures.profiles import profiles
-from moeaudit.report.pages.sheet import Sheet
 from moeaudit.report.pages.tables import Column, rows_of, table
 
+from ..pages import sheet_of
 from .judged import BASE, WHOLE
 
 
@@ -47,7 +47,7 @@ def sentence(tables: dict[str, pd.DataFrame], result: dict[str, Any]) -> str:
 
 def write_page(path: Path, result: dict[str, Any], tables: dict[str, pd.DataFrame]) -> Path:
     """Answer, the ways of forecasting, every model's forecast, the bundled models, the signs."""
-    sheet = Sheet("Will a model survive pruning?", result["sentence"], result["command"])
+    sheet = sheet_of("Will a model survive pruning?", result)
     inside: Any = tables["bundled"]
     sheet.points(
         [

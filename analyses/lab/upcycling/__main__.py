@@ -1,6 +1,6 @@
 """Upcycling: does a mixture made of copies differ from the dense model, and do its experts come to differ?
 
-    python -m analyses.lab.upcycling [--quick] [--out upcycling] [--seeds 3] [--documents 2] [--tokens 48]
+    python -m analyses.lab.upcycling [--quick] [--out FOLDER] [--seeds 3] [--documents 2] [--tokens 48]
 
 For each seed a small dense Llama is trained on the bundled text and upcycled. Before any training the function must be
 the same, and any expert in any other's place must change nothing: the planted truth. Then four mixtures and the dense
@@ -12,28 +12,28 @@ Writes tables (CSV), result.json and index.html. About half an hour on two cores
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from moeaudit.store.files import write_json
-
+from ..shared import started, typed, written
 from .arms import ARMS, Plan, prepared, trained
-from .measure import before_training, of_model, over_seeds
+from .measure import before_training, by_arm, of_model
 from .page import sentence, write_page
 
-COMMAND = "python -m analyses.lab.upcycling"
 
-
-def main(arguments: list[str] | None = None) -> dict[str, pd.DataFrame]:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=Path, default=Path("upcycling"))
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--out", type=Path, default=Path("reports/lab/upcycling"))
     parser.add_argument("--seeds", type=int, default=3, help="dense models (default 3)")
     parser.add_argument("--documents", type=int, default=2, help="of each domain (default 2)")
     parser.add_argument("--tokens", type=int, default=48, help="first ones of each (default 48)")
     parser.add_argument("--quick", action="store_true", help="a dozen steps: machinery alone")
-    given = parser.parse_args(arguments)
+    return started("upcycling", run, parser.parse_args(argv))
+
+
+def run(given: argparse.Namespace) -> None:
     plan = Plan()
     if given.quick:
         given.seeds, given.documents, given.tokens, plan = 2, 1, 12, Plan.quick()
@@ -47,30 +47,15 @@ def main(arguments: list[str] | None = None) -> dict[str, pd.DataFrame]:
             models.append(found | {"train_nll": float(curve.nll.tail(10).mean())})
             print(f"seed {seed}, {arm}: {found['nll']:.4f} nats", flush=True)
     tables = {"oracle": pd.DataFrame(oracle), "models": pd.DataFrame(models)}
-    tables |= over_seeds(tables["models"])
-    given.out.mkdir(parents=True, exist_ok=True)
-    for name, frame in tables.items():
-        frame.to_csv(given.out / f"{name}.csv", index=False, float_format="%.7g")
+    tables |= by_arm(tables["models"])
     result = {
         "sentence": sentence(tables, quick=given.quick),
-        "command": COMMAND + (" --quick" if given.quick else ""),
+        "command": typed("upcycling", given),
         "quick": given.quick,
         "seeds": given.seeds,
-        "tables": {name: _plain(frame) for name, frame in tables.items()},
     }
-    write_json(given.out / "result.json", result)
-    write_page(given.out / "index.html", result, tables)
-    print(result["sentence"])
-    print(f"Wrote {given.out / 'index.html'}")
-    return tables
-
-
-def _plain(frame: pd.DataFrame) -> list[dict]:
-    """Rows for JSON: a number that is not there is null."""
-    return (
-        frame.astype(object).where(frame.notna(), None).replace({np.nan: None}).to_dict("records")
-    )
+    written(given, result, tables, write_page)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

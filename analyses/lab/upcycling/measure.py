@@ -10,7 +10,7 @@ import pandas as pd
 import moeaudit as ma
 from moeaudit.lab.upcycling import expert_distances
 from moeaudit.lab.upcycling.held_out import by_domain
-from moeaudit.stats.clustered import Clustered
+from moeaudit.stats.clustered import over_seeds
 from moeaudit.text.for_model import first_tokens
 
 from .arms import ARMS, Plan, made, words
@@ -87,7 +87,7 @@ def of_model(model: Any, arm: str, seed: int, documents: int, tokens: int) -> di
     return row | stand_in(model, documents, tokens)
 
 
-def over_seeds(models: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def by_arm(models: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Means over seeds with Student's 95 % limits, and differences from the dense model of the same seed."""
     wide = models.pivot(index="seed", columns="arm", values="nll")
     gap = [
@@ -106,9 +106,6 @@ def over_seeds(models: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def _means(frame: pd.DataFrame, values: list[str]) -> pd.DataFrame:
-    found = Clustered(["arm"], values, cluster="seed")(frame)
-    found = found.rename(columns={"documents": "seeds"}).drop(columns="rows")
     order = {arm: i for i, arm in enumerate(ARMS)}
-    found = found.sort_values("arm", key=lambda s: s.map(order)).reset_index(drop=True)
-    few = found["seeds"] < 2
-    return found.assign(reason=np.where(few, "one seed: no interval over seeds", None))
+    found = over_seeds(frame, ["arm"], values)
+    return found.sort_values("arm", key=lambda s: s.map(order.__getitem__)).reset_index(drop=True)

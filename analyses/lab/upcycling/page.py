@@ -5,14 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from moeaudit.report.figures.profiles import profiles
-from moeaudit.report.pages.sheet import Sheet
 from moeaudit.report.pages.tables import Column, rows_of, table
-from moeaudit.report.words.numbers import estimate, percent
+from moeaudit.report.words.numbers import percent
 
-Tables = dict[str, pd.DataFrame]
+from ..pages import Tables, change, losses, of, said, sheet_of
+
 LIMITS = [
     "Dense models of less than a million parameters after half a million tokens are far from trained; what a "
     "mixture gains here says which way things lie, nothing of how Qwen1.5-MoE was born.",
@@ -22,17 +19,6 @@ LIMITS = [
     "and the order of the text. Documents are the same for all.",
     "The routing of copies is planted by k-means or drawn; it is no evidence of how mixtures come to route.",
 ]
-
-
-def of(frame: pd.DataFrame, **where: Any) -> dict[str, Any]:
-    """The one row with these values."""
-    for column, value in where.items():
-        frame = frame[frame[column] == value]
-    return rows_of(frame)[0]
-
-
-def said(row: dict[str, Any], value: str, sign: bool = False) -> str:
-    return estimate(row[value], row[f"{value}_low"], row[f"{value}_high"], sign)
 
 
 def sentence(tables: Tables, *, quick: bool) -> str:
@@ -46,25 +32,15 @@ def sentence(tables: Tables, *, quick: bool) -> str:
         f"changes no loss by more than {most:.1e} nats; after it, experts of the k-means arm are "
         f"{said(apart, 'distance')} apart (relative), another expert does {said(apart, 'stand_in')} of an active "
         "one's work, and the loss differs from the dense model trained on the same tokens by "
-        f"{said(gap, 'difference', True)} nats a token (95 %, {int(gap['seeds'])} seeds)."
+        f"{change(gap, 'difference')} nats a token (95 %, {int(gap['seeds'])} seeds)."
     )
 
 
 def write_page(path: Path, result: dict[str, Any], tables: Tables) -> Path:
     """One self-contained page without scripts."""
-    sheet = Sheet("Upcycling", result["sentence"], result["command"])
-    if result["quick"]:
-        sheet.paragraph(
-            "Models of a dozen steps: this page shows that the machinery runs. Read nothing into it."
-        )
-    losses = tables["losses"].rename(columns={"nll": "value", "nll_low": "low", "nll_high": "high"})
-    sheet.figure(
-        profiles(
-            losses.assign(panel="held-out loss", series="mean over seeds"),
-            key="loss", title="Held-out loss by arm", unit="nats a token", panel="panel", along="arm", zero=False,
-            caption="After training on the same tokens, limits over seeds.",
-        )
-    )  # fmt: skip
+    sheet = sheet_of("Upcycling", result)
+    caption = "After training on the same tokens, limits over seeds."
+    sheet.figure(losses(tables["losses"], "Held-out loss by arm", caption))
     sheet.table(
         table(
             rows_of(tables["oracle"]),
@@ -96,7 +72,7 @@ def write_page(path: Path, result: dict[str, Any], tables: Tables) -> Path:
                 Column("loss (nats)", lambda r: said(r, "nll")),
                 Column(
                     "against dense",
-                    lambda r: "" if r["arm"] == "dense" else said(r, "difference", True),
+                    lambda r: "" if r["arm"] == "dense" else change(r, "difference"),
                 ),
             ],
             "Held-out loss after training on the same tokens",

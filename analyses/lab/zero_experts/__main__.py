@@ -20,10 +20,9 @@ from typing import Any
 import pandas as pd
 
 import moeaudit as ma
-from moeaudit.errors import MoeAuditError
 from moeaudit.lab import zero
 
-from ..shared import options, over_seeds, pool_of, settled, texts, write_result
+from ..shared import options, over_seeds, pool_of, settled, started, texts, typed, written
 from . import measure
 from .page import sentences, write_page
 
@@ -36,13 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--sft-steps", type=int, default=300)
     parser.add_argument("--policy-steps", type=int, default=60)
     given = settled(parser.parse_args(argv))
-    given.out.mkdir(parents=True, exist_ok=True)
-    try:
-        run(given)
-    except MoeAuditError as error:
-        print(f"zero_experts: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return started("zero_experts", run, given)
 
 
 def run(given: Any) -> None:
@@ -73,7 +66,7 @@ def run(given: Any) -> None:
     result = {
         "system": "ZEDA, zero experts by self-distillation",
         "paper": "arXiv 2605.18643",
-        "command": "python -m analyses.lab.zero_experts" + (" --quick" if given.quick else ""),
+        "command": typed("zero_experts", given),
         "quick": given.quick,
         "seeds": list(pool.seeds),
         "zero_experts": int(models["count"].iloc[0]),
@@ -88,9 +81,7 @@ def run(given: Any) -> None:
         "minutes": round((time.time() - start) / 60, 1),
     }
     result["sentences"] = sentences(tables, result)
-    write_result(given.out, result, tables)
-    path = write_page(given.out / "index.html", result, tables)
-    print("\n".join(result["sentences"]) + f"\n{path}")
+    written(given, result, tables, write_page)
 
 
 if __name__ == "__main__":

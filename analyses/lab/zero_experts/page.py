@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 
 from moeaudit.report.figures.profiles import profiles
-from moeaudit.report.pages.sheet import Sheet
 from moeaudit.report.pages.tables import Column, rows_of, table
 from moeaudit.report.words.numbers import estimate, fixed
 
+from ..pages import sheet_of
 from .measure import ABOUT, KINDS
 
 SAID = {
@@ -59,7 +59,7 @@ def sentences(tables: dict[str, pd.DataFrame], result: dict[str, Any]) -> list[s
 
 
 def write_page(path: Path, result: dict[str, Any], tables: dict[str, pd.DataFrame]) -> Path:
-    sheet = Sheet("Zero experts", " ".join(result["sentences"]), result["command"])
+    sheet = sheet_of("Zero experts", result)
     sheet.points(
         [
             f"{result['zero_experts']} parameter-free experts that put out zero are added to every router of a "

@@ -12,10 +12,11 @@ from ..training.balance import load_balance, router_z
 from ..training.data import Mixture
 from ..training.model import Routers, build
 from ..training.optimisers import optimisers
+from ..training.resume import Resumable
 from .configs import Settings, architecture
 
 
-class Training:
+class Training(Resumable):
     """The state of one run: model, optimisers, step. `advance` makes one step."""
 
     def __init__(self, name: str, vocabulary: int, settings: Settings, low: bool = True) -> None:
@@ -63,19 +64,3 @@ class Training:
             "z": round(z.item(), 3),
             "seconds": round(self.seconds, 2),
         }
-
-    def state(self) -> dict[str, Any]:
-        """Everything the next step depends on, apart from the text."""
-        return {
-            "step": self.step,
-            "seconds": self.seconds,
-            "model": self.model.state_dict(),
-            "optimisers": [o.state_dict() for o in self.optimisers],
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue from a `state` of a run of the same model and settings."""
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.model.load_state_dict(state["model"])
-        for optimiser, saved in zip(self.optimisers, state["optimisers"]):
-            optimiser.load_state_dict(saved)

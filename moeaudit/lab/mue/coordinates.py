@@ -13,13 +13,13 @@ import torch
 from moeaudit.errors import InputError
 from moeaudit.frames import Frame
 from moeaudit.frames.shown import paragraph, table
+from moeaudit.stats.clustered import over_seeds
 
 from ..recipes.whole import Recipe
 from ..training.data import Mixture
 from ..training.model import quiet
 from ..training.steps import Steps
 from ..training.text import texts_of
-from .seeds import over_seeds
 
 WHERE = ("routed", "block", "logits")
 

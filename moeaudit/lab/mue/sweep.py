@@ -12,13 +12,13 @@ import pandas as pd
 from moeaudit.errors import InputError
 from moeaudit.frames import Frame
 from moeaudit.frames.shown import paragraph, table
+from moeaudit.stats.clustered import over_seeds
 
 from ..recipes.whole import Recipe
 from ..training.data import Mixture
 from ..training.model import quiet
 from ..training.steps import Steps
 from ..training.text import texts_of
-from .seeds import over_seeds
 
 LAST = 0.2  # of the steps: their mean loss stands for the end
 _RATES = ("matrix_rate", "vector_rate", "router_rate")

@@ -16,11 +16,12 @@ from .data import Mixture
 from .mechanism import Batch, Routed
 from .model import dress, initialised, on_cpu
 from .optimisers import optimisers
+from .resume import Resumable
 from .routing import Routing
 from .scopes import groups_of
 
 
-class Steps:
+class Steps(Resumable):
     """The state of one training; `advance` makes one step and tells what the log keeps of it."""
 
     def __init__(self, recipe: Recipe, vocabulary: int, device: str = "cpu") -> None:
@@ -114,22 +115,6 @@ class Steps:
                 return kernels.head_loss(hidden, head, target)
             logits = torch.nn.functional.linear(hidden, head)
         return torch.nn.functional.cross_entropy(logits.float(), target)
-
-    def state(self) -> dict[str, Any]:
-        """Everything the next step depends on, apart from the text."""
-        return {
-            "step": self.step,
-            "seconds": self.seconds,
-            "model": self.model.state_dict(),
-            "optimisers": [o.state_dict() for o in self.optimisers],
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue from a `state` of the same recipe."""
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.model.load_state_dict(state["model"])
-        for optimiser, saved in zip(self.optimisers, state["optimisers"]):
-            optimiser.load_state_dict(saved)
 
 
 def _mean(values: list[Tensor]) -> Tensor:

@@ -107,12 +107,18 @@ def _of_model(model: Model, ids: torch.Tensor, implementations: Sequence[str]) -
     with evaluating(model.hf):
         aside = stream_of(model.hf) is not None
         states = hidden_states(model, ids)
+        if not hasattr(model.hf.config, "_experts_implementation"):
+            notes.append("its experts run one way only: no experts implementation can be chosen")
+            implementations = []
         for named in implementations:
             with ExitStack() as stack:
                 try:
                     stack.enter_context(experts_as(model.hf, named))
-                except (ValueError, NotImplementedError, AttributeError) as error:
-                    notes.append(f"{named} was not run: {first_line(error)}")
+                except (
+                    ValueError,
+                    NotImplementedError,
+                ) as refusal:  # transformers': not for this model
+                    notes.append(f"{named} was not run: {first_line(refusal)}")
                     continue
                 rows += _with(model, ids, states, named, aside)
         if not rows:
@@ -123,17 +129,15 @@ def _of_model(model: Model, ids: torch.Tensor, implementations: Sequence[str]) -
 def _with(
     model: Model, ids: torch.Tensor, states: dict[int, torch.Tensor], named: str, aside: bool
 ) -> list[dict[str, Any]]:
-    """The rows of one experts implementation."""
+    """The rows of one experts implementation: each layer's, then the whole model's."""
+    rows = [_layer_row(layer, states[layer.index], named, aside) for layer in model.anatomy.layers]
     try:
-        rows = [
-            _layer_row(layer, states[layer.index], named, aside) for layer in model.anatomy.layers
-        ]
         return [*rows, compared(model_pass(model), ids, model.hf, named, None)]
-    except (RuntimeError, ValueError, KeyError, NotImplementedError) as error:
+    except InputError:
+        raise
+    except (RuntimeError, ValueError, NotImplementedError) as error:
         not_memory(error, f"running {model.name} with {named}")
-        if isinstance(error, InputError):
-            raise
-        return [_undecided(named, None, first_line(error))]
+        return [*rows, _undecided(named, None, first_line(error))]
 
 
 def _layer_row(layer: MoELayer, states: torch.Tensor, named: str, aside: bool) -> dict[str, Any]:
@@ -143,10 +147,11 @@ def _layer_row(layer: MoELayer, states: torch.Tensor, named: str, aside: bool) -
         return _undecided(named, layer.index, "its weights are streamed")
     try:
         return compared(block_pass(layer), states, layer.block, named, layer.index)
+    except InputError:
+        raise
     except (TypeError, RuntimeError, ValueError, IndexError, AttributeError) as error:
+        # Blocks want masks, positions or tuples of their own; said in the row, and the whole model is asked as well.
         not_memory(error, f"running {layer.name}")
-        if isinstance(error, InputError):
-            raise
         return _undecided(
             named,
             layer.index,

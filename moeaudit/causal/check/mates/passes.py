@@ -74,6 +74,10 @@ def model_pass(model: Model) -> Callable[..., list[Seen]]:
                 )
                 stack.callback(handle.remove)
             logits = module(input_ids=rows, use_cache=False).logits
+        if silent := [path for path in paths if path not in calls]:
+            raise RuntimeError(
+                f"{silent[0]} was not called with (hidden states, index, weights) in this forward"
+            )
         start = np.cumsum([0, *counts[:-1]])
         seen = [calls[path] for path in paths]
         index = torch.cat([i + int(s) for (i, _), s in zip(seen, start)], -1).reshape(

@@ -48,7 +48,7 @@ def widened(module: nn.Module) -> nn.Module | str:
         return copy.deepcopy(module).double()
     except (RuntimeError, TypeError, NotImplementedError) as error:
         not_memory(error, f"copying {type(module).__name__} to float64")
-        return f"{type(module).__name__} has no float64 copy ({type(error).__name__})"
+        return f"{type(module).__name__} has no float64 copy ({type(error).__name__}: {error})"
 
 
 @contextmanager

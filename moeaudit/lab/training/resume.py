@@ -1,4 +1,4 @@
-"""An interrupt waits for the end of a step, so that the state that is kept is a whole one."""
+"""Stopping and going on: an interrupt waits for the end of a step, and what is kept is restored exactly."""
 
 from __future__ import annotations
 
@@ -8,7 +8,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Resumable:
+    """A training that goes on from its saved state as if it had not stopped."""
+
+    step: int
+    seconds: float
+    model: Any
+    optimisers: list[torch.optim.Optimizer]
+
+    def state(self) -> dict[str, Any]:
+        """Everything the next step depends on, apart from the text."""
+        return {
+            "step": self.step,
+            "seconds": self.seconds,
+            "model": self.model.state_dict(),
+            "optimisers": [o.state_dict() for o in self.optimisers],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from a `state` of a training of the same model and settings."""
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.model.load_state_dict(state["model"])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
 
 
 class Waiting:
