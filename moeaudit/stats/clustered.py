@@ -152,7 +152,8 @@ def over_seeds(table: Frame, by: Sequence[str], values: Sequence[str]) -> Frame:
         )
     found = Clustered(list(by), list(values), cluster="seed")(table)
     found = found.rename(columns={"documents": "seeds"}).drop(columns="rows")
-    return found.assign(reason=[ONE_SEED if seeds < 2 else None for seeds in found["seeds"]])
+    few = [ONE_SEED if seeds < 2 else None for seeds in found["seeds"]]
+    return found.assign(reason=pd.Series(few, index=found.index, dtype=object))
 
 
 def ratio_draws(
