@@ -122,16 +122,21 @@ def sentence(tables: dict[str, pd.DataFrame], *, quick: bool) -> str:
 def write_page(path: Path, result: dict[str, Any], tables: Tables) -> Path:
     sheet = sheet_of("MobileMoE", result)
     working = tables["working"]
-    drawn = working.groupby(["arm", "length"], sort=False, as_index=False)[
-        ["ratio", "ratio_low", "ratio_high"]
-    ].mean()
+    drawn = working.groupby(["arm", "length"], sort=False, as_index=False)[["ratio"]].mean()
+    none = drawn.assign(ratio_low=float("nan"), ratio_high=float("nan"))
+    seeds = tables.get("over_seeds")  # a bundled model was trained once: no limits of that kind
+    if seeds is not None:
+        alone = none[~none["arm"].isin(seeds["arm"])]
+        drawn = pd.concat([alone, seeds[none.columns]], ignore_index=True)
+    else:
+        drawn = none
     sheet.figure(
         profiles(
             drawn.rename(columns={"ratio": "value", "ratio_low": "low", "ratio_high": "high"}).assign(panel="layers"),
             key="working", title="Experts touched, text over random tokens", unit="ratio", panel="panel", series="arm",
             along="length", zero=False,
-            caption="Means over layers (and seeds) by number of tokens read; bars: means of the layers' limits over "
-            "documents. Above 1 text touches more experts than noise.",
+            caption="Means over layers by number of tokens read; bars: limits over seeds, where a recipe was trained "
+            "more than once. Above 1 text touches more experts than noise.",
         )
     )  # fmt: skip
     sheet.heading("What coarse routers cost")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moeaudit.causal.folder import EffectsFolder
-from moeaudit.causal.operators.routing import why_not_per_expert
+from moeaudit.causal.operators.routing import rows_by_layer, why_not_per_expert
 from moeaudit.causal.walk.several.sample import sample_for
 from moeaudit.errors import InputError, one_of
 from moeaudit.seeds import check_seed
@@ -238,7 +238,7 @@ class Session(Measuring):
         layers = [model.anatomy[layer] for layer in self.spec.layers]
         self.record["untested"] = why_not_per_expert(self.operator, layers)
         if self.spec.question.share != 1:
-            self.record["rows_per_token"] = sum(self.operator.rows(layer) for layer in layers)
+            self.record["rows_per_token"] = sum(rows_by_layer(self.operator, layers).values())
         self.note([*material.notes, *model.anatomy.notes])
         self.save()
         write_table(self.folder / "documents.parquet", material.documents)

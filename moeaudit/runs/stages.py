@@ -81,6 +81,8 @@ def census(
     domains = dict.fromkeys(chunk.domain for chunk in read.chunks)
     whole = chosen(groups(read, spec.shard_documents), domains)
     mine = whole if only is None else [group for group in whole if group.number in only]
+    from moeaudit.causal.operators.routing import rows_by_layer
+
     stores = shards(folder, spec, len(whole) if only is None else None)
     # The parts of the token table were joined at the end, in a file of its own.
     open_tables = TABLES[:-1] if (folder / TOKENS).is_file() else TABLES
@@ -89,7 +91,7 @@ def census(
         lacking = tuple(name for name in open_tables if not stores[name].has(group.number))
         if lacking:
             todo.append(replace(group, wanted=lacking))
-    per_token = sum(operator.rows(model.anatomy[layer]) for layer in spec.layers)
+    per_token = sum(rows_by_layer(operator, [model.anatomy[i] for i in spec.layers]).values())
     left = sum(group.n_targets for group in todo if "effects" in group.wanted)
     total = sum(group.n_targets for group in mine)
     share = spec.question.share

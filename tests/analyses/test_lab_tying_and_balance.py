@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from moeaudit.errors import InputError
 from moeaudit.lab import tie
 
 shared = importlib.import_module("analyses.lab.shared")
@@ -109,8 +110,8 @@ def test_one_seed_has_no_interval_and_says_so():
         pd.DataFrame({"arm": ["a"], "seed": [0], "nll": [2.0]}), ["arm"], ["nll"]
     )
     assert found["nll"][0] == 2 and np.isnan(found["nll_low"][0])
-    assert found["reason"][0] == shared.ONE_SEED
-    with pytest.raises(ValueError, match="one row for each seed"):
+    assert found["reason"][0] == "one seed: no interval over seeds"
+    with pytest.raises(InputError, match="one row for each training"):
         twice = pd.DataFrame({"arm": "a", "seed": [0, 0], "nll": [2.0, 3.0]})
         shared.over_seeds(twice, ["arm"], ["nll"])
 

@@ -13,13 +13,16 @@ class Block(nn.Module):
 
     `pooled`: router logits are summed over all tokens of the batch and one pair of experts serves the call,
     weighted by each token's own softmax over that pair (SegMoE 0.0.4, `SparseMoeBlock.forward`).
+    `capacity`: slots of a call that an expert serves; later tokens are dropped, copies of a sample as well.
     """
 
-    def __init__(self, width: int = 16, experts: int = 6, *, pooled: bool, seed: int = 0) -> None:
+    def __init__(
+        self, width: int = 16, experts: int = 6, *, pooled: bool, capacity: int = 0, seed: int = 0
+    ) -> None:
         super().__init__()
         self.gate = nn.Linear(width, experts, bias=False)
         self.experts = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(experts))
-        self.pooled = pooled
+        self.pooled, self.capacity = pooled, capacity
         drawn = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for parameter in self.parameters():
@@ -33,6 +36,10 @@ class Block(nn.Module):
         else:
             chosen = logits.topk(2).indices
         weight = torch.softmax(logits.gather(1, chosen), -1, dtype=torch.float32)
+        if self.capacity:  # the first slots an expert gets; later ones are dropped
+            slots = torch.nn.functional.one_hot(chosen, len(self.experts)).flatten(0, 1)
+            place = (slots.cumsum(0) * slots).sum(-1).view_as(chosen)
+            weight = weight * (place <= self.capacity)
         every = torch.stack([expert(flat) for expert in self.experts], 1)
         picked = every.gather(1, chosen[..., None].expand(-1, -1, flat.shape[1]))
         return (picked * weight[..., None].to(picked)).sum(1).reshape(hidden.shape)

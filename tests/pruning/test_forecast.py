@@ -133,6 +133,8 @@ def test_few_recipes_and_missing_numbers_are_refused():
         left_out(table(1.0, 0, recipes=4), "lost_25", COLUMNS)
     holed = table(1.0, 0)
     holed.loc[2, "b"] = np.nan
+    with pytest.raises(InputError, match="lost_25 has no number for 1 of the models"):
+        left_out(holed.assign(lost_25=[np.nan, *holed["lost_25"][1:]]), "lost_25", ["a"])
     with pytest.raises(InputError, match="The sign b has no number for 1 of the models"):
         left_out(holed, "lost_25", COLUMNS)
 
@@ -149,5 +151,7 @@ def test_a_forecast_says_what_lies_outside_and_how_far_it_can_be_trusted(model, 
     assert (found.table["low"] < found.table["lost"]).all()
     assert "harm" in found.table["outside"][0] and not found.table["trusted"].any()
     assert "extrapolation" in repr(found) and "not told apart" in repr(found)
+    flat = of_signs(signs, known.assign(lost_25=0.01, lost_50=0.02), "reap")
+    assert repr(flat).count("lost the same") == 2 and "nan" not in repr(flat)
     with pytest.raises(InputError, match="lacks lost_50"):
         forecast(model, DOCS, table=known.drop(columns="lost_50"))

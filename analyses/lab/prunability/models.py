@@ -38,7 +38,8 @@ class Asked:
 
 def row_of(recipe: str, seed: int, folder: str | Path, asked: Asked, kept: Path) -> dict[str, Any]:
     """One model's row, read back from `kept` where it was measured before with the same question."""
-    place = kept / f"{recipe}--{seed}--{asked.words}.json"
+    # A pool's folder is named by the hash of its recipe, so a model of another recipe is measured anew.
+    place = kept / f"{Path(folder).name}--{seed}--{asked.words}.json"
     if place.exists():
         return json.loads(place.read_text("utf-8"))
     model = ma.load(str(folder))

@@ -106,6 +106,14 @@ def require_operator(given: object) -> None:
         )
 
 
+def rows_by_layer(operator: Operator, layers: Sequence[MoELayer]) -> dict[int, int]:
+    """Rows of one token by the layer they are born in. One of a whole model stands at the first of the layers."""
+    if operator.scope == "model":
+        first = min((layer.index for layer in layers), default=None)
+        return {layer.index: int(layer.index == first) for layer in layers}
+    return {layer.index: operator.rows(layer) for layer in layers}
+
+
 def why_not_per_expert(operator: Operator, layers: Sequence[MoELayer]) -> str | None:
     """Why routing metrics cannot be held against the effects of `operator`; None if they can.
 

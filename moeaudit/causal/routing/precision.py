@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from moeaudit.errors import InputError, one_of
+from moeaudit.errors import ContractError, InputError, one_of
 from moeaudit.frames import Frame
 from moeaudit.frames.shown import bullets, paragraph, table
 from moeaudit.frames.waiting import counting
 from moeaudit.models import Model
+from moeaudit.models.experts.pool import router_answer
 from moeaudit.models.forward import ExpertsSeen, clean_pass, evaluating
 from moeaudit.models.placement.stream import stream_of
 from moeaudit.stats.clustered import Clustered
@@ -148,7 +149,9 @@ def router_precision(
         ["precision", "layer"], ignore_index=True
     )
     selections = selections.assign(precision=selections["precision"].astype(str))
-    notes = tuple(tokenized.notes)
+    silent = selections.loc[selections["here"].isna(), "layer"].unique().tolist()
+    said = f"In layers {silent} `here` is null: their routers give no choice when they are called on their own."
+    notes = (*tokenized.notes, *([said] if silent else []))
     return RouterPrecision(
         model.name,
         selections.rename(columns={"rows": "tokens"}),
@@ -176,15 +179,14 @@ def _cost(tokens: Frame, wanted: list[str]) -> Frame:
 
 def _alone(layer: Any, seen: ExpertsSeen) -> torch.Tensor | None:
     """Whom the router chooses from the clean hidden states; None where it hands out no choice."""
-    out = layer.router(seen.hidden)
-    found = out if isinstance(out, tuple) else (out,)
-    for each in found:
-        if (
-            isinstance(each, torch.Tensor)
-            and each.shape == seen.index.shape
-            and not each.is_floating_point()
-        ):
-            return each
+    try:
+        answer = router_answer(layer, seen.hidden)
+    except ContractError:
+        return None  # said in the notes
+    for each in answer:
+        chosen = isinstance(each, torch.Tensor) and not each.is_floating_point()
+        if chosen and each.numel() == seen.index.numel():
+            return each.reshape(seen.index.shape)
     return None
 
 

@@ -180,17 +180,21 @@ def walk_model(plan: WalkPlan, ids: torch.Tensor, positions: torch.Tensor) -> Wa
     clean, seen = clean_pass(plan.model, layers, ids)
     document = plan.document(ids)
 
+    inside: dict[int, torch.Tensor] = {}  # what each edited layer was given, edits below included
+
     def edit(layer):
-        return lambda hidden, index, weight: Answer(
-            *operator.answer(layer, hidden, index, weight, document)
-        )
+        def answer(hidden, index, weight):
+            inside[layer.index] = hidden
+            return Answer(*operator.answer(layer, hidden, index, weight, document))
+
+        return answer
 
     edited = run(plan.model, ids, [{layer.index: edit(layer) for layer in layers}])[0]
     removed = torch.zeros(ids.shape[1], device=ids.device)
     for layer in layers:
         given = seen[layer.index]
         removed = removed + operator.removed(
-            layer, given.hidden, given.index, given.weight, document
+            layer, inside[layer.index], given.index, given.weight, document
         )
     none = torch.full((len(positions), 1), -1, device=ids.device)
     return Walked(

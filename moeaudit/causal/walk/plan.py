@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from moeaudit.models import Model, MoELayer
 
 from ..operators.draws import document_key
-from ..operators.routing import Edits, Operator, Routing, edited_answer, rank_order
+from ..operators.routing import Edits, Operator, Routing, edited_answer, rank_order, rows_by_layer
 from ..outcomes.compare import Measure, Outcomes
 from ..outcomes.linear import LinearHead
 from .budget import Budget
@@ -62,9 +62,7 @@ class WalkPlan:
     @property
     def rows(self) -> int:
         """Counterfactuals of one position, all layers together."""
-        if self.operator.scope == "model":  # a row is about all of its layers together
-            return 1
-        return sum(self.operator.rows(layer) for layer in self.layers)
+        return sum(rows_by_layer(self.operator, self.layers).values())
 
     @staticmethod
     def document(ids: Int[torch.Tensor, "1 tokens"]) -> int:

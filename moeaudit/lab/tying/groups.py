@@ -9,8 +9,7 @@ from torch import nn
 
 from moeaudit.errors import InputError
 from moeaudit.models.anatomy import Anatomy, MoELayer
-
-Groups = tuple[tuple[int, ...], ...]
+from moeaudit.stats.sets.groups import Groups
 
 
 def consecutive(indices: Sequence[int], group: Any, first: Any, last: Any) -> Groups:
@@ -29,32 +28,6 @@ def consecutive(indices: Sequence[int], group: Any, first: Any, last: Any) -> Gr
             "first or last, or name the groups yourself (groups=[[1, 2], ...])."
         )
     return tuple(tuple(middle[a : a + group]) for a in range(0, len(middle), group))
-
-
-def named(groups: Any) -> Groups:
-    """Groups as given, each ascending. Raises InputError for one of fewer than two layers, or an overlap."""
-    try:
-        found = tuple(tuple(sorted({int(i) for i in group})) for group in groups)
-    except (TypeError, ValueError):
-        raise InputError(
-            f"groups = {groups!r}: lists of layer numbers were expected, such as [[1, 2], [3, 4]]."
-        ) from None
-    short = [group for group in found if len(group) < 2]
-    if short or not found:
-        what = f"the group {list(short[0])}" if short else "no group at all"
-        raise InputError(
-            f"groups names {what}; at least two different layers share a bank of experts."
-        )
-    seen: set[int] = set()
-    for group in found:
-        twice = seen & set(group)
-        if twice:
-            raise InputError(
-                f"Layer {min(twice)} is in two groups of {[list(g) for g in found]}. Groups must not overlap: a layer "
-                "has one bank of experts."
-            )
-        seen |= set(group)
-    return found
 
 
 def layers_of(anatomy: Anatomy, groups: Groups) -> list[list[MoELayer]]:

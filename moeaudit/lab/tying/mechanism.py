@@ -8,9 +8,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from moeaudit.errors import InputError, one_of
+from moeaudit.stats.sets.groups import groups_of
 
 from ..training.mechanism import Mechanism
-from .groups import fused, named
+from .groups import fused
 from .tie import anatomy_of, tie
 
 RATES = {"same": "that of other experts", "sqrt": "divided by the root of the number of sites"}
@@ -38,7 +39,7 @@ class Tying(Mechanism):
     def __post_init__(self) -> None:
         one_of(self.rate_of_shared, RATES, "rate_of_shared")
         if self.groups is not None:
-            named(self.groups)
+            groups_of(self.groups)
 
     def prepare(self, model: nn.Module, config: Any) -> None:  # noqa: ARG002
         anatomy = anatomy_of(model, "tying")

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from moeaudit.errors import one_of
+from moeaudit.stats.sets.groups import groups_of
 
-from .groups import Groups, consecutive, fused, layers_of, named
+from .groups import Groups, consecutive, fused, layers_of
 from .tie import anatomy_of
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ def post_hoc_tying(
     """
     one_of(to, TO, "to")
     anatomy = anatomy_of(model, "post_hoc_tying")
-    chosen = consecutive(anatomy.indices, group, first, last) if groups is None else named(groups)
+    chosen = (
+        consecutive(anatomy.indices, group, first, last) if groups is None else groups_of(groups)
+    )
     layers = layers_of(anatomy, chosen)
     kept = [(layer.experts, fused(layer)) for group_ in layers for layer in group_]
     try:

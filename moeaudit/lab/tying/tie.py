@@ -12,8 +12,9 @@ from moeaudit.models.anatomy import Anatomy, known_anatomy
 from moeaudit.models.find import find_anatomy
 from moeaudit.models.forward import evaluating
 from moeaudit.models.sources.tied import MARK, declare, tied_keys, tied_paths, undeclare
+from moeaudit.stats.sets.groups import groups_of
 
-from .groups import Groups, consecutive, fused, layers_of, named
+from .groups import Groups, consecutive, fused, layers_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -48,7 +49,9 @@ def tie(
             experts without fused tensors, or a `moeaudit` model instead of the transformers model inside it.
     """
     anatomy = anatomy_of(model, "tie")
-    chosen = consecutive(anatomy.indices, group, first, last) if groups is None else named(groups)
+    chosen = (
+        consecutive(anatomy.indices, group, first, last) if groups is None else groups_of(groups)
+    )
     point(model, anatomy, chosen)
     return chosen
 

@@ -25,14 +25,10 @@ def document_pool(
 
 
 @torch.no_grad()
-def router_probabilities(
-    layer: MoELayer, hidden: Float[torch.Tensor, "tokens d_model"]
-) -> Float[torch.Tensor, "tokens experts"]:
-    """Softmax of the router's logits over all experts of the layer, chosen or not.
+def router_answer(layer: MoELayer, hidden: Float[torch.Tensor, "tokens d_model"]) -> tuple:
+    """What the layer's router returns for hidden states alone, as a tuple.
 
-    Also for routers that score by a sigmoid: a pool is defined by EMO on a softmax. Values that stand as
-    probabilities already (transformers 5.0 to 5.5.4 return them under the name of logits) are taken as they are.
-    Raises ContractError for a router that cannot be called on hidden states alone or scores none of its experts.
+    Raises ContractError for a layer without a router module, and for a router that wants more than that.
     """
     where = f"{layer.architecture}, layer {layer.index}"
     if layer.router is None:
@@ -46,9 +42,23 @@ def router_probabilities(
         not_memory(error, f"running the router of {where}")
         raise ContractError(
             f"{where}: {type(layer.router).__name__} cannot be called with hidden states alone "
-            f"({type(error).__name__}), so it shows no probabilities of all experts and no pool can be made."
+            f"({type(error).__name__}: {error}), so nothing can be said of its choice outside of the model."
         ) from error
-    for part in output if isinstance(output, tuple) else (output,):
+    return output if isinstance(output, tuple) else (output,)
+
+
+@torch.no_grad()
+def router_probabilities(
+    layer: MoELayer, hidden: Float[torch.Tensor, "tokens d_model"]
+) -> Float[torch.Tensor, "tokens experts"]:
+    """Softmax of the router's logits over all experts of the layer, chosen or not.
+
+    Also for routers that score by a sigmoid: a pool is defined by EMO on a softmax. Values that stand as
+    probabilities already (transformers 5.0 to 5.5.4 return them under the name of logits) are taken as they are.
+    Raises ContractError for a router that cannot be called on hidden states alone or scores none of its experts.
+    """
+    where = f"{layer.architecture}, layer {layer.index}"
+    for part in router_answer(layer, hidden):
         fits = isinstance(part, torch.Tensor) and part.is_floating_point()
         if fits and part.numel() == len(hidden) * layer.num_experts:
             scores = full(part.reshape(len(hidden), -1))

@@ -14,6 +14,7 @@ from moeaudit.errors import InputError
 from moeaudit.models import Model, MoELayer
 from moeaudit.models.forward import evaluating
 from moeaudit.models.router import answer_without
+from moeaudit.stats.sets.groups import groups_of
 from moeaudit.text.for_model import tokens_for
 
 from ..grouping import Choices
@@ -41,7 +42,7 @@ def bank_load(trace: Trace, groups: Groups) -> pd.DataFrame:
             experts.
     """
     rows = []
-    for group in _groups(groups):
+    for group in groups_of(groups):
         sizes = {trace.facts.num_experts.get(i) for i in group}
         if len(sizes) > 1 and None not in sizes:
             raise InputError(
@@ -95,7 +96,12 @@ def site_agreement(
             numbers of experts or of active ones.
         ContractError: a router that cannot be run on its own.
     """
-    chosen = _groups(model.anatomy.tied if groups is None else groups, model)
+    if groups is None and not model.anatomy.tied:
+        raise InputError(
+            f"The layers of {model.name} share no experts, so there are no sites to compare. Name groups of at least "
+            "two layers, such as [[1, 2], [3, 4]], to compare layers that stand apart."
+        )
+    chosen = groups_of(model.anatomy.tied if groups is None else groups)
     layers = {i: model.anatomy[i] for group in chosen for i in group}
     for group in chosen:
         kinds = {(layers[i].num_experts, layers[i].top_k) for i in group}
@@ -172,14 +178,3 @@ def _asked(layer: MoELayer, hidden: torch.Tensor) -> np.ndarray:
     """What a layer's own router chooses at other hidden states, by its own rule."""
     nobody = torch.zeros(len(hidden), layer.num_experts, dtype=torch.bool, device=hidden.device)
     return _ranked(*answer_without(layer, hidden, nobody), len(hidden))
-
-
-def _groups(groups: Groups, model: Model | None = None) -> list[tuple[int, ...]]:
-    found = [tuple(sorted({int(i) for i in group})) for group in groups]
-    if not found or any(len(group) < 2 for group in found):
-        of = "This model's layers share no experts, and no" if model is not None else "No"
-        raise InputError(
-            f"{of} groups of at least two layers were named. Give the layers that share their experts, such as "
-            "[[1, 2], [3, 4]] or model.anatomy.tied."
-        )
-    return found

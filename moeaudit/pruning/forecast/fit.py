@@ -129,6 +129,11 @@ def arrays(
             f"A forecast is learnt from models of {found} recipes; {LEAST_RECIPES} or more are needed, since each is "
             "left out in turn and the interval is over recipes."
         )
+    if lost := int(table[target].isna().sum()):
+        raise InputError(
+            f"{target} has no number for {lost} of the models. A forecast is learnt from what models lost: leave those "
+            "out."
+        )
     missing = [name for name in signs if table[name].isna().any()]
     if missing:
         lacking = int(table[missing[0]].isna().sum())

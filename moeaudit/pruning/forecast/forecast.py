@@ -43,6 +43,12 @@ class Forecast:
         """What the forecast says, and how far it can be trusted."""
         out = []
         for row in self.table.itertuples():
+            if row.gain != row.gain:
+                out.append(
+                    f"All {self.models} models it was learnt from lost the same with {row.keep:.0%} of the experts, so "
+                    "nothing is forecast there."
+                )
+                continue
             out.append(
                 f"Keeping {row.keep:.0%} of the experts by {self.criterion}: {row.lost:.2g} nats a token more are "
                 f"expected, {row.low:.2g} to {row.high:.2g} in {self.level:.0%} of recipes."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from moeaudit.causal.operators.routing import rows_by_layer
 from moeaudit.causal.walk.several.sample import share_of
 from moeaudit.errors import InputError
 from moeaudit.models.accounting.config import config_of, stored_bytes
@@ -101,7 +102,7 @@ def cost(
         vocab=shapes.vocab, seed=seed,
     )  # fmt: skip
     chosen = shapes.anatomy.select(layers)
-    born = {layer.index: made.rows(layer) for layer in chosen}
+    born = rows_by_layer(made, chosen)
     share = share_of(share)
     work = work_of(shapes, lengths_of(read.effect), born, share)
     # Routing is captured in a clean pass of its own, and metrics on documents of their own.

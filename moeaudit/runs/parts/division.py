@@ -100,7 +100,8 @@ def part_of(
 def rows_in_forwards(model: Model, operator: Operator, spec: AuditSpec) -> float:
     """What the rows of one token cost, in clean forwards of a token: a row born at layer l computes the layers
     from l on."""
+    from moeaudit.causal.operators.routing import rows_by_layer
+
     depth = model.anatomy.n_layers
-    return sum(
-        operator.rows(model.anatomy[layer]) * (depth - layer) / depth for layer in spec.layers
-    )
+    born = rows_by_layer(operator, [model.anatomy[layer] for layer in spec.layers])
+    return sum(rows * (depth - layer) / depth for layer, rows in born.items())

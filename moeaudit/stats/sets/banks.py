@@ -11,6 +11,7 @@ from moeaudit.errors import InputError
 
 from ..clustered import Clustered
 from ..contrast.frames import frames_of
+from .groups import groups_of
 
 KEY = ["document", "position", "layer", "expert"]
 AT = ["document", "position", "bank", "expert"]
@@ -40,11 +41,7 @@ def bank_additivity(
     Raises:
         InputError: no groups, tables that are not of the same removals, or without rows in the groups.
     """
-    leader = {int(i): int(min(group)) for group in groups for i in group}
-    if not leader:
-        raise InputError(
-            "bank_additivity() needs groups of layers that share experts, and got none. Pass model.anatomy.tied."
-        )
+    leader = {i: group[0] for group in groups_of(groups) for i in group}
     parts = []
     for name, table in (("bank", bank), ("single", single)):
         columns = [*KEY, outcome]

@@ -117,6 +117,16 @@ def test_what_cannot_be_tested_is_refused():
         ma.batch_mates(torch.nn.LayerNorm(4))
 
 
+def test_a_block_of_limited_room_fails_though_copies_crowd_it_as_much():
+    found = ma.batch_mates(pooled.Block(pooled=False, capacity=4), samples=3, tokens=8)
+    row = found.table.iloc[0]
+    assert (
+        found.independent is False and row["output"] <= row["same_output"]
+    )  # the copies alone tell
+    wide = ma.batch_mates(pooled.Block(pooled=False, capacity=1000), samples=3, tokens=8)
+    assert wide.independent is True
+
+
 def test_a_block_that_cannot_be_widened_is_undecided(monkeypatch):
     from moeaudit.causal.check.mates import verdict
 

@@ -136,7 +136,7 @@ def test_tables_that_do_not_belong_together():
         ma.bank_additivity(bank, single[single.document == 0], GROUPS)
     with pytest.raises(InputError, match="not the same ones"):
         ma.bank_additivity(bank, single, [[7, 8]])
-    with pytest.raises(InputError, match="needs groups"):
+    with pytest.raises(InputError, match="no group at all"):
         ma.bank_additivity(bank, single, [])
     twice = pd.concat([bank, bank]), pd.concat([single, single])
     with pytest.raises(InputError, match="several rows"):

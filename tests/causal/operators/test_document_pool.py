@@ -8,6 +8,7 @@ from made import tiny_moe
 
 import moeaudit as ma
 from moeaudit.causal.operators import DocumentPool, Routing
+from moeaudit.causal.operators.routing import rows_by_layer
 from moeaudit.errors import InputError
 from moeaudit.models.forward import clean_pass
 from moeaudit.models.router import without_experts
@@ -44,6 +45,33 @@ def test_a_pool_of_k_forces_every_token_into_one_set(architecture):
         outside = (~inside * given.weight).sum(-1)
         removed = operator.removed(layer, given.hidden, given.index, given.weight)
         np.testing.assert_allclose(removed, outside)
+
+
+def test_the_weight_that_fell_is_outside_the_pools_that_were_in_force():
+    model, ids = tiny_moe.load("olmoe"), tiny_moe.ids(20)
+    operator, tokens, layers = ma.DocumentPool(3), torch.as_tensor(ids)[None], model.anatomy.layers
+    effects = ma.ablate(model, [ids], operator)
+    _, clean = clean_pass(model, layers, tokens)
+    gone, fell, first = {}, torch.zeros(20), torch.zeros(20)
+    for layer in layers:  # each pool is made of what the masks below leave
+        with without_experts(model, gone):
+            _, seen = clean_pass(model, layers, tokens)
+        for hidden, total in ((seen, fell), (clean, first)):
+            outside = ~operator.pool(layer, hidden[layer.index].hidden)
+            total += (outside[clean[layer.index].index] * clean[layer.index].weight).sum(-1)
+            if total is fell:
+                gone[layer.index] = outside.nonzero().flatten().tolist()
+    np.testing.assert_allclose(effects.weight, fell[:-1], atol=1e-5)
+    assert not np.allclose(
+        effects.weight, first[:-1], atol=1e-3
+    )  # pools of clean states are others
+
+
+def test_a_row_of_the_whole_model_is_counted_once():
+    layers = tiny_moe.load("olmoe").anatomy.layers
+    whole = [rows_by_layer(op, layers) for op in (ma.DocumentPool(4), ma.Without({1: [0]}))]
+    assert whole == [{0: 1, 1: 0, 2: 0}] * 2
+    assert rows_by_layer(ma.Zero(), layers) == dict.fromkeys(range(3), layers[0].top_k)
 
 
 def test_a_random_pool_is_the_model_without_the_others():

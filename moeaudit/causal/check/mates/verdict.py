@@ -52,7 +52,10 @@ def compared(
         "wide_output": None,
         "reason": None,
     }
-    if mates.moved == 0 and mates.output <= same.output and mates.weight <= same.weight:
+    explained = rounding(alone[0].output).output
+    # Copies are mates, too: where room is limited they take it from each other, which no rounding does.
+    plain = same.moved == 0 and same.output <= explained
+    if plain and mates.moved == 0 and mates.output <= same.output and mates.weight <= same.weight:
         return row | {"verdict": INDEPENDENT}
     copied = widened(module)
     if isinstance(copied, str):
@@ -63,7 +66,7 @@ def compared(
     row |= {"wide_moved": wide.moved - wide.tied if routed else None, "wide_output": wide.output}
     if wide.moved > wide.tied or wide.output * _SHRINKS > max(mates.output, same.output):
         return row | {"verdict": DEPENDS}
-    if how != named and mates.output > rounding(alone[0].output).output:
+    if how != named and mates.output > explained:
         why = f"{named} does not compute in float64, and {mates.output:.1e} is more than rounding explains"
         return row | {"verdict": UNDECIDED, "reason": why}
     return row | {"verdict": ROUNDING}
@@ -111,7 +114,8 @@ def _in_float64(
         try:
             with using, in_float64():
                 alone = [beside(wide[i : i + 1])[0] for i in range(len(wide))]
-                return _beside_others(beside, wide, alone), how
+                found = _beside_others(beside, wide, alone) | _beside_copies(beside, wide, alone)
+                return found, how
         except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
             not_memory(error, "running in float64")
             said = said or f"it does not compute in float64 ({first_line(error)})"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from moeaudit.errors import InputError
 from moeaudit.models import MoELayer
+from moeaudit.stats.sets.groups import groups_of
 
-from ..base import BaseOperator, is_whole
+from ..base import BaseOperator
 from ..routing import Edits, Routing
 from ..weights import Zero
 
@@ -40,23 +39,7 @@ class Bank(BaseOperator):
     tells_routing = False
 
     def __post_init__(self) -> None:
-        given: Any = self.groups
-        groups = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else []
-        lists = [
-            list(g) if isinstance(g, Iterable) and not isinstance(g, str) else [] for g in groups
-        ]
-        numbers = [i for group in lists for i in group]
-        if not lists or not all(map(is_whole, numbers)) or any(len(set(g)) < 2 for g in lists):
-            raise InputError(
-                f"Bank({given!r}): groups of at least two layers that share their experts were expected, such as "
-                "Bank(((1, 2), (3, 4))) or Bank(model.anatomy.tied)."
-            )
-        if len(set(numbers)) < len(numbers):
-            raise InputError(
-                f"Bank({given!r}): a layer is named twice. Each layer has one bank of experts, so groups must not "
-                "overlap."
-            )
-        object.__setattr__(self, "groups", tuple(tuple(sorted(map(int, g))) for g in lists))
+        object.__setattr__(self, "groups", groups_of(self.groups, "Bank(groups)"))
 
     @property
     def name(self) -> str:

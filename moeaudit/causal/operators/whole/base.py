@@ -57,10 +57,13 @@ class WholeModel(BaseOperator):
         weight: Float[torch.Tensor, "tokens top_k"],
         document: int = 0,
     ) -> Float[torch.Tensor, " tokens"]:
-        """The gate weight that fell, in the clean pass, on what the edit takes away."""
+        """The gate weight that the clean pass gave to what the edit takes away.
+
+        `index` and `weight` are the clean pass's; `hidden` is what the edited layer was given, as in `answer`.
+        """
 
     def rows(self, layer: MoELayer) -> int:  # noqa: ARG002
-        """One row a position: it is counted once, by whoever counts rows of the whole model."""
+        """One row a position, of all layers together (`rows_by_layer`)."""
         return 1
 
     def edits(self, routing: Routing) -> Edits:

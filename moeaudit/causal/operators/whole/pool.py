@@ -33,13 +33,14 @@ class DocumentPool(WholeModel):
     $(i', w') = \mathrm{router}(x_t \mid i' \in D)$. Pools are made layer by layer with the masks of the layers below
     in force, as in EMO (Wang, Bhagia & Min, arXiv 2605.06663).
     A pool of all experts is the model itself. `only` names the layers that are masked, None for all. The whole
-    document decides, later tokens too: no number of this operator is that of a causal language model.
+    document decides, later tokens too: no number of this operator is that of a causal language model. A document
+    longer than the context is read in pieces, and each piece has its own pool.
 
     With `draw="random"` the pool is a random set of `size` experts instead, one for each document and layer, by
     `seed`: the control of equal size that says whether it is the document's own choice that counts.
 
-    One row for each position, with layer, rank and expert -1; the weight is the gate weight that fell, in the
-    clean pass, on experts outside the pool, summed over layers.
+    One row for each position, with layer, rank and expert -1; the weight is the gate weight that the
+    clean pass gave to experts outside the pool, summed over layers.
 
     Raises InputError for a pool smaller than top-k or larger than the layer; ContractError for a router that
     shows no score of every expert or cannot be made to choose others.

@@ -68,10 +68,6 @@ class Without(WholeModel):
         experts = {int(layer): gone for layer, gone in arguments["experts"].items()}
         return cls(experts, scores=arguments["scores"], rule=arguments["rule"])
 
-    def rows(self, layer: MoELayer) -> int:
-        """One row a position, counted at the first layer named."""
-        return int(layer.index == min(self.experts))
-
     def edits(self, routing: Routing) -> Edits:
         """Not to be had: the edit is of the whole model. Raises InputError."""
         raise InputError(
