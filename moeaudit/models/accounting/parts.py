@@ -23,8 +23,8 @@ def parts_of(model: nn.Module, shapes: Shapes) -> Frame:
     `active`: of them, those that one token uses; of the embedding one row, of routed experts top-k of them. A head
     tied to the embedding has no parameters of its own and is used whole. Tensors that several decoder layers share
     (a bank of tied experts) are counted once in `parameters` and at every site in `active`, as operations are: a token
-    goes through them again. Zero experts have no weights; all picks are counted as of others. `other`: norms, biases outside of
-    attention, convolutions and state-space layers.
+    goes through them again. Zero experts have no weights; all picks are counted as of others. `other`: norms, biases
+    outside of attention, convolutions and state-space layers.
     """
     held, used = dict.fromkeys(PARTS, 0), dict.fromkeys(PARTS, 0)
     head = model.get_output_embeddings().weight  # type: ignore[operator]
