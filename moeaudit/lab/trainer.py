@@ -14,7 +14,14 @@ from moeaudit.frames.waiting import stages
 from moeaudit.store.files import locked, replacing, require_place, write_text
 
 from .finished.card import write_card
-from .finished.folder import RECORD, card_of, record_of, write_model, write_record
+from .finished.folder import (
+    RECORD,
+    card_of,
+    record_of,
+    require_text,
+    write_model,
+    write_record,
+)
 from .recipes.whole import Recipe
 from .training.data import Mixture
 from .training.model import quiet
@@ -58,7 +65,7 @@ def train(
     Raises
     ------
     InputError: text that is not there, rows that cannot be shared among domains or groups.
-    RunError: a folder that holds something else, or a training when `resume` is False.
+    RunError: a folder that holds something else, the same recipe on other text, or a training when `resume` is False.
     """
     out = Path(out)
     require_place(out, folder=True)
@@ -97,6 +104,7 @@ def _require_own(out: Path, recipe: Recipe, resume: bool) -> None:
         raise RunError(
             f"{out} holds this training already. Go on with it (resume), or give a new folder."
         )
+    require_text(out, recipe)
 
 
 def _difference(theirs: dict[str, Any], recipe: Recipe) -> str:

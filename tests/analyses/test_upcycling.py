@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from analyses.lab.shared import clean
-from analyses.lab.upcycling.arms import ARMS, LAYERS, made, words
+from analyses.lab.upcycling import arms
+from analyses.lab.upcycling.arms import ARMS, LAYERS, Plan, made, words
 from analyses.lab.upcycling.measure import by_arm, stand_in
 from analyses.lab.upcycling.page import sentence, write_page
 
@@ -53,6 +54,26 @@ def test_arms_are_made_of_the_dense_model():
         i for i, layer in enumerate(model.model.layers) if hasattr(layer.mlp, "experts")
     ] == LAYERS
     assert model.config.num_experts_per_tok == 2
+
+
+def test_arms_read_no_document_that_the_dense_model_has_read(monkeypatch):
+    read = []
+
+    def train(model, documents, tuning, **which):
+        read.append(documents)
+
+    monkeypatch.setattr(arms, "train_experts", train)
+    plan = Plan.quick()
+    for seed in (0, 1):
+        dense, documents = arms.prepared(plan, seed)
+        arms.trained(dense, "dense", plan, seed, documents)
+    before, after, again, _ = (
+        {(domain, doc.tobytes()) for domain, docs in part.items() for doc in docs} for part in read
+    )
+    assert not before & after and before == again  # the same halves for every seed
+    domains = [{domain for domain, _ in part} for part in (before, after)]
+    assert domains[0] == domains[1] and len(domains[0]) == 8
+    assert 0.4 < len(before) / len(before | after) < 0.6
 
 
 def test_differences_are_of_the_same_seed_and_have_limits():

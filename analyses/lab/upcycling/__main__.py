@@ -2,10 +2,11 @@
 
     python -m analyses.lab.upcycling [--quick] [--out FOLDER] [--seeds 3] [--documents 2] [--tokens 48]
 
-For each seed a small dense Llama is trained on the bundled text and upcycled. Before any training the function must be
-the same, and any expert in any other's place must change nothing: the planted truth. Then four mixtures and the dense
-model itself are trained on, on the same tokens, in the same layers' MLPs alone: a k-means router, one with a single
-active expert (the dense model's operations), a random router, and a k-means router over half re-initialised experts.
+For each seed a small dense Llama is trained on one half of the bundled documents and upcycled. Before any training the
+function must be the same, and any expert in any other's place must change nothing: the planted truth. Then four
+mixtures and the dense model itself are trained on, on the same tokens of the other half, in the same layers' MLPs
+alone: a k-means router, one with a single active expert (the dense model's operations), a random router, and a k-means
+router over half re-initialised experts.
 Writes tables (CSV), result.json and index.html. About half an hour on two cores; `--quick` about a minute.
 """
 

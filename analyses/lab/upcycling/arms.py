@@ -13,6 +13,7 @@ import torch
 from moeaudit.lab.upcycling import Tuning, train_experts, upcycle
 from moeaudit.models.bundled import TOKENIZER
 from moeaudit.text.bundled import corpus
+from moeaudit.text.document import Corpus
 
 EXPERTS = 4
 LAYERS = [1, 2]  # of four: the first and the last stay dense
@@ -51,16 +52,29 @@ def words() -> Any:
     return PreTrainedTokenizerFast.from_pretrained(TOKENIZER)
 
 
+def halves() -> tuple[Corpus, Corpus]:
+    """The bundled training documents in two halves by a hash of each text: the dense model's, and the arms'.
+
+    Every seed has the same halves, and each has all domains.
+    """
+    return corpus("bundled", split="train").split(0.5, seed=0)
+
+
+def tokens_of(documents: Corpus) -> dict[str, list[np.ndarray]]:
+    """Documents as tokens by domain."""
+    tokenizer = words()
+    found: dict[str, list[np.ndarray]] = {domain: [] for domain in documents.domains}
+    for document in documents:
+        found[document.domain].append(np.array(tokenizer(document.text)["input_ids"]))
+    return found
+
+
 def prepared(plan: Plan, seed: int) -> tuple[Any, dict[str, list[np.ndarray]]]:
-    """A dense Llama trained on the bundled text, and that text as tokens by domain."""
+    """A dense Llama trained on one half of the bundled documents, and the other half as tokens by domain."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     tokenizer = words()
-    documents: dict[str, list[np.ndarray]] = {}
-    for document in corpus("bundled", split="train"):
-        documents.setdefault(document.domain, []).append(
-            np.array(tokenizer(document.text)["input_ids"])
-        )
+    first, second = halves()
     torch.manual_seed(seed)
     dense = LlamaForCausalLM(
         LlamaConfig(
@@ -77,8 +91,9 @@ def prepared(plan: Plan, seed: int) -> tuple[Any, dict[str, list[np.ndarray]]]:
         )
     )
     tuning = Tuning(steps=plan.dense_steps, rows=8, length=plan.length, rate=4e-3, seed=seed)
-    train_experts(dense, documents, tuning, parameters=("",))  # every name ends in nothing
-    return dense, documents
+    # Every name ends in nothing, so all parameters move.
+    train_experts(dense, tokens_of(first), tuning, parameters=("",))
+    return dense, tokens_of(second)
 
 
 def made(dense: Any, arm: str, seed: int) -> Any:
@@ -92,7 +107,7 @@ def made(dense: Any, arm: str, seed: int) -> Any:
 def trained(
     dense: Any, arm: str, plan: Plan, seed: int, documents: dict[str, list[np.ndarray]]
 ) -> tuple[Any, pd.DataFrame]:
-    """The arm after its training on tokens that the dense model has not read, the same for all arms of a seed."""
+    """The arm after its training on `documents`, of which the dense model has read none; the same for all arms."""
     model = made(dense, arm, seed)
     tuning = Tuning(
         steps=plan.steps, rows=8, length=plan.length, rate=1e-3, router_rate=1e-3, seed=1000 + seed

@@ -13,6 +13,8 @@ from ..pages import Tables, change, losses, of, said, sheet_of
 LIMITS = [
     "Dense models of less than a million parameters after half a million tokens are far from trained; what a "
     "mixture gains here says which way things lie, nothing of how Qwen1.5-MoE was born.",
+    "The dense model reads one half of the training documents (by a hash of their text), the arms go on with the "
+    "other, of which it has read none. Halves are the same for all seeds.",
     "Tokens are the same for all arms; operations are not: two active copies cost twice the dense MLP. The arm "
     "with one active expert is the one of equal operations.",
     "Intervals are over seeds (Student's t): a seed draws the dense model, the router, the re-initialised units "

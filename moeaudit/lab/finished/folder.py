@@ -15,7 +15,7 @@ from moeaudit.store.files import copied, write_json
 from moeaudit.version import __version__
 
 from ..recipes.whole import Recipe
-from ..training.text import tokenizer_files
+from ..training.text import digest_of, tokenizer_files
 
 RECORD = "lab.json"
 CARD = "card.json"
@@ -69,6 +69,25 @@ def card_of(folder: Path | str) -> dict[str, Any] | None:
     """`card.json` of a folder, or None where the training is not finished."""
     path = Path(folder) / CARD
     return json.loads(path.read_text("utf-8")) if path.is_file() else None
+
+
+def require_text(folder: Path | str, recipe: Recipe) -> None:
+    """Raise RunError unless the training begun in `folder` read the text that `recipe` finds today.
+
+    A recipe names its text, and what stands under that name may change; the digest in `lab.json` tells.
+    """
+    theirs = (record_of(folder).get("text") or {}).get("sha256")
+    ours = digest_of(recipe.text)
+    if theirs != ours:
+        said = "no text at all" if theirs is None else f"text of SHA-256 {theirs}"
+        raise RunError(
+            f"{folder} was trained on {said}, and what its recipe names ({_named(recipe)}) has SHA-256 {ours} now. "
+            "Put the text back as it was, or train into a new folder."
+        )
+
+
+def _named(recipe: Recipe) -> str:
+    return recipe.text.documents or f"corpus {recipe.text.corpus!r}"
 
 
 def loaded(folder: Path, recipe: Recipe, device: str = "cpu") -> Any:

@@ -22,12 +22,13 @@ class CompleteMuE(Mechanism):
 
     A multiplier m on a matrix that Adam moves is the same as a start and a rate m times as large (Adam's steps do not
     depend on the size of the gradient; exact for weight decay 0 and a vanishing epsilon), so A, R and the head's
-    multiplier are folded in and the model stays one of transformers' own class. The rules are Adam's: give the
-    recipe `optimiser = "adamw"`. Gates must sum to one; the model's softmax over the chosen does
+    multiplier are folded in and the model stays one of transformers' own class. The rules are Adam's: a recipe
+    without `optimiser = "adamw"` is refused. Gates must sum to one; the model's softmax over the chosen does
     (`norm_topk_prob = true`, which is set here), where the authors take normalised sigmoids.
     """
 
     name: ClassVar[str] = "complete_mue"
+    optimiser: ClassVar[str | None] = "adamw"
     base: int = 64
     # Factors by parameter name, known once the model is there.
     _rates: dict[str, float] = field(default_factory=dict, init=False, repr=False, compare=False)

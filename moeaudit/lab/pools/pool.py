@@ -15,7 +15,7 @@ from moeaudit.frames import Frame
 from moeaudit.frames.waiting import stages
 from moeaudit.seeds import check_seed
 
-from ..finished.folder import card_of
+from ..finished.folder import card_of, require_text
 from ..recipes.arms import ARMS, recipe
 from ..recipes.whole import Recipe
 
@@ -32,7 +32,9 @@ def default_folder() -> Path:
 class Pool:
     """Models of `arms` and `seeds` in `folder`; what is missing is trained when it is asked for.
 
-    A model's folder is named by arm, seed and the hash of its recipe, so a recipe that changes gets a new one.
+    A model's folder is named by arm, seed and the hash of its recipe, so a recipe that changes gets a new one. Text
+    that has changed since a model was trained is no part of the hash: `get`, `missing`, `train` and `models` then
+    raise RunError, naming both digests.
     `quick` pools are of small, short recipes whose numbers mean nothing.
     """
 
@@ -60,7 +62,7 @@ class Pool:
         from ..trainer import train
 
         place = self.place(arm, seed)
-        if card_of(place) is None:
+        if self._card(arm, seed) is None:
             train(self.recipe(arm, seed), place, progress=progress, device=self.device)
         return place
 
@@ -68,7 +70,15 @@ class Pool:
     def missing(self) -> list[tuple[str, int]]:
         """The (arm, seed) that are not trained yet, in the order in which `train` takes them."""
         every = [(arm, seed) for seed in self.seeds for arm in self.arms]
-        return [each for each in every if card_of(self.place(*each)) is None]
+        return [each for each in every if self._card(*each) is None]
+
+    def _card(self, arm: str, seed: int) -> dict[str, Any] | None:
+        """The card of a finished model, None without one. Raises RunError for one of other text."""
+        place = self.place(arm, seed)
+        card = card_of(place)
+        if card is not None:
+            require_text(place, self.recipe(arm, seed))
+        return card
 
     def train(self, progress: Any = None) -> Pool:
         """Train whatever is missing, one model after the other: first every arm with the first seed."""
@@ -85,7 +95,7 @@ class Pool:
         rows = []
         for arm in self.arms:
             for seed in self.seeds:
-                card = card_of(self.place(arm, seed))
+                card = self._card(arm, seed)
                 if card is not None:
                     rows.append(row_of(arm, seed, self.place(arm, seed), card))
         return pd.DataFrame(rows, columns=list(COLUMNS))

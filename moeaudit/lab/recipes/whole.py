@@ -28,7 +28,8 @@ _SECTIONS: dict[str, type] = {
 class Recipe:
     """What is trained on what, and how: the sections of a TOML file (docs/lab/training.md lists every key).
 
-    Two recipes of the same `hash` train to the same weights on one thread of one machine.
+    Two recipes of the same `hash` train to the same weights on one thread of one machine, if what `[text]` names is
+    still the same text: its digest is no part of the hash, and a folder in which other text was read is refused.
     """
 
     model: Shape = field(default_factory=Shape)
@@ -59,6 +60,12 @@ class Recipe:
                 raise InputError(
                     f"[mechanisms.{each.name}] needs [balance] scope {each.balance!r}, and it is "
                     f"{self.balance.scope!r}: what it asks of each document would be what the balance loss forbids."
+                )
+            if each.optimiser not in (None, self.train.optimiser):
+                raise InputError(
+                    f"[mechanisms.{each.name}] needs [train] optimiser {each.optimiser!r}, and it is "
+                    f"{self.train.optimiser!r}: its rules for starts and rates hold for that optimiser's steps alone. "
+                    f'Give optimiser = "{each.optimiser}", with rates that suit it.'
                 )
 
     @classmethod

@@ -18,12 +18,17 @@ from moeaudit.stats.sizes.bootstrap import percentile_limits
 from .law import COEFFICIENTS, PUBLISHED, Law
 
 COLUMNS = ("active", "tokens", "experts", "loss")
+ENOUGH = 3 * len(COEFFICIENTS)  # distinct points below which resamples say nothing of the error
 HUBER = 1e-3  # in log loss, as in arXiv 2203.15556 (Chinchilla), where residuals of good fits stand
 
 
 @dataclass(frozen=True)
 class LawFit:
     """A fitted law. `coefficients`: name, value, low, high (95 %, percentile limits over resampled points).
+
+    Limits are null where `no_limits` says why: none were asked for, or there are fewer than three distinct points a
+    coefficient. Resamples of so few hold hardly more distinct points than coefficients, fit them all but exactly and
+    differ as the points' choice does, not as their error: of nine points every resample that can be fitted is the same.
 
     `rmse` in nats on the points that were fitted, `condition` the condition number of the scaled Jacobian: from
     about 1e8 on the points do not tell the coefficients apart, whatever the error of the loss is.
@@ -34,12 +39,13 @@ class LawFit:
     rmse: float
     points: int
     condition: float
-    draws: Float[np.ndarray, "n_boot 9"] = field(repr=False)
+    draws: Float[np.ndarray, "n_boot 9"] = field(repr=False)  # none without limits
+    no_limits: str | None = None
 
     def predict(
         self, active: float | int, tokens: float | int, experts: float | int
     ) -> tuple[float, float, float]:
-        """(loss, low, high) in nats at one point, in billions of parameters and tokens."""
+        """(loss, low, high) in nats at one point, in billions of parameters and tokens; NaN for null limits."""
         found = [float(Law(*draw)(active, tokens, experts)) for draw in self.draws]
         low, high = percentile_limits(np.array(found)) if found else (np.nan, np.nan)
         return float(self.law(active, tokens, experts)), low, high
@@ -51,6 +57,8 @@ class LawFit:
                 f"; the points do not tell its coefficients apart (condition {self.condition:.0e}), so trust what "
                 "it says of losses among them and not the coefficients"
             )
+        if self.no_limits is not None:
+            said += f"; no limits: {self.no_limits}"
         return said + "."
 
     def _repr_html_(self) -> str:
@@ -68,7 +76,8 @@ def fit_law(points: pd.DataFrame, *, starts: int = 6, n_boot: int = 200, seed: i
         points: one row a trained model: active (billions of parameters), tokens (billions), experts (E; 1 is
             dense), loss (nats a token).
         starts: number of starting points.
-        n_boot: resamples of whole points for the intervals; 0 gives none.
+        n_boot: resamples of whole points for the intervals; 0 gives none, and so do fewer than 27 distinct points
+            (three a coefficient), with the reason in `no_limits`.
         seed: of starts and resamples.
 
     Raises:
@@ -83,14 +92,15 @@ def fit_law(points: pd.DataFrame, *, starts: int = 6, n_boot: int = 200, seed: i
     fits = [_fitted(x, y, begin) for begin in begins]
     best = min(fits, key=lambda fit: fit.cost)
     law = _unpacked(best.x)
+    no_limits = _no_limits(x, n_boot)
     draws = []
-    while len(draws) < n_boot:
+    while no_limits is None and len(draws) < n_boot:
         chosen = rng.integers(0, len(y), len(y))
-        if len(np.unique(chosen)) >= len(COEFFICIENTS):
+        if len(np.unique(x[chosen], axis=0)) >= len(COEFFICIENTS):
             draws.append(_unpacked(_fitted(x[chosen], y[chosen], best.x).x).vector)
     table_ = pd.DataFrame({"coefficient": COEFFICIENTS, "value": law.vector})
     drawn = np.array(draws).reshape(-1, len(COEFFICIENTS))
-    low, high = np.quantile(drawn, [0.025, 0.975], axis=0) if n_boot else (np.nan, np.nan)
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0) if draws else (np.nan, np.nan)
     scaled = best.jac / np.linalg.norm(best.jac, axis=0).clip(1e-300)
     return LawFit(
         law,
@@ -99,7 +109,21 @@ def fit_law(points: pd.DataFrame, *, starts: int = 6, n_boot: int = 200, seed: i
         len(y),
         float(np.linalg.cond(scaled)),
         drawn,
+        no_limits,
     )
+
+
+def _no_limits(x: Float[np.ndarray, "points 3"], n_boot: int) -> str | None:
+    """Why there are no intervals, or None where there are."""
+    if not n_boot:
+        return "no resamples were asked for (n_boot = 0)"
+    distinct = len(np.unique(x, axis=0))
+    if distinct < ENOUGH:
+        return (
+            f"{distinct} distinct points are fewer than three a coefficient ({ENOUGH}), and resamples of them say "
+            "nothing of the error"
+        )
+    return None
 
 
 def _fitted(x: Float[np.ndarray, "points 3"], y: Float[np.ndarray, " points"], begin: np.ndarray):

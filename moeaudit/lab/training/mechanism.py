@@ -43,6 +43,7 @@ class Mechanism:
     balance: ClassVar[str | None] = (
         None  # the one scope of balance that it can be trained with; None: any
     )
+    optimiser: ClassVar[str | None] = None  # the one optimiser whose rules it follows; None: any
 
     def prepare(self, model: nn.Module, config: Any) -> None:
         """Change the model after its initialisation and before the optimisers see it: tie, add rows, rescale.

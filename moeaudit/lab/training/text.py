@@ -39,6 +39,25 @@ def texts_of(source: TextSource) -> Texts:
     from tokenizers import Tokenizer
 
     fast = Tokenizer.from_file(str(TOKENIZER / "tokenizer.json"))
+    train, held, what = _documents(source)
+    return Texts(
+        _tokens(fast, train),
+        _tokens(fast, held),
+        fast.get_vocab_size(),
+        digest_of(source),
+        what,
+    )
+
+
+@lru_cache(maxsize=2)
+def digest_of(source: TextSource) -> str:
+    """`Texts.digest` without the tokens. Raises InputError for text that is not there."""
+    return _documents(source)[0].hash
+
+
+@lru_cache(maxsize=2)
+def _documents(source: TextSource) -> tuple[Corpus, Corpus, str]:
+    """Documents to train on, those held out, and what they are; read once, so that digest and tokens agree."""
     if source.documents:
         whole = documents(source.documents)
         held, train = whole.split(HELD_OUT, seed=0)
@@ -53,13 +72,7 @@ def texts_of(source: TextSource) -> Texts:
             f"The text {what} leaves {len(train)} documents to train on and {len(held)} held out; both need some. "
             "Give more documents."
         )
-    return Texts(
-        _tokens(fast, train),
-        _tokens(fast, held),
-        fast.get_vocab_size(),
-        train.hash,
-        what,
-    )
+    return train, held, what
 
 
 def _tokens(fast: Any, found: Corpus) -> dict[str, list[Tokens]]:

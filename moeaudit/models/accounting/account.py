@@ -23,7 +23,8 @@ class Account:
 
     Two counts of what is active are in use. `active`: weights that a token goes through, of the embedding the one
     row that it reads. `active_published`: everything but the routed experts that a token does not use, as model
-    cards count ("1B active of 7B").
+    cards count ("1B active of 7B"). Both count experts that several layers share at every layer, as the operations do:
+    tying changes neither, only `total`, which they can exceed where many layers share a bank.
     """
 
     name: str

@@ -21,33 +21,39 @@ def parts_of(model: nn.Module, shapes: Shapes) -> Frame:
     """One row for each part of `PARTS` that the model has: part, parameters, active.
 
     `active`: of them, those that one token uses; of the embedding one row, of routed experts top-k of them. A head
-    tied to the embedding has no parameters of its own and is used whole. `other`: norms, biases outside of
-    attention, convolutions and state-space layers.
+    tied to the embedding has no parameters of its own and is used whole. Tensors that several decoder layers share
+    (a bank of tied experts) are counted once in `parameters` and at every site in `active`, as operations are: a token
+    goes through them again. Zero experts have no weights; all picks are counted as of others. `other`: norms, biases
+    outside of attention, convolutions and state-space layers.
     """
     held, used = dict.fromkeys(PARTS, 0), dict.fromkeys(PARTS, 0)
     head = model.get_output_embeddings().weight  # type: ignore[operator]
     embedding = model.get_input_embeddings().weight  # type: ignore[operator]
     moe = {layer.experts_path: layer for layer in shapes.moe}
     seen: set[int] = set()
-    for path, parameter in model.named_parameters():
-        if id(parameter) in seen:
+    sites: set[tuple[str, int]] = set()
+    for path, parameter in model.named_parameters(remove_duplicate=False):
+        site = (_decoder_layer(path, shapes), id(parameter))
+        if site in sites:  # one module under two names
             continue
-        seen.add(id(parameter))
+        sites.add(site)
         count = parameter.numel()
+        own = 0 if id(parameter) in seen else count
+        seen.add(id(parameter))
         if parameter is embedding:
-            held["embedding"] += count
-            used["embedding"] += shapes.hidden
+            held["embedding"] += own
+            used["embedding"] = shapes.hidden
             continue
         if parameter is head:
-            held["head"] += count
+            held["head"] += own
             continue
         layer = next((moe[owner] for owner in _owners(path) if owner in moe), None)
         if layer is not None:
-            held["routed experts"] += count
+            held["routed experts"] += own
             used["routed experts"] += count * layer.top_k // layer.num_experts
             continue
         part = _part(path, parameter.ndim, shapes)
-        held[part] += count
+        held[part] += own
         used[part] += count
     used["head"] = shapes.head
     return pd.DataFrame(
@@ -57,6 +63,12 @@ def parts_of(model: nn.Module, shapes: Shapes) -> Frame:
             "active": [used[part] for part in PARTS if held[part] or used[part]],
         }
     )
+
+
+def _decoder_layer(path: str, shapes: Shapes) -> str:
+    """The number of the decoder layer that a parameter stands in; empty outside of them."""
+    inside = path.removeprefix(f"{shapes.anatomy.layers_path}.")
+    return "" if inside == path else inside.partition(".")[0]
 
 
 def _owners(path: str) -> Iterator[str]:

@@ -32,7 +32,8 @@ class LayerShape:
     `cached`: numbers that generation keeps of each earlier token, as transformers caches them (keys and values; with
     latent attention the latent vector and the rotated part of the key); None where the layer keeps something else.
     `dense`: matrices that every token goes through (attention projections, router, shared expert or the
-    dense MLP). `routed`: matrices of one routed expert. `per_key`: multiplications for each key that a
+    dense MLP). `routed`: matrices of one routed expert. `parameters`: what the layer holds, with a bank of experts that
+    it shares with others. `per_key`: multiplications for each key that a
     token attends to, heads x (query width + value width); `window`: how many keys at most.
     """
 
@@ -61,6 +62,7 @@ class Shapes:
     hidden: int
     vocab: int
     parameters: int
+    outside: int  # parameters outside the decoder layers: embedding, head, last norm
     max_length: int
     by_rows: bool  # every layer mixes tokens by softmax attention, so that rows can follow
     anatomy: Anatomy  # of the model without weights
@@ -75,18 +77,13 @@ class Shapes:
 
     @property
     def active(self) -> int:
-        """Parameters that a token uses, the embedding's row and the head included."""
+        """Weights that a token goes through, at every site; the embedding's row and the head included."""
         return sum(layer.active for layer in self.layers) + self.hidden + self.head
 
     @property
     def largest(self) -> int:
         """Parameters of the largest decoder layer."""
         return max(layer.parameters for layer in self.layers)
-
-    @property
-    def outside(self) -> int:
-        """Parameters outside the decoder layers: embedding, head, last norm."""
-        return self.parameters - sum(layer.parameters for layer in self.layers)
 
 
 def shapes_of(found: Found) -> Shapes:
@@ -102,8 +99,14 @@ def shapes_of(found: Found) -> Shapes:
 
 
 def without_weights(found: Found) -> PreTrainedModel:
-    """The model of a configuration, on torch's `meta` device. Raises ModelError."""
+    """The model of a configuration, on torch's `meta` device, with the shared experts and the zero experts it says.
+
+    Raises ModelError.
+    """
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    from ..experts.zero import zero_class
+    from ..sources.tied import share
 
     config: Any = copy.deepcopy(found.config)
     auto = next(
@@ -125,7 +128,11 @@ def without_weights(found: Found) -> PreTrainedModel:
         )
     try:
         with torch.device("meta"):
-            return auto.from_config(config)
+            model = zero_class(auto, config).from_config(config)
+            share(model)
+            return model
+    except ModelError:
+        raise
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(
@@ -159,12 +166,14 @@ def measured_shapes(model: PreTrainedModel, name: str) -> Shapes:
     head: Any = model.get_output_embeddings()
     vocab, hidden = head.weight.shape
     unique = {id(p): p.numel() for p in model.parameters()}
+    inside = {id(p) for p in modules[stack].parameters()}
     return Shapes(
         architecture=type(model).__name__,
         layers=layers,
         hidden=int(hidden),
         vocab=int(vocab),
         parameters=sum(unique.values()),
+        outside=sum(count for key, count in unique.items() if key not in inside),
         max_length=int(getattr(config, "max_position_embeddings", None) or 2048),
         by_rows=all(layer.per_key for layer in layers),
         anatomy=Anatomy(

@@ -77,6 +77,16 @@ def tied_keys(hf: Any, paths: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def share(hf: PreTrainedModel) -> None:
+    """Have followers hold their leaders' tensors, as the configuration says; for a model built without weights.
+
+    Raises ModelError for paths the model does not have.
+    """
+    for follower, leader in tied_keys(hf, tied_paths(hf.config)).items():
+        path, _, name = follower.rpartition(".")
+        hf.get_submodule(path)._parameters[name] = hf.get_parameter(leader)  # noqa: SLF001
+
+
 def declare(hf: PreTrainedModel, keys: Mapping[str, str]) -> None:
     """Tell transformers, on this very model, which of its tensors are others': `save_pretrained` then keeps one."""
     kept: Any = hf

@@ -53,6 +53,15 @@ def test_the_recipe_knows_it_and_deepseek_is_refused():
         Steps(deepseek, 50)
 
 
+def test_its_rules_are_adams_and_muon_is_refused():
+    assert lab.Recipe().train.optimiser == "muon"
+    with pytest.raises(InputError, match="needs .train. optimiser 'adamw', and it is 'muon'"):
+        lab.recipe("olmoe", mechanisms={"complete_mue": {}})
+    with pytest.raises(InputError, match='Give optimiser = "adamw"'):
+        small().changed(optimiser="muon")
+    assert small(mue=False).changed(optimiser="muon").train.optimiser == "muon"
+
+
 def test_the_audit_of_a_configuration_and_of_a_checkpoint():
     config = lab.parameterisation("Qwen/Qwen1.5-MoE-A2.7B")
     row = config.table.iloc[0]

@@ -55,6 +55,23 @@ def test_with_noise_losses_are_predicted_and_intervals_cover():
     assert Law.from_dict(fit.law.to_dict()) == fit.law
 
 
+def test_few_points_give_no_limits_and_say_why():
+    """Of nine points the one resample that can be fitted is themselves: limits of no width, which claim no error."""
+    points = grid(PUBLISHED, noise=0.003).sample(frac=1, random_state=2)
+    for count in (9, 26):
+        fit = fit_law(points.head(count), n_boot=3, starts=1)
+        assert fit.coefficients[["low", "high"]].isna().all(axis=None) and len(fit.draws) == 0
+        assert f"{count} distinct points are fewer than three a coefficient (27)" in repr(fit)
+        loss, *limits = fit.predict(0.5, 200, 8)
+        assert np.isfinite(loss) and np.isnan(limits).all()
+    twice = fit_law(pd.concat([points.head(14)] * 2), n_boot=3, starts=1)
+    assert "14 distinct points" in str(twice.no_limits)
+    enough = fit_law(points.head(27), n_boot=3, starts=1)
+    assert enough.no_limits is None and len(enough.draws) == 3
+    assert (enough.coefficients["low"] < enough.coefficients["high"]).all()
+    assert "n_boot = 0" in repr(fit_law(points, n_boot=0, starts=1))
+
+
 def test_too_few_points_and_bad_ones_are_refused():
     points = grid(PUBLISHED)
     with pytest.raises(InputError, match="8 distinct points cannot fix the 9 coefficients"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import signal
 
 import pytest
@@ -14,6 +15,7 @@ import moeaudit as ma
 import moeaudit.lab as lab
 from moeaudit.errors import InputError, RunError
 from moeaudit.lab import trainer
+from moeaudit.lab.finished import folder
 from moeaudit.report.lab import write_curves
 
 TINY = {
@@ -85,6 +87,24 @@ def test_the_page_of_curves_holds_every_figure(trained, tmp_path):
         assert f'id="plot-{key}"' in page
     with pytest.raises(RunError, match="no training"):
         write_curves(tmp_path, tmp_path / "none.html")
+
+
+def test_a_folder_of_other_text_is_refused(trained, tmp_path, monkeypatch, listening):
+    """The recipe says where text stands; what stands there may change under a finished or a begun training."""
+    with pytest.raises(KeyboardInterrupt):
+        lab.train(tiny(), tmp_path / "cut", progress=StopAt(2))
+    pool = lab.pool(["olmoe"], seeds=[0], folder=tmp_path / "pool", quick=True)
+    shutil.copytree(trained, pool.place("olmoe", 0))
+    assert pool.get("olmoe", 0) and not pool.missing and len(pool.models) == 1
+    then = json.loads((trained / "lab.json").read_text())["text"]["sha256"]
+    monkeypatch.setattr(folder, "digest_of", lambda _: "f" * 64)
+    said = f"SHA-256 {then}.*corpus 'bundled'.*SHA-256 {'f' * 64}"
+    for place in (trained, tmp_path / "cut"):
+        with pytest.raises(RunError, match=said):
+            lab.train(tiny(), place, progress=False)
+    for asked in (lambda: pool.get("olmoe", 0), lambda: pool.missing, lambda: pool.models):
+        with pytest.raises(RunError, match=said):
+            asked()
 
 
 class StopAt:

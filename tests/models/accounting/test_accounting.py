@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 import torch
 from made import architectures, tiny_moe
@@ -9,6 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import moeaudit as ma
 from moeaudit.errors import InputError, ModelError
+from moeaudit.lab.tying import tie
+from moeaudit.lab.zero import add_zero_experts
 
 FAMILIES = ("olmoe", "qwen2_moe", "deepseek_v2", "mixtral", "gpt_oss", "deepseek_v3", "granitemoe")
 
@@ -84,6 +87,53 @@ def test_tied_embeddings_count_once():
     account = ma.accounting(tiny_moe.build("olmoe", tie_word_embeddings=True))
     parts = account.parts.set_index("part")
     assert parts.loc["head", "parameters"] == 0 and parts.loc["head", "active"] == 97 * 32
+
+
+def same(one, other):
+    """Two accounts of the same model, wherever they were made from."""
+    pd.testing.assert_frame_equal(one.parts, other.parts)
+    sizes = ("total", "active", "active_published", "cached")
+    assert [getattr(one, s) for s in sizes] == [getattr(other, s) for s in sizes]
+    assert (one.flops(7), one.shapes.outside) == (other.flops(7), other.shapes.outside)
+    told = [
+        [(y.dense, y.routed, y.parameters, y.matrices) for y in x.shapes.layers]
+        for x in (one, other)
+    ]
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("name", tiny_moe.ARCHITECTURES)
+def test_a_folder_of_tied_experts_is_counted_as_the_model(name, tmp_path):
+    untied = ma.accounting(tiny_moe.build(name, num_hidden_layers=5))
+    hf = tiny_moe.build(name, num_hidden_layers=5)
+    tie(hf, groups=[(1, 2), (3, 4)])
+    account = ma.accounting(hf)
+    hf.save_pretrained(tmp_path)
+    same(account, ma.accounting(tmp_path))
+    bank = 8 * 3 * 32 * 24
+    assert account.total == untied.total - 2 * bank == hf.num_parameters()
+    # A token goes through a shared bank at both of its layers.
+    assert account.active == untied.active and account.flops(5) == untied.flops(5)
+    assert account.active_published == untied.active_published
+    assert account.shapes.outside == untied.shapes.outside == 2 * 97 * 32 + 32
+
+
+@pytest.mark.parametrize("name", tiny_moe.ARCHITECTURES)
+def test_a_folder_with_zero_experts_is_counted_as_the_model(name, tmp_path):
+    plain = ma.accounting(tiny_moe.build(name))
+    hf = add_zero_experts(tiny_moe.build(name), 3)
+    account = ma.accounting(hf)
+    hf.save_pretrained(tmp_path)
+    same(account, ma.accounting(tmp_path))
+    assert account.total == plain.total + 3 * 32 * len(account.shapes.moe)
+
+
+def test_a_folder_that_ties_what_is_not_there(tmp_path):
+    hf = tiny_moe.build("olmoe")
+    hf.config.expert_tying = {"keys": {"model.layers.9.mlp.experts": "model.layers.1.mlp.experts"}}
+    hf.config.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"ties the experts at 'model.layers.9.mlp.experts'"):
+        ma.accounting(tmp_path)
 
 
 def test_bad_input():
