@@ -44,6 +44,7 @@ def opened(chromium, file):
             accept_downloads=True,
         )
         contexts.append(context)
+        context.set_default_timeout(90_000)  # machines are crowded
         tab, wrong = context.new_page(), []
         tab.on("console", lambda message: wrong.append(message.text))
         tab.on("pageerror", lambda error: wrong.append(str(error)))

@@ -119,7 +119,7 @@ def reader_of(browser: Any, page_file: Path) -> Iterator[Any]:
         viewport = {"width": size[0], "height": size[1]}
         context = browser.new_context(viewport=viewport, **options)
         context.set_offline(True)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(60_000)  # machines are crowded
         reader = Reader(context.new_page(), page_file)
         note = reader.wrong.append
         reader.page.on("console", lambda m: note(f"{m.type}: {m.text}"))
