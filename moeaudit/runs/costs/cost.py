@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from moeaudit.causal.operators import Operator
 
 TOKENS = 128
+FLOAT32 = 4  # bytes of one
 
 
 def cost(
@@ -108,10 +109,12 @@ def cost(
     # Routing is captured in a clean pass of its own, and metrics on documents of their own.
     clean = work_of(shapes, lengths_of([*read.effect, *read.metric]), {}).clean
     notes, stored, item = _stored(found, shapes, kind)
+    # Half precision on a CPU is computed in float32, unless it passes a check that only loading can make.
+    widens = kind is None and item < FLOAT32 and placed.offload is not None
+    on_cpu = (given.device if given else str(where or "cpu")).startswith("cpu")
+    widest = FLOAT32 if widens and on_cpu else None
     if given is None:
-        fits = shapes.parameters * item < 0.5 * _free(where)
-        # Half precision on a CPU is computed in float32, unless it passes a check that only loading can make.
-        on_cpu = str(where or "cpu").startswith("cpu")
+        fits = shapes.parameters * max(item, widest or item) < 0.5 * _free(where)
         computed = kind or (torch.float32 if on_cpu else _stored_dtype(found))
         given = measured(
             found, shapes, work.head_share, device=where or "cpu", dtype=computed,
@@ -121,7 +124,7 @@ def cost(
     length = sum(read.effect) / count
     plan = memory_of(
         shapes, work.rows / count, length, count, item, given,
-        compute=4 if given.device == "cpu" else None, budget=sized, offload=offload,
+        compute=FLOAT32 if on_cpu else None, budget=sized, offload=placed.offload, widest=widest,
     )  # fmt: skip
     names = len(METRICS) if metrics is None else len(list(metrics))
     sesoi = WITHOUT_NATS if sesoi is None else sesoi  # one in nats needs a pilot's noise

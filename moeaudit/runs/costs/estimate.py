@@ -120,12 +120,19 @@ def _memory(cost: Cost) -> str:
         if memory.at_once >= 1
         else f"{1 / memory.at_once:,.1f} walks a document"
     )
-    how = (
-        f"weights ({size_of(memory.weights)}) are streamed, {memory.walks:,} time(s), {size_of(memory.resident)} of "
-        "them resident"
-        if memory.streams
-        else f"weights fit ({size_of(memory.weights)})"
-    )
+    if memory.keeps:
+        how = f"weights ({size_of(memory.weights)}) fit as they are stored and are widened a layer at a time"
+    elif memory.streams:
+        how = (
+            f"weights ({size_of(memory.weights)}) are streamed, {memory.walks:,} time(s), {size_of(memory.resident)} "
+            "of them resident"
+        )
+    elif memory.resident > memory.weights:
+        how = (
+            f"weights ({size_of(memory.weights)}) fit in float32, too ({size_of(memory.resident)})"
+        )
+    else:
+        how = f"weights fit ({size_of(memory.weights)})"
     return (
         f"Memory: {how}; {size_of(memory.rows)} a document's rows, {docs}; peak about {size_of(memory.peak)}, "
         f"{size_of(memory.least)} at least; {free}"

@@ -34,6 +34,7 @@ class Memory:
     walks: int
     least: float | int
     allowed: bool = True  # the weights that stand there are within what was set for them
+    keeps: bool = False  # streamed layers stay in memory as they are stored, and are read once
 
     @property
     def fits(self) -> bool:
@@ -48,7 +49,7 @@ class Memory:
     @property
     def read(self) -> float:
         """Bytes of weights that pass through the device on one worker."""
-        return self.weights * (self.walks if self.streams else 1)
+        return self.weights * (self.walks if self.streams and not self.keeps else 1)
 
 
 def memory_of(
@@ -61,26 +62,33 @@ def memory_of(
     compute: float | int | None = None,
     budget: float | int | None = None,
     offload: str | None = "auto",
+    widest: float | int | None = None,
 ) -> Memory:
     """Plan the memory of walks over `documents` documents of `rows` rows and `tokens` tokens each.
 
     `item`: bytes of a stored weight; `compute`: bytes of one in which products are made, where that is
     another kind (a CPU without bfloat16 units brings one layer at a time to float32). `budget`: bytes that
-    weights may take; `offload`: "auto" streams what does not fit, "stream" always, None never.
+    weights may take; `offload`: "auto" streams what does not fit, "stream" always, None never. `widest`: bytes of
+    a weight for which `load` wants room where it may widen half precision (`sources.streamed.most_in`); a model
+    that fits only as it is stored is then kept so, and widened one layer at a time.
     """
-    weights = shapes.parameters * item
+    weights, wide = shapes.parameters * item, max(item, widest or item)
+    whole = shapes.parameters * wide
     copy = shapes.largest * compute if compute and compute != item else 0.0
     one = (rows + tokens) * shapes.hidden * RESIDUAL
     mine = math.ceil(documents / machine.workers)
     blocks = BLOCKS + copy
-    passing = 2 * shapes.largest * item + shapes.outside * item
-    large = weights + blocks + min(one, BLOCKS) > machine.memory
+    passing = 2 * shapes.largest * item + shapes.outside * wide
+    large = whole + blocks + min(one, BLOCKS) > machine.memory
     streams = offload == "stream" or (
-        offload is not None and (large or (budget is not None and weights > budget))
+        offload is not None and (large or (budget is not None and whole > budget))
     )
-    resident = min(passing, weights) if streams else weights
+    held = shapes.outside * wide + (shapes.parameters - shapes.outside) * item
+    room = machine.memory - blocks - min(one, BLOCKS) if budget is None else budget
+    keeps = streams and offload == "auto" and wide > item and held <= room
+    resident = (held if keeps else min(passing, whole)) if streams else whole
     # Rows of one document can be cut into several walks; a block of them must stand.
-    stands = weights if offload is None else min(passing, weights)
+    stands = whole if offload is None else min(passing, whole)
     least = stands + blocks + min(one, BLOCKS)
     room = max(machine.memory - resident - blocks, min(one, BLOCKS))
     at_once = min(float(mine), room / one)
@@ -96,4 +104,5 @@ def memory_of(
         walks=max(1, math.ceil(mine / at_once)),
         least=least,
         allowed=budget is None or resident <= budget,
+        keeps=keeps,
     )

@@ -67,6 +67,30 @@ def test_a_layer_in_another_dtype_is_counted(olmoe):
     assert copied.least - plain.least == 4 * olmoe.largest
 
 
+def test_half_precision_on_a_cpu_needs_room_in_float32_or_is_widened_by_layers(olmoe):
+    def plan(memory, **options):
+        given = machine(memory=memory)
+        return memory_of(olmoe, 16_256, 128, 4, 2.0, given, compute=4.0, widest=4.0, **options)
+
+    stored, outside = 2 * olmoe.parameters, olmoe.outside
+    roomy, kept, tight = plan(60e9), plan(24e9), plan(12e9)
+    assert not roomy.streams and roomy.resident == 2 * stored
+    assert kept.streams and kept.keeps and kept.resident == stored + 2 * outside
+    assert kept.read == stored and kept.fits and kept.peak <= kept.free
+    assert tight.streams and not tight.keeps and tight.read == tight.walks * stored
+    assert not plan(24e9, offload="stream").keeps
+    assert plan(60e9, budget=20e9).keeps and not plan(60e9, budget=12e9).keeps
+
+
+def test_the_plan_of_a_half_checkpoint_follows_what_load_will_do():
+    assert cost(OLMOE, machine=machine(memory=24e9)).memory.keeps
+    assert "widened a layer at a time" in repr(cost(OLMOE, machine=machine(memory=24e9)))
+    assert "fit in float32, too" in repr(cost(OLMOE, machine=machine(memory=60e9)))
+    assert not cost(OLMOE, machine=machine(memory=24e9), dtype="bfloat16").memory.streams
+    assert not cost(OLMOE, machine=machine(memory=24e9), offload="none").memory.streams
+    assert not cost(OLMOE, machine=machine(memory=24e9, device="cuda")).memory.keeps
+
+
 def test_weights_come_from_host_memory_where_they_stay_there():
     card = machine(device="cuda", host=64e9, link=20e9)
     assert card.streamed_at(30e9) == 20e9 and card.streamed_at(300e9) == 3e9
