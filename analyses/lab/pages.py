@@ -33,9 +33,11 @@ def change(row: dict[str, Any], value: str) -> str:
 
 
 def sheet_of(title: str, result: dict[str, Any]) -> Sheet:
-    """The head of a page: the answer, and what a quick run is worth."""
-    answer = " ".join(result.get("sentences") or [result["sentence"]])
+    """The head of a page: the answer, further answers, and what a quick run is worth."""
+    answer, *further = result.get("sentences") or [result["sentence"]]
     sheet = Sheet(title, answer, result["command"])
+    if further:
+        sheet.points(further)
     if result["quick"]:
         sheet.paragraph(
             "Models of a dozen steps: this page shows that the machinery runs. Read nothing into it."

@@ -32,7 +32,7 @@ from ..shared import (
     written,
 )
 from . import measure
-from .page import sentence, write_page
+from .page import sentences, write_page
 
 ARMS = ("olmoe", "olmoe-micro", "olmoe-sequence", "olmoe-shuffled", "olmoe-none")
 
@@ -86,7 +86,7 @@ def run(given: Any) -> None:
         "documents_of_a_domain": given.documents,
         "tokens_of_a_document": given.tokens,
         "verified": checks,
-        "sentence": sentence(tables, quick=given.quick),
+        "sentences": sentences(tables, quick=given.quick),
     }
     written(given, result, tables, write_page)
 
