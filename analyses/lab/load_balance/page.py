@@ -43,10 +43,11 @@ def sentences(tables: Tables, *, quick: bool) -> list[str]:
     start = "A try-out that means nothing: balance" if quick else "Balance"
     return [
         f"{start} within micro-batches of one domain changes the separation of domains in routing by "
-        f"{less('micro', 'separation')} against balance over the whole step, and the same groups with shuffled tokens by "
-        f"{less('shuffled', 'separation')} (95 %, {seeds} seeds).",
-        f"Held-out loss against balance over the whole step, nats a token: within micro-batches {less('micro', 'nll')}, "
-        f"within rows {less('sequence', 'nll')}, shuffled {less('shuffled', 'nll')}, no balance {less('none', 'nll')}.",
+        f"{less('micro', 'separation')} against balance over the whole step, and the same groups with shuffled tokens "
+        f"by {less('shuffled', 'separation')} (95 %, {seeds} seeds).",
+        f"Held-out loss against balance over the whole step, nats a token: within micro-batches "
+        f"{less('micro', 'nll')}, within rows {less('sequence', 'nll')}, "
+        f"shuffled {less('shuffled', 'nll')}, no balance {less('none', 'nll')}.",
         f"What removals do, concentrated by domain beyond chance: within micro-batches {less('micro', 'kl_excess')} "
         f"against balance over the whole step, no balance {less('none', 'kl_excess')}.",
         f"Under balance over the whole step the KL of one removal follows the expert's use in a domain with a rank "
