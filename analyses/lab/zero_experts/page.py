@@ -29,6 +29,7 @@ SAID = {
         for name, words in ABOUT.items()
     },
 }
+SHARES = ("zero_share", "skips_all", "experts_saved", "model_saved")  # written without a sign
 
 
 def sentences(tables: dict[str, pd.DataFrame], result: dict[str, Any]) -> list[str]:
@@ -44,7 +45,11 @@ def sentences(tables: dict[str, pd.DataFrame], result: dict[str, Any]) -> list[s
         if name not in row or pd.isna(row[name]):
             return "not estimable"
         low, high = row[f"{name}_low"], row[f"{name}_high"]
-        return fixed(row[name], 3) if pd.isna(low) else estimate(row[name], low, high)
+        return (
+            fixed(row[name], 3)
+            if pd.isna(low)
+            else estimate(row[name], low, high, name not in SHARES)
+        )
 
     n = int(row["seeds"])
     said += [
@@ -73,7 +78,13 @@ def write_page(path: Path, result: dict[str, Any], tables: dict[str, pd.DataFram
     )
     arms = tables["arms"].iloc[0]
     rows = [
-        {"of": words, "value": arms[name], "low": arms[f"{name}_low"], "high": arms[f"{name}_high"]}
+        {
+            "of": words,
+            "name": name,
+            "value": arms[name],
+            "low": arms[f"{name}_low"],
+            "high": arms[f"{name}_high"],
+        }
         for name, words in SAID.items()
         if name in arms
     ]
@@ -110,7 +121,7 @@ def write_page(path: Path, result: dict[str, Any], tables: dict[str, pd.DataFram
     columns = [
         Column("kind", lambda r: KINDS[r["kind"]], text=True),
         Column("seed", lambda r: r["seed"]),
-        Column("nats a token", lambda r: estimate(r["nll"], r["nll_low"], r["nll_high"])),
+        Column("nats a token", lambda r: estimate(r["nll"], r["nll_low"], r["nll_high"], False)),
         Column(
             "more than the original", lambda r: estimate(r["cost"], r["cost_low"], r["cost_high"])
         ),
@@ -124,4 +135,6 @@ def write_page(path: Path, result: dict[str, Any], tables: dict[str, pd.DataFram
 def _limits(r: Any) -> str:
     if pd.isna(r["value"]):
         return "not estimable"
-    return fixed(r["value"], 4) if pd.isna(r["low"]) else estimate(r["value"], r["low"], r["high"])
+    if pd.isna(r["low"]):
+        return fixed(r["value"], 4)
+    return estimate(r["value"], r["low"], r["high"], r["name"] not in SHARES)
