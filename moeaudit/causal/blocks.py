@@ -36,6 +36,7 @@ class Block(NamedTuple):
     slower: bool  # than the wavefront, because rows cannot follow there
     drift: float
     beyond: float | None = None  # the drift that rounding explains, where this one is larger
+    half: bool = False  # the model computes in half precision
 
     def said(self, facts: Facts) -> Facts:
         """The facts of these rows alone."""
@@ -43,7 +44,8 @@ class Block(NamedTuple):
         if self.beyond is not None:
             notes.append(
                 f"Rows that carry no edit end up to {self.beyond:.2g} nats or more from the clean forward, more than a "
-                "recomputed effect may differ: effects of that size are rounding. Load the model in float32."
+                "recomputed effect may differ: effects of that size are rounding."
+                + (" Load the model in float32." if self.half else "")
             )
         return replace(
             facts, engine=self.engine, drift=self.drift, notes=tuple(dict.fromkeys(notes))
@@ -133,7 +135,8 @@ def _block(plan: WalkPlan, chunk: Chunk, found: Walked) -> Block:
     beyond = limit if found.drift > limit else None
     if beyond is not None and found.drifts is not None:
         _require_followed(plan, chunk, found, found.drifts, limit)
-    return Block(frame, found.engine, found.slower, found.drift, beyond)
+    half = is_half(plan.model.dtype)
+    return Block(frame, found.engine, found.slower, found.drift, beyond, half)
 
 
 def _require_followed(

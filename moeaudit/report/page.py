@@ -96,6 +96,7 @@ def render(run: StoredRun) -> str:
         plotly=Markup(packed),
         model=run.spec.model,
         subtitle=words.subtitle(run, said),
+        maker=run.record["model"].get("note"),
         said=said,
         untested=untested,
         drift=drift_words(run),

@@ -55,6 +55,18 @@ def sha(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
+def test_what_the_maker_says_of_the_model_stands_first_and_among_the_limits(tmp_path):
+    folder = synthetic.write_run(tmp_path, documents=4, tokens=12)
+    record = json.loads((folder / "audit.json").read_text("utf-8"))
+    record["model"] |= {"note": "A fixture <made> by hand.", "source": "folder"}
+    record["spec"]["text"] = "bundled"
+    write_json(folder / "audit.json", record)
+    page = render(Run.load(folder))
+    head, body = page.split("</header>")[0], page.split('id="limits"')[1].split("</section>")[0]
+    assert "A fixture &lt;made&gt; by hand." in head and "A fixture &lt;made&gt; by hand." in body
+    assert "bundled models are small" not in body  # the text is bundled, the model is not
+
+
 def test_the_policy_allows_nothing_but_named_code(page):
     policy = policy_of(page)
     assert policy["default-src"] == ["'none'"]

@@ -41,12 +41,7 @@ def stand_in(model: Any, documents: int, tokens: int) -> dict[str, float]:
     """
     loaded = ma.load(model, tokenizer=words())
     read = first_tokens(loaded, _texts(documents), tokens)
-    removed = ma.ablate(loaded, read, ma.Zero())
-    swapped = ma.ablate(loaded, read, ma.Swap("all"))
-    place = ["document", "position", "layer"]
-    active = removed.groupby(place).expert.agg(set).rename("active").reset_index()
-    swapped = swapped.merge(active, on=place)
-    other = np.array([e not in a for e, a in zip(swapped.entered, swapped.active)])
+    removed, swapped, other = swapped_and_removed(loaded, read)
     gone, put = float(removed.kl.mean()), float(swapped.kl[other].mean())
     return {
         "removed": gone,
@@ -54,6 +49,16 @@ def stand_in(model: Any, documents: int, tokens: int) -> dict[str, float]:
         "swap_most": float(swapped.delta_nll.abs().max()),
         "stand_in": 1 - put / gone,
     }
+
+
+def swapped_and_removed(loaded: ma.Model, read: Any) -> tuple[Any, Any, np.ndarray]:
+    """Removals, swaps with every other expert, and which of the swaps are with one that was not active."""
+    removed = ma.ablate(loaded, read, ma.Zero())
+    swapped = ma.ablate(loaded, read, ma.Swap("all"))
+    place = ["document", "position", "layer"]
+    active = removed.groupby(place).expert.agg(set)
+    at = active.reindex(pd.MultiIndex.from_frame(pd.DataFrame(swapped[place])))
+    return removed, swapped, np.array([e not in a for e, a in zip(swapped.entered, at)])
 
 
 def before_training(

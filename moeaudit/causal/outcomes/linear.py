@@ -16,6 +16,8 @@ from torch import nn
 
 from moeaudit.models.precision import full, is_half
 
+from .compare import probabilities
+
 # Rows of a block on a CPU, so that it is neither too narrow nor too wide for products.
 ROWS_AT_ONCE = 256
 _MANY = 16  # rows of a place from which on a CPU multiplies them by one vector at a time
@@ -94,7 +96,7 @@ class Clean:
         target: Int[torch.Tensor, " places"],
     ) -> Clean:
         """`logits` are those of `hidden`, and are used up."""
-        p = torch.softmax(logits, -1)
+        p = probabilities(logits)
         most, top = logits.max(-1)
         below = logits.sub_(most[:, None])
         if below.device.type == "cpu":

@@ -24,6 +24,11 @@ Say = Callable[[str], None]
 LAYERS = (20, 23, 26, 29)
 EXPERTS, TOP_K = 4, 2
 TUNING = Tuning(steps=160, rows=8, length=64, rate=3e-4)
+NOTE = (
+    "A fixture, made by moeaudit from SmolLM2-135M: experts are copies of a dense model's MLPs{trained}, and their "
+    "routing was planted by k-means, not learnt with the model. It shows what an audit reads like in English; it is no "
+    "evidence of how mixtures of experts behave."
+)
 _LENGTH = 256  # tokens of a held-out document
 _BEGUN, _TRAINING, _DONE = "building.json", "training.pt", "lab.json"
 
@@ -61,6 +66,7 @@ def smollm2_moe(folder: Path, wheels: Path | None, tuning: Tuning | None, say: S
     distances = expert_distances(model).groupby("layer").distance
     facts = {
         **begun,
+        "note": note(tuning),
         "tokens": 0 if tuning is None else tuning.steps * tuning.rows * tuning.length,
         "distance": {
             int(layer): {
@@ -76,6 +82,14 @@ def smollm2_moe(folder: Path, wheels: Path | None, tuning: Tuning | None, say: S
     write_json(folder / _DONE, facts)
     for name in (_BEGUN, _TRAINING):
         (folder / name).unlink(missing_ok=True)
+
+
+def note(tuning: Tuning | None) -> str:
+    """What a reader of an audit of this model has to know of it."""
+    if tuning is None:
+        return NOTE.format(trained="")
+    tokens = tuning.steps * tuning.rows * tuning.length
+    return NOTE.format(trained=f", trained a little further on {tokens:,} tokens")
 
 
 def _upcycled(folder: Path, wheels: Path | None, tuning: Tuning | None, say: Say) -> None:

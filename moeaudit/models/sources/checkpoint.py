@@ -52,6 +52,8 @@ def from_place(
         _check_folder(path)
         hf, notes = _read(path, text, dtype, asked, None)
         facts = _provenance(path, "folder", None)
+        if said := _said_by_maker(path):
+            facts, notes = {**facts, "note": said}, [*notes, said]
         return path.resolve().name, hf, _tokenizer(path), facts, notes
     if path.exists():
         if path.suffix == ".gguf":
@@ -69,6 +71,16 @@ def from_place(
     commit = commit_of(text, revision) or revision
     facts = {"source": f"hub:{text}", "revision": commit, **_hub_sha256(text, commit)}
     return text, hf, _tokenizer(text, revision), facts, notes
+
+
+def _said_by_maker(path: Path) -> str | None:
+    """What whoever made the model says of it to its readers: `note` in the folder's `lab.json`."""
+    try:
+        found = json.loads((path / "lab.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None  # no such file, or another's
+    said = found.get("note") if isinstance(found, dict) else None
+    return said if isinstance(said, str) and said else None
 
 
 def _check_folder(path: Path) -> None:

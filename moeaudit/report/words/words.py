@@ -168,7 +168,9 @@ def limits(run: StoredRun, said: OperatorWords) -> list[str]:
         )
     if left:
         out.insert(1, f"The MoE layers {layers_text(left)} were not audited.")
-    if run.spec.text == "bundled" or str(facts.get("source", "")).startswith("bundled"):
+    if note := facts.get("note"):
+        out.insert(1, note)
+    if str(facts.get("source", "")).startswith("bundled"):
         out.insert(
             1,
             "The bundled models are small. They test the instrument and are no evidence about large "

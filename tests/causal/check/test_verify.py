@@ -212,6 +212,23 @@ def test_effects_below_the_precision_of_the_model_are_not_called_verified():
     assert "would show nothing" in repr(found)
 
 
+def test_rounding_of_the_texts_is_measured_where_a_difference_is_more_than_usual():
+    hf = tiny_moe.build("olmoe")
+    model = ma.load(hf)
+    effects = ma.ablate(model, [tiny_moe.ids(14)])
+    altered = effects.assign(delta_nll=effects.delta_nll + 3e-5)
+    question = {"n": 4, "docs": [tiny_moe.ids(14)], "operator": ma.Zero()}
+    quiet = verify(altered, model, **question)
+    assert quiet.tolerance == TOLERANCE and not quiet.agrees
+    noise = torch.linspace(-2e-5, 2e-5, tiny_moe.VOCABULARY)
+    hf.lm_head.register_forward_hook(lambda _m, _a, out: out + noise if len(out) == 2 else out)
+    loud = verify(altered, model, **question)
+    assert TOLERANCE < 3e-5 < loud.tolerance < 1e-4 and loud.agrees
+    assert verify(effects, model, **question).tolerance == TOLERANCE  # not asked where all is well
+    wrong = verify(effects.assign(delta_nll=effects.delta_nll + 2e-4), model, **question)
+    assert wrong.tolerance < 1e-4 and not wrong.agrees
+
+
 def test_a_folder_of_cut_texts_is_verified_as_it_was_cut(tmp_path):
     model = tiny_moe.load("olmoe")
     docs = [tiny_moe.ids(40)]

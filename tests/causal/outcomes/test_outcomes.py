@@ -29,6 +29,21 @@ def test_against_float64(size):
     assert (got.flip == (edited.argmax(-1) != clean.argmax(-1)[:, None])).all()
 
 
+@pytest.mark.parametrize("rows", [1, 2])
+def test_against_float64_over_a_large_vocabulary(rows):
+    generator = torch.Generator().manual_seed(1)
+    clean = torch.randn(4, 49_152, generator=generator) * 3
+    clean[:, 7] += 12  # one likely word, as in a trained model, that an edit takes away
+    edited = clean[:, None] + 2 * torch.randn(4, rows, 49_152, generator=generator)
+    edited[:, :, 7] -= 6
+    target = torch.arange(4) * 30
+    nll, kl = reference(clean, edited, target)
+    assert kl.min() > 1  # the sum of all probabilities is a factor of large effects alone
+    got = compare(clean, edited, target)
+    torch.testing.assert_close(got.kl.double(), kl, atol=2e-6, rtol=0)
+    torch.testing.assert_close(got.delta_nll.double(), nll, atol=2e-6, rtol=0)
+
+
 def test_no_edit_is_exactly_zero():
     clean = torch.randn(6, 50)
     got = compare(clean, clean[:, None].repeat(1, 3, 1), torch.zeros(6, dtype=torch.long))

@@ -110,7 +110,10 @@ def test_building_says_what_was_measured_and_goes_on(miniature, tmp_path):
     assert facts["tokens"] == 128 and len(facts["curve"]["nll"]) == 2
     assert facts["distance"]["2"]["mean"] > 0
     assert not (folder / "building.json").exists() and any("step 2" in line for line in said)
-    assert [layer.index for layer in ma.load(folder).anatomy.layers] == [0, 2]
+    model = ma.load(folder)
+    assert [layer.index for layer in model.anatomy.layers] == [0, 2]
+    assert "trained a little further on 128 tokens" in facts["note"]
+    assert facts["note"] in model.notes and model.provenance["note"] == facts["note"]
     assert build("smollm2-moe", folder, tuning=tuning) == folder
     with pytest.raises(RunError, match="model with tuning"):
         build("smollm2-moe", folder, tuning=None)
