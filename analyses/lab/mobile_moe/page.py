@@ -43,11 +43,11 @@ def sentences(tables: Tables, *, quick: bool) -> list[str]:
         cost = change(row, "delta_nll")
         return f"in {precision} {said(row, 'changed')} of selections and the loss by {cost} nats a token"
 
+    arms = f"{len(at)} arms {at['ratio'].min():.2f} to {at['ratio'].max():.2f}"
     return [
         f"The first {LENGTH} tokens of a text touch {said(base, 'ratio')} times the experts that random tokens touch, "
-        f"in {ARM} (95 %, {int(base['seeds'])} seeds; {len(at)} arms {at['ratio'].min():.2f} to {at['ratio'].max():.2f}), "
-        f"and {said(base, 'over_independent')} of what independent choices would; MobileMoE reports 1.2 to 2.1 times the "
-        "memory.",
+        f"in {ARM} (95 %, {int(base['seeds'])} seeds; {arms}), and {said(base, 'over_independent')} of what "
+        "independent choices would; MobileMoE reports 1.2 to 2.1 times the memory.",
         f"A rounded router changes, in {ARM}, {router('bfloat16')}; {router('int8')}.",
     ]
 
@@ -78,6 +78,7 @@ def write_page(path: Path, result: dict[str, Any], tables: Tables) -> Path:
             rows_of(tables["cost"]),
             [
                 Column("model", lambda r: r["arm"], text=True),
+                Column("seed", lambda r: "" if pd.isna(r["seed"]) else int(r["seed"])),
                 Column("router", lambda r: r["precision"], text=True),
                 Column("tokens", lambda r: r["tokens"], text=True),
                 Column("rows", lambda r: f"{r['rows']:,}"),
