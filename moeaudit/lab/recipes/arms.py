@@ -54,6 +54,10 @@ ARMS: dict[str, Arm] = {
         {"experts": 24, **_tied()},
     ),
     "olmoe-emo": Arm("each document routed within a pool of its own", {"mechanisms": {"emo": {}}}),
+    "olmoe-tilted": Arm(
+        "after 40 % of the steps each token's loss weighed by the exponential of twice itself",
+        {"mechanisms": {"tilted": {}}},
+    ),
     "olmoe-fine": Arm(
         "32 experts of half the width, four a token", {"experts": 32, "top_k": 4, "width": 24}
     ),
