@@ -86,7 +86,7 @@ def test_confidence_is_that_of_plain_forwards(pool):
 
 def test_routing_that_follows_errors_stands_out_of_its_null():
     rng = np.random.default_rng(0)
-    expert = np.repeat(rng.integers(0, 4, 60), 20)  # runs of twenty tokens
+    expert = np.repeat(rng.integers(0, 4, 240), 20)  # runs of twenty tokens
     gap = 0.2 * (expert == 2) - 0.2 * (expert == 1) + rng.normal(0, 0.02, len(expert))
 
     def worst(routed: np.ndarray) -> dict[str, float]:
@@ -96,7 +96,7 @@ def test_routing_that_follows_errors_stands_out_of_its_null():
         return language._worst(reading, gap, type("Sampler", (), {"test": weight}))
 
     assert worst(expert)["worst_excess"] > 0.05
-    other = np.repeat(rng.integers(0, 4, 60), 20)
+    other = np.repeat(rng.integers(0, 4, 240), 20)
     assert abs(worst(other)["worst_excess"]) < 0.03
     # Two experts of half the tokens each, off by .1 and -.1, within 0.1 nats: a share q with KL(q, 1/2) = 0.1.
     half = language._layer(np.repeat([0, 1], 50), np.repeat([0.1, -0.1], 50))
