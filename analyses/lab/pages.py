@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -22,12 +23,12 @@ def of(frame: pd.DataFrame, **where: Any) -> dict[str, Any]:
     return rows_of(frame)[0]
 
 
-def said(row: dict[str, Any], value: str, sign: bool = False) -> str:
+def said(row: Mapping[str, Any], value: str, sign: bool = False) -> str:
     """A value with its limits; `sign` for a difference."""
     return estimate(row[value], row[f"{value}_low"], row[f"{value}_high"], sign)
 
 
-def change(row: dict[str, Any], value: str) -> str:
+def change(row: Mapping[str, Any], value: str) -> str:
     """A difference with its limits, signed."""
     return said(row, value, True)
 

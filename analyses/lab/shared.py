@@ -21,12 +21,17 @@ from moeaudit.text.choice import beginnings
 from moeaudit.text.for_model import tokens_for
 
 
-def options(description: str, out: str, documents: int, tokens: int) -> argparse.ArgumentParser:
-    """The arguments that every analysis of the lab takes."""
+def options(
+    description: str, out: str, documents: int, tokens: int, seeds: int | None = 3
+) -> argparse.ArgumentParser:
+    """The arguments that every analysis of the lab takes. `seeds` None: as many as the analysis's recipe says."""
+    usual = "as its recipe says" if seeds is None else seeds
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--out", type=Path, default=Path(out), help=f"folder (default {out})")
     parser.add_argument("--pool", type=Path, default=None, help="folder of the lab's models")
-    parser.add_argument("--seeds", type=int, default=3, help="models of each arm (default 3)")
+    parser.add_argument(
+        "--seeds", type=int, default=seeds, help=f"models of each arm (default {usual})"
+    )
     parser.add_argument(
         "--documents", type=int, default=documents, help=f"of each domain (default {documents})"
     )
@@ -124,12 +129,20 @@ def written(
     result: dict[str, Any],
     tables: Mapping[str, pd.DataFrame],
     page: Callable[..., Path],
+    told: Sequence[str] | None = None,
 ) -> None:
-    """result.json, a CSV for each table, and the page; says what was found and where it is."""
+    """result.json, a CSV for each table, and the page; says what was found and where it is.
+
+    `told` names the tables that result.json holds as well; None: all of them.
+    """
     for name, table in tables.items():
         table.to_csv(given.out / f"{name}.csv", index=False, float_format="%.7g")
-    told = {name: table.to_dict("records") for name, table in tables.items()}
-    write_json(given.out / "result.json", clean({**result, "tables": told}))
+    held = {
+        name: table.to_dict("records")
+        for name, table in tables.items()
+        if told is None or name in told
+    }
+    write_json(given.out / "result.json", clean({**result, "tables": held}))
     path = page(given.out / "index.html", result, tables)
     said = result.get("sentences") or [result["sentence"]]
     print("\n".join([*said, f"Wrote {path}"]))

@@ -40,7 +40,7 @@ def operator_of(text: str, held_out: HeldOut | None = None) -> Operator:
         raise InputError(f"The operator {text!r} ends in a colon; write {word.usage}.")
     if argument and ":" not in word.usage:
         raise InputError(f"The operator {name!r} takes no argument, and {text!r} gives one.")
-    if not argument and ":" in word.usage and "[" not in word.usage:
+    if not argument and ":" in word.usage and "[:" not in word.usage:
         raise InputError(f"The operator {name!r} needs an argument: {word.usage} ({word.means}).")
     try:
         return word.make(argument.strip() or None, held_out or _nothing)
@@ -108,6 +108,16 @@ def _everywhere(argument: str | None, held_out: HeldOut) -> Operator:
 def _bank(argument: str | None, _: HeldOut) -> Operator:
     groups = (argument or "").split("/")
     return _made("Bank", tuple(tuple(_whole(i.strip()) for i in g.split(",")) for g in groups))
+
+
+def _pool(argument: str | None, _: HeldOut) -> Operator:
+    size, *more = (part.strip() for part in (argument or "").split(","))
+    if len(more) > 2:
+        raise _Unreadable(more[2])
+    draw = [_among("own", "random")(more[0])] if more else []
+    if len(more) == 2 and draw == ["own"]:
+        raise _Unreadable(more[1])  # nothing is drawn
+    return _made("DocumentPool", _whole(size), None, *draw, *(_whole(seed) for seed in more[1:]))
 
 
 def _without(argument: str | None, _: HeldOut) -> Operator:
@@ -180,6 +190,11 @@ _ALL = [
         "these experts out of the whole model; the router cannot choose them",
         _without,
     ),
+    Word(
+        "pool:D[,random[,SEED]]",
+        "each document chooses from the D experts it prefers, or from D random ones",
+        _pool,
+    ),
 ]
 WORDS = {word.usage.partition(":")[0].partition("[")[0]: word for word in _ALL}
 
@@ -212,6 +227,9 @@ def word_of(operator: Mapping[str, Any]) -> str | None:
         return f"{word}:{','.join(map(str, value)) if isinstance(value, list | tuple) else value}"
     if name == "Bank":
         return "bank:" + "/".join(",".join(map(str, group)) for group in operator["groups"])
+    if name == "DocumentPool" and operator.get("only") is None:
+        drawn = operator.get("draw") == "random"
+        return f"pool:{operator['size']}" + (f",random,{operator['seed']}" if drawn else "")
     if name == "Everywhere" and isinstance(inside := operator.get("of"), Mapping):
         word = word_of(inside)
         return None if word is None else f"everywhere:{word}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moeaudit.causal.folder import EffectsFolder
-from moeaudit.causal.operators.routing import rows_by_layer, why_not_per_expert
+from moeaudit.causal.operators.routing import require_fits, rows_by_layer, why_not_per_expert
 from moeaudit.causal.walk.several.sample import sample_for
 from moeaudit.errors import InputError, one_of
 from moeaudit.seeds import check_seed
@@ -100,8 +100,7 @@ def question(
         share=1.0 if sample is None else sample.share,
         seed=0 if sample is None else sample.seed,
     )
-    for layer in chosen:
-        made.rows(layer)  # what cannot be asked of a layer is refused before anything is written
+    require_fits(made, model.anatomy, chosen)  # refused before anything is written
     spec = AuditSpec(
         model=model.name,
         weights=model.provenance["weights_sha256"],

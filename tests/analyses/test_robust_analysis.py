@@ -1,8 +1,10 @@
-"""analyses/calibration_under_shift: its scores, its example, and a whole run on a toy task."""
+"""analyses/lab/calibrated_moe: its scores, its example, and a whole run on a toy task."""
 
 from __future__ import annotations
 
 import importlib
+import json
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -11,20 +13,22 @@ import pandas as pd
 import pytest
 import torch
 
-from analyses.calibration_under_shift.robust_training import Answers, RobustSettings
-from analyses.calibration_under_shift.soft_moe import PixelTrunk
+from analyses.lab.calibrated_moe.classifiers.robust_training import Answers, RobustSettings
+from analyses.lab.calibrated_moe.classifiers.soft_moe import PixelTrunk
 from moeaudit.calibration import Predictions
 from moeaudit.calibration.recalibrate.temperature.temperature import fit_temperature
 from moeaudit.calibration.scores.points.binned import ece
 from moeaudit.errors import InputError
 
-HOME = "analyses.calibration_under_shift"
-PARTS = ("example", "tasks", "scores", "methods", "figures", "page")
+HOME = "analyses.lab.calibrated_moe"
+PARTS = ("scores", "figures", "page", "words", "rows", "recipe", "language")
+MIXTURES = ("example", "tasks", "methods", "kept")
 
 
 @pytest.fixture
 def analysis() -> SimpleNamespace:
     parts = {p: importlib.import_module(f"{HOME}.{p}") for p in PARTS}
+    parts |= {p: importlib.import_module(f"{HOME}.classifiers.{p}") for p in MIXTURES}
     return SimpleNamespace(main=importlib.import_module(f"{HOME}.__main__"), **parts)
 
 
@@ -117,11 +121,11 @@ def test_the_share_left_of_a_gain(analysis):
     share = analysis.scores.remaining((robust, vanilla), (robust_t, vanilla_t), "ece", 0)
     assert share.value == pytest.approx(0.1, abs=0.01) and share.low < 0.1 < share.high < 0.2
     gain = analysis.scores.difference(robust, vanilla, "ece", 0)
-    assert analysis.main.verdict(gain, share) == "mostly gone"
+    assert analysis.rows.verdict(gain, share) == "mostly gone"
     none = analysis.scores.remaining((vanilla, robust), (robust_t, vanilla_t), "ece", 0)
     assert none is None
     loss = analysis.scores.difference(vanilla, robust, "ece", 0)
-    assert analysis.main.verdict(loss, none) == "worse as trained"
+    assert analysis.rows.verdict(loss, none) == "worse as trained"
 
 
 def test_expert_temperatures_are_applied_before_mixing(analysis):
@@ -150,16 +154,37 @@ def test_the_plain_loss_s_own_temperature_is_the_usual_one(analysis):
 
 
 def test_a_whole_run_is_written_and_the_same_twice(analysis, monkeypatch, tmp_path, capsys):
-    monkeypatch.setitem(analysis.main.TASKS, "toy", (lambda quick: toy(analysis, quick), 5))
-    monkeypatch.setitem(analysis.page.WHAT, "toy", "A toy <task>.")
-    for out in ("a", "b"):
-        args = ["--out", str(tmp_path / out), "--tasks", "toy", "--quick"]
-        assert analysis.main.main(args) == 0
-    assert "soft all mass in the middle" in capsys.readouterr().out
-    names = sorted(p.name for p in (tmp_path / "a").iterdir())
-    assert len(names) == 12 and {"index.html", "gaps-toy-soft.svg"} <= set(names)
+    monkeypatch.setattr(analysis.main, "TASKS", {"toy": lambda quick: toy(analysis, quick)})
+    monkeypatch.setitem(analysis.words.WHAT, "toy", "A toy <task>.")
+    config = tmp_path / "toy.toml"
+    config.write_text("[toy]\nepochs = 8\nbatch = 32\nrate = 0.01\n", "utf-8")
+
+    def run(out: str, *more: str) -> dict:
+        args = ["--out", str(tmp_path / out), "--tasks", "toy", "--config", str(config), "--quick"]
+        assert analysis.main.main([*args, *more]) == 0
+        return json.loads((tmp_path / out / "result.json").read_text("utf-8"))
+
+    found, again = run("a"), run("b")
+    assert "settings and raises it in" in capsys.readouterr().out
+    assert found["tasks"]["toy"]["seeds"] == 2 and found["recipe"]["toy"]["epochs"] == 3
+    assert {k: v for k, v in found.items() if k != "minutes"} == {
+        k: v for k, v in again.items() if k != "minutes"
+    }
+    assert {"advantage", "example"} == set(found["tables"])
+    names = sorted(
+        p.name for p in (tmp_path / "a").iterdir() if p.name not in ("result.json", "pool")
+    )
+    assert len(names) == 11 and {"index.html", "gaps-toy-soft.svg"} <= set(names)
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    # Sixteen classifiers were kept, and a second analysis reads them: without one of them it is trained again.
+    kept = sorted((tmp_path / "a" / "pool" / "calibrated-moe").iterdir())
+    assert len(kept) == 2 * 4 * 2
+    monkeypatch.setattr(analysis.methods, "train", lambda *_: pytest.fail("trained again"))
+    run("c", "--pool", str(tmp_path / "a" / "pool"))
+    assert (tmp_path / "a" / "scores.csv").read_bytes() == (
+        tmp_path / "c" / "scores.csv"
+    ).read_bytes()
     scores = pd.read_csv(tmp_path / "a" / "scores.csv")
     usual = scores[scores["metric"] == "ece"]
     assert (usual["low"] <= usual["value"]).all() and (usual["value"] <= usual["high"]).all()
@@ -173,7 +198,9 @@ def test_a_whole_run_is_written_and_the_same_twice(analysis, monkeypatch, tmp_pa
     )
     np.testing.assert_array_equal(acc["none"], acc["one temperature"])
     page = (tmp_path / "a" / "index.html").read_text()
-    assert "<script" not in page and "A toy &lt;task&gt;." in page and "try-out" in page
+    assert (
+        "<script" not in page and "A toy &lt;task&gt;." in page and "Read nothing into it" in page
+    )
     assert page.count("<svg") == 4
 
 
@@ -201,11 +228,27 @@ def test_text_classes_and_contexts(analysis):
 
 
 def test_what_cannot_be_run_is_refused(analysis, tmp_path, capsys):
-    out = ["--out", str(tmp_path / "x")]
-    assert analysis.main.main([*out, "--tasks", "images"]) == 2
-    assert analysis.main.main([*out, "--tasks", "text", "--seeds", "1"]) == 2
-    assert capsys.readouterr().err.count("at least 2 seeds") == 2
-    assert not (tmp_path / "x").exists()
+    def refused(*args: str) -> str:
+        out = tmp_path / "x"
+        assert analysis.main.main(["--out", str(out), *args]) == 2
+        assert not any(out.iterdir())
+        return capsys.readouterr().err
+
+    assert "task 'images'" in refused("--tasks", "images")
+    assert "at least 2 seeds" in refused("--tasks", "text", "--seeds", "1")
+    config = tmp_path / "mine.toml"
+    for words, error in (
+        ("[digit]", "section of this recipe 'digit'.*Did you mean digits"),
+        ("[digits]\nepoch = 3", "key of .digits. 'epoch'.*epochs"),
+        ("[digits]\nepochs = 'many'", "a whole number was expected"),
+        ("[digits]\nepochs = 0", "epochs is 0; at least 1"),
+        ("[text]\nseeds = 1", r"\[text\] has 1 seed; at least 2"),
+        ("[language]\narms = 'olmoe, olmo-none'", "arm 'olmo-none'.*olmoe-none"),
+        ("[language]\narms = 'olmoe-none'", "to compare with 'olmoe'"),
+        ("[digits", "cannot be read as a recipe"),
+    ):
+        config.write_text(words, "utf-8")
+        assert re.search(error, refused("--config", str(config))), words
     test = toy(analysis).test
     with pytest.raises(InputError, match="at least two clusters"):
         analysis.scores.Sampler(replace(test, block=np.zeros(1)))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from analyses.calibration_under_shift.robust import (
+from analyses.lab.calibrated_moe.classifiers.robust import (
     configuration_losses,
     filtered,
     relevant,
@@ -15,7 +15,7 @@ from analyses.calibration_under_shift.robust import (
     tilted,
     worst_case,
 )
-from analyses.calibration_under_shift.soft_moe import ClassifierMoE, Mixed, PixelTrunk
+from analyses.lab.calibrated_moe.classifiers.soft_moe import ClassifierMoE, Mixed, PixelTrunk
 from moeaudit.errors import InputError
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from analyses.calibration_under_shift.robust_training import (
+from analyses.lab.calibrated_moe.classifiers.robust_training import (
     OBJECTIVES,
     Objective,
     RobustSettings,
@@ -17,7 +17,7 @@ from analyses.calibration_under_shift.robust_training import (
     seeded,
     train,
 )
-from analyses.calibration_under_shift.soft_moe import (
+from analyses.lab.calibrated_moe.classifiers.soft_moe import (
     ClassifierMoE,
     ContextTrunk,
     PixelTrunk,

@@ -39,6 +39,10 @@ NAMED = [
     ("bank:0,1", ma.Bank(((0, 1),)), True),
     ("bank:0, 1/2,3", ma.Bank(((0, 1), (2, 3))), True),
     ("without:0/1,0/5,2/3", ma.Without({0: [1, 5], 2: [3]}), False),
+    ("pool:4", ma.DocumentPool(4), False),
+    ("pool:4, own", ma.DocumentPool(4), False),
+    ("pool:4,random", ma.DocumentPool(4, draw="random"), False),
+    ("pool:4,random,7", ma.DocumentPool(4, draw="random", seed=7), False),
 ]
 
 
@@ -80,6 +84,12 @@ def test_every_word_is_named_above_and_in_the_refusal_of_another():
         ("renormalize:two", "'two'; write renormalize"),
         ("shared-gate:2", "from 0 .closed. to 1"),
         ("without:3", "'3'"),
+        ("pool", "needs an argument: pool:D"),
+        ("pool:four", "cannot be read at 'four'; write pool:D"),
+        ("pool:0", "a whole number, at least the model's top-k"),
+        ("pool:4,mine", "'mine'"),
+        ("pool:4,own,3", "'3'"),
+        ("pool:4,random,1,2", "'2'"),
         ("everywhere:everywhere:zero", "no edit of a single position"),
         ("everywhere:nothing", "Unknown operator 'nothing'"),
     ],
@@ -274,11 +284,33 @@ def test_the_model_itself_is_not_moved(tiny_model):
     assert next(tiny_model.hf.parameters()).device == torch.device("cpu")
 
 
+def test_a_pool_of_documents_is_audited(tiny_model, tmp_path):
+    call = functools.partial(audit, tiny_model, tiny_run.TEXTS, tokens=12, verify_rows=2)
+    run = call(out=tmp_path / "x", operator="pool:4")
+    assert run.alarm is None and all(v["agrees"] and v["n"] == 2 for v in run.verification)
+    assert "pool of 4 experts a document (the document's own)" in text_of(run)
+    assert (run.effects["layer"] == -1).all() and (run.effects["delta_nll"] != 0).any()
+
+
+@pytest.mark.parametrize("word", ["pool:1", "pool:99", "bank:0,9", "bank:0,1/1,2", "bank:2"])
+def test_what_does_not_fit_the_model_is_refused_before_a_folder_is_made(word, tiny_model, tmp_path):
+    says = {
+        "pool:1": "gives each token 2 of 8 experts, and a pool of 1 was asked for. Name from 2",
+        "pool:99": "to 8 .the model as it is",
+        "bank:0,9": "Layer 9 does not exist",
+        "bank:0,1/1,2": "Layer 1 is in two groups",
+        "bank:2": "two layers",
+    }[word]
+    with pytest.raises(InputError, match=says):
+        audit(tiny_model, tiny_run.TEXTS, out=tmp_path / "x", tokens=12, operator=word)
+    assert not (tmp_path / "x").exists()
+
+
 @pytest.mark.parametrize(
     "word",
     ["zero", "renormalize:one", "reroute:kept", "swap:3", "swap:all", "scale:0.5", "skip", "skip:2",
      "coalitions:2,3", "permutations:3", "everywhere:zero", "shared-expert", "shared-gate:0.5", "mean-output",
-     "resample:4"],
+     "resample:4", "bank:0,1/2,3", "pool:4", "pool:4,random,7"],
 )  # fmt: skip
 def test_the_word_of_an_operator_is_the_one_that_makes_it(word):
     assert word_of(operator_of(word).to_dict()) == word

@@ -3,10 +3,11 @@
     python -m analyses.lab.emo [--quick] [--model NAME] [--pool FOLDER] [--out FOLDER]
 
 On a model that is there (`--model`, default tiny-olmoe): the document-pool mask at every size beside random pools of
-the same size and one pool for all documents; retention curves by router mean, EASY-EP and causal harm with a
-random band; four scores of modularity, each with a null of documents that trade labels. On the pool's `olmoe` and
-`olmoe-emo`, the same, and the differences of the two at the same seed with intervals over seeds. Writes pools.csv,
-retention.csv, modularity.csv, models.csv, arms.csv, differences.csv, result.json and index.html.
+the same size and one pool for all documents; retention curves by router mean (of the whole model, and layer after
+layer), EASY-EP and causal harm with a random band; four scores of modularity, each with a null of documents that trade
+labels. On the pool's `olmoe` and `olmoe-emo`, the same, and the differences of the two at the same seed with intervals
+over seeds. Writes pools.csv, retention.csv, modularity.csv, models.csv, arms.csv, differences.csv, result.json and
+index.html.
 """
 
 from __future__ import annotations

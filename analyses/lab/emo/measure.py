@@ -9,9 +9,11 @@ import pandas as pd
 
 import moeaudit as ma
 from moeaudit.observe.modularity import modularity_scores, router_mean, router_vectors
+from moeaudit.pruning.criteria.greedy import greedy_router_mean
 from moeaudit.stats.clustered import Clustered
 
 OWN, RANDOM, ONE = "the document's own", "random", "one for all documents"
+GREEDY = "router_mean_greedy"
 CRITERIA = {"router_mean": router_mean, "easy_ep": None, "causal_harm": None}
 
 
@@ -74,7 +76,25 @@ def retention(
     table = table[table["kind"] != "whole"]
     table = table.rename(columns={"criterion": "series", "d_nll": "value"})
     columns = ["series", "keep", "value", "low", "high", "kl", "better_than_random"]
-    return table[[c for c in columns if c in table]].reset_index(drop=True), list(curve.notes)
+    told = pd.concat([table, greedy(model, docs, elsewhere, keep)], ignore_index=True)
+    return told[[c for c in columns if c in told]], list(curve.notes)
+
+
+def greedy(model: ma.Model, docs: Any, elsewhere: Any, keep: list[float]) -> pd.DataFrame:
+    """The same by EMO's own selector, which prunes layer after layer: a ranking of its own for each share.
+
+    It reads the other documents once a layer and share. Evaluated apart, so that what the others are held against
+    (a random choice among so many criteria) is what it was; so nothing is said of it against random choices.
+    """
+    parts = []
+    for share in keep:
+        ranking = greedy_router_mean(model, elsewhere, share)
+        curve = ma.prune_curve(
+            model, docs, {GREEDY: ranking}, [share], calibration=elsewhere, draws=0
+        )
+        table: Any = curve.overview()
+        parts.append(table[table["kind"] != "whole"])
+    return pd.concat(parts).rename(columns={"criterion": "series", "d_nll": "value"})
 
 
 def slopes(table: pd.DataFrame) -> dict[str, float]:

@@ -17,6 +17,7 @@ from .measure import ONE, OWN, RANDOM
 COMPARED = {
     "nll": "loss of the whole model, nats",
     "slope_router_mean": "cost of a halving, kept by router mean, nats",
+    "slope_router_mean_greedy": "cost of a halving, kept by router mean layer after layer, nats",
     "slope_easy_ep": "cost of a halving, kept by EASY-EP, nats",
     "slope_causal_harm": "cost of a halving, kept by causal harm, nats",
     "slope_random": "cost of a halving, kept at random, nats",

@@ -32,6 +32,8 @@ TARGETS = {name: f"{1 - keep:.0%} pruned" for keep, name in KEEP.items()}
 LEFT_OUT = {
     "dense": "no experts",
     "olmoe-coarse": "one active expert a token: nothing to take together",
+    "olmoe-tilted": "trained to another loss than the one that is forecast",
+    "olmoe-tilted-weak": "trained to another loss than the one that is forecast",
 }
 
 

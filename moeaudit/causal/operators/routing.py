@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 
 from moeaudit.errors import InputError
 from moeaudit.models import MoELayer
+from moeaudit.models.anatomy import Anatomy
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,28 @@ def later_layers(operator: Operator, layer: int) -> tuple[int, ...]:
     """Decoder layers above `layer` in which a row born there goes on losing its expert (`Bank`); () for none."""
     later = getattr(operator, "later", None)
     return () if later is None else tuple(later(layer))
+
+
+def shared_later(operator: Operator, anatomy: Anatomy, layer: MoELayer) -> list[MoELayer]:
+    """The layers of `later_layers`. Raises InputError for one that does not exist or has other numbers of experts."""
+    found = [anatomy[i] for i in later_layers(operator, layer.index)]
+    for later in found:
+        if later.num_experts != layer.num_experts:
+            raise InputError(
+                f"{operator.name!r}: layer {layer.index} has {layer.num_experts} experts and layer {later.index} has "
+                f"{later.num_experts}, so they share no bank. Name layers that do (model.anatomy.tied)."
+            )
+    return found
+
+
+def require_fits(operator: Operator, anatomy: Anatomy, layers: Sequence[MoELayer]) -> None:
+    """Raise InputError for what the operator names and these layers do not have, before anything is run."""
+    if operator.scope == "model":
+        operator.layers(anatomy, [layer.index for layer in layers])  # type: ignore[attr-defined]
+        return
+    for layer in layers:
+        operator.rows(layer)
+        shared_later(operator, anatomy, layer)
 
 
 def require_operator(given: object) -> None:

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from jaxtyping import Float, Int
 
-from moeaudit.errors import InputError
 from moeaudit.models import MoELayer
 
-from ..operators.routing import later_layers
+from ..operators.routing import later_layers, shared_later
 
 if TYPE_CHECKING:
     from .births import Birth
@@ -26,14 +25,7 @@ def followed(plan: WalkPlan) -> list[MoELayer]:
     """
     found: dict[int, MoELayer] = {}
     for layer in plan.layers:
-        for i in later_layers(plan.operator, layer.index):
-            later = plan.model.anatomy[i]
-            if later.num_experts != layer.num_experts:
-                raise InputError(
-                    f"{plan.operator.name!r}: layer {layer.index} has {layer.num_experts} experts and layer {i} has "
-                    f"{later.num_experts}, so they share no bank. Name layers that do (model.anatomy.tied)."
-                )
-            found[i] = later
+        found |= {m.index: m for m in shared_later(plan.operator, plan.model.anatomy, layer)}
     return [found[i] for i in sorted(found)]
 
 

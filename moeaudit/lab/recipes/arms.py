@@ -54,6 +54,14 @@ ARMS: dict[str, Arm] = {
         {"experts": 24, **_tied()},
     ),
     "olmoe-emo": Arm("each document routed within a pool of its own", {"mechanisms": {"emo": {}}}),
+    "olmoe-tilted": Arm(
+        "after 40 % of the steps each token's loss weighed by the exponential of twice itself",
+        {"mechanisms": {"tilted": {}}},
+    ),
+    "olmoe-tilted-weak": Arm(
+        "the same by the exponential of a quarter of itself",
+        {"mechanisms": {"tilted": {"strength": 0.25}}},
+    ),
     "olmoe-fine": Arm(
         "32 experts of half the width, four a token", {"experts": 32, "top_k": 4, "width": 24}
     ),

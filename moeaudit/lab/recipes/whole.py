@@ -50,12 +50,18 @@ class Recipe:
                 f"[balance] groups is {self.balance.groups} and [train] rows {self.train.rows}; rows must be shared "
                 "equally among the groups."
             )
-        if self.mechanisms and self.model.family == "llama":
+        weighing = [m.name for m in self.mechanisms if type(m).of_tokens is not Mechanism.of_tokens]
+        if len(weighing) > 1:
             raise InputError(
-                f"[mechanisms.{self.mechanisms[0].name}] changes routing or experts, and a llama has neither. Choose "
-                "another family."
+                f"[mechanisms.{weighing[0]}] and [mechanisms.{weighing[1]}] both say what the tokens' losses add up "
+                "to; leave one of them out."
             )
         for each in self.mechanisms:
+            if each.of_experts and self.model.family == "llama":
+                raise InputError(
+                    f"[mechanisms.{each.name}] changes routing or experts, and a llama has neither. Choose another "
+                    "family."
+                )
             if each.balance not in (None, self.balance.scope):
                 raise InputError(
                     f"[mechanisms.{each.name}] needs [balance] scope {each.balance!r}, and it is "

@@ -1,7 +1,8 @@
 """What a mechanism may change in a model that is being trained: the one protocol all of them follow.
 
 A mechanism is a section `[mechanisms.NAME]` of a recipe: expert tying, zero experts, EMO's document pools, the
-parameterisation of Complete-muE. The trainer asks each in turn, in the order of the recipe, and knows none by name.
+parameterisation of Complete-muE, a tilted loss. The trainer asks each in turn, in the order of the recipe, and knows
+none by name.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class Mechanism:
         None  # the one scope of balance that it can be trained with; None: any
     )
     optimiser: ClassVar[str | None] = None  # the one optimiser whose rules it follows; None: any
+    of_experts: ClassVar[bool] = True  # whether it needs routing or experts to change
 
     def prepare(self, model: nn.Module, config: Any) -> None:
         """Change the model after its initialisation and before the optimisers see it: tie, add rows, rescale.
@@ -70,6 +72,13 @@ class Mechanism:
 
     def loss(self, routed: list[Routed], batch: Batch) -> Tensor | None:  # noqa: ARG002
         """A scalar in nats that is added to the language-model loss, coefficient included; None adds nothing."""
+        return None
+
+    def of_tokens(self, losses: Float[Tensor, " tokens"], done: float) -> Tensor | None:  # noqa: ARG002
+        """The language-model loss, a scalar in nats, made of the tokens' losses; None leaves their mean.
+
+        `done` is the share of the steps that lie behind, 0 in the first. At most one mechanism of a recipe says how.
+        """
         return None
 
     def to_dict(self) -> dict[str, Any]:
@@ -119,6 +128,7 @@ MECHANISMS = Registry(
         "zero_experts": "moeaudit.lab.zero.mechanism:ZeroExperts",
         "emo": "moeaudit.lab.emo.mechanism:Emo",
         "complete_mue": "moeaudit.lab.mue.mechanism:CompleteMuE",
+        "tilted": "moeaudit.lab.tilted.mechanism:Tilted",
     }
 )
 

@@ -13,7 +13,7 @@ from ..recipes.whole import Recipe
 from . import kernels
 from .balance import grouped_balance, router_entropy, router_z
 from .data import Mixture
-from .mechanism import Batch, Routed
+from .mechanism import Batch, Mechanism, Routed
 from .model import dress, initialised, on_cpu
 from .optimisers import optimisers
 from .resume import Resumable
@@ -68,11 +68,11 @@ class Steps(Resumable):
         train, balance = self.recipe.train, self.recipe.balance
         batch, target = self.batch(mixture)
         self.routing.batch = batch
-        nll = self._nll(batch.ids, target.reshape(-1))
+        nll, language = self._nll(batch.ids, target.reshape(-1))
         routed = self.routing.routed()
         told: dict[str, float | None] = {"balance": None, "global_balance": None}
         told |= {"entropy": None, "z": None, "added": None}
-        total = nll
+        total = language
         if routed:
             group = groups_of(batch, balance, train.seed, self.step)
             even = _mean([grouped_balance(r.probabilities, r.index, group) for r in routed])
@@ -104,17 +104,26 @@ class Steps(Resumable):
             "seconds": round(self.seconds, 2),
         }
 
-    def _nll(self, ids: Tensor, target: Tensor) -> Tensor:
+    def _nll(self, ids: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean loss of the step's tokens, and what is trained on: the same unless a mechanism weighs them."""
         kind = torch.device(self.device).type
+        weighing = [m for m in self._mechanisms if type(m).of_tokens is not Mechanism.of_tokens]
         with torch.autocast(kind, dtype=torch.bfloat16):
             hidden = self.model.model(input_ids=ids, use_cache=False).last_hidden_state.flatten(
                 0, 1
             )
             head = self.model.lm_head.weight
-            if on_cpu(self.device):
-                return kernels.head_loss(hidden, head, target)
+            if on_cpu(self.device) and not weighing:
+                mean = kernels.head_loss(hidden, head, target)
+                return mean, mean
             logits = torch.nn.functional.linear(hidden, head)
-        return torch.nn.functional.cross_entropy(logits.float(), target)
+        if not weighing:
+            mean = torch.nn.functional.cross_entropy(logits.float(), target)
+            return mean, mean
+        each = torch.nn.functional.cross_entropy(logits.float(), target, reduction="none")
+        mean, done = each.mean(), self.step / self.recipe.train.steps
+        weighed = [x for m in weighing if (x := m.of_tokens(each, done)) is not None]
+        return mean, weighed[0] if weighed else mean
 
 
 def _mean(values: list[Tensor]) -> Tensor:

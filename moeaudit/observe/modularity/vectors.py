@@ -95,7 +95,7 @@ def router_mean(model: Model, docs: Any) -> pd.DataFrame:
     """Mean router probability of each expert over all tokens: the selector of EMO, as a ranking for `prune_curve`.
 
     Columns layer, expert, score (higher stays). EMO's own selector prunes layer after layer and reads the texts again
-    in between; here all layers are read in the whole model, as every other criterion is.
+    in between (`pruning.criteria.greedy`); here all layers are read in the whole model, as every other criterion is.
     """
     vectors = router_vectors(model, docs, first=1)
     share = np.bincount(vectors.token_document, minlength=len(vectors.document)).astype(np.float64)

@@ -34,6 +34,7 @@ def test_the_base_class_changes_nothing():
     assert plain.route(0, logits, batch) is logits
     assert plain.loss([routed], batch) is None
     assert plain.rate("model.layers.0.mlp.gate.weight", logits) == 1.0
+    assert plain.of_tokens(logits[:, 0], 0.5) is None
     assert plain.to_dict() == {}
 
 
@@ -48,8 +49,15 @@ def test_wrong_names_are_refused_by_name(noisy):
         mechanism("noise", {})
     with pytest.raises(InputError, match=r"key of \[mechanisms.noisy\] 'strenght'.*strength"):
         mechanism("noisy", {"strenght": 2.0})
-    assert set(MECHANISMS) == {"tying", "zero_experts", "emo", "complete_mue", "noisy"}
-    assert len(MECHANISMS) == 5
+    assert set(MECHANISMS) == {
+        "tying",
+        "zero_experts",
+        "emo",
+        "complete_mue",
+        "tilted",
+        "noisy",
+    }
+    assert len(MECHANISMS) == 6
 
 
 def test_a_mechanism_that_is_not_here_yet_is_said(monkeypatch):

@@ -1,7 +1,8 @@
-"""The two figures of calibration_under_shift.py, as SVG without scripts."""
+"""The two figures of calibrated_moe, as SVG without scripts: gaps by stratum, differences in ECE."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from markupsafe import Markup
@@ -10,44 +11,40 @@ from moeaudit.frames import Frame
 from moeaudit.report.figures import svg
 from moeaudit.report.words.numbers import estimate
 
-TRAININGS = {
-    "vanilla": ("circle", "c0"),
-    "tilted": ("up", "c1"),
-    "filtered": ("square", "c2"),
-    "bounded": ("diamond", "c3"),
-}
+# Mark and class of each training; the style sheet of pages colours the classes for light, dark and print.
+LOOKS = (
+    ("circle", "control"), ("up", "v-pred"), ("square", "v-rev"), ("diamond", "c-heldout_causal"),
+    ("down", "c-gate_weight"), ("circle", "v-open"),
+)  # fmt: skip
+TRAININGS: dict[str, tuple[str, str]] = dict(
+    zip(("vanilla", "tilted", "filtered", "bounded"), LOOKS)
+)
 STEP, PAD = 11, 12
-STYLE = """
-svg text{font:12px system-ui,sans-serif;fill:#1d2733}svg .strong{font-weight:600}
-.grid{stroke:#e3e7ec}.zero{stroke:#68727e}.band{fill:#f6f7f9}.bar{stroke-width:1.6}
-.c0{fill:#4a5562;stroke:#4a5562}.c1{fill:#c4500a;stroke:#c4500a}.c2{fill:#1f6aa5;stroke:#1f6aa5}
-.c3{fill:#7154a5;stroke:#7154a5}
-"""
 
 
-def standalone(figure: Markup) -> str:
-    """The figure as a file of its own, with its style and a white ground."""
-    head, rest = str(figure).split(">", 1)
-    return f"{head}><style>svg{{background:#fff}}{STYLE}</style>{rest}\n"
-
-
-def gaps(scores: Frame, strata: list[str], label: str, shifted: set[str]) -> Markup:
+def gaps(
+    scores: Frame,
+    strata: list[str],
+    label: str,
+    shifted: set[str],
+    looks: Mapping[str, tuple[str, str]] = TRAININGS,
+) -> Markup:
     """Signed gap by stratum and training: as trained on the left, after one temperature on the right.
 
-    `scores` are the rows of one task and routing.
+    `scores` are the rows of one task and routing; `looks` says how each training is drawn.
     """
     rows = scores[(scores["metric"] == "gap") & scores["stratum"].isin(strata)]
     panels = [("none", "as trained"), ("one temperature", "after one temperature each")]
     shown = rows[rows["recalibration"].isin([p for p, _ in panels])]
     low, high = _range(shown["low"].min(), shown["high"].max())
     left, width, space = 200, 360, 26
-    band = STEP * len(TRAININGS) + PAD
+    band = STEP * len(looks) + PAD
     height = 56 + band * len(strata) + 44
-    body = [_legend(left, 14)]
+    body = [_legend(left, 14, looks)]
     for p, (recalibration, title) in enumerate(panels):
         start = left + p * (width + space)
         x = svg.linear(low, high, start, start + width)
-        body.append(svg.text(start, 44, title, "strong"))
+        body.append(svg.text(start, 44, title, "label"))
         bottom = 52 + band * len(strata)
         for value, words in _ticks(low, high):
             body.append(svg.line(x(value), 52, x(value), bottom, "zero" if value == 0 else "grid"))
@@ -60,7 +57,7 @@ def gaps(scores: Frame, strata: list[str], label: str, shifted: set[str]) -> Mar
                 name = f"{stratum} *" if stratum in shifted else stratum
                 body.append(svg.text(left - 10, top + band / 2 + 4, name, "", "end"))
             here = rows[(rows["recalibration"] == recalibration) & (rows["stratum"] == stratum)]
-            for k, (training, (shape, css)) in enumerate(TRAININGS.items()):
+            for k, (training, (shape, css)) in enumerate(looks.items()):
                 row = here[here["training"] == training].iloc[0]
                 y = top + PAD / 2 + STEP * (k + 0.5)
                 tip = f"{training}, {stratum}: {estimate(row['value'], row['low'], row['high'])}"
@@ -91,7 +88,7 @@ def advantages(differences: Frame, strata: list[str], label: str) -> Markup:
     for p, stratum in enumerate(strata):
         start = left + p * (width + space)
         x = svg.linear(low, high, start, start + width)
-        body.append(svg.text(start, 20, f"ECE, {stratum}", "strong"))
+        body.append(svg.text(start, 20, f"ECE, {stratum}", "label"))
         for value, words in _ticks(low, high):
             body.append(svg.line(x(value), 28, x(value), bottom, "zero" if value == 0 else "grid"))
             body.append(svg.text(x(value), bottom + 16, words, "", "middle"))
@@ -123,11 +120,11 @@ def _ticks(low: float, high: float) -> list[tuple[float, str]]:
     return list(zip(values, svg.tick_texts(values, sign=True)))
 
 
-def _legend(x: float, y: float) -> str:
+def _legend(x: float, y: float, looks: Mapping[str, tuple[str, str]]) -> str:
     parts = []
-    for name, (shape, css) in TRAININGS.items():
+    for name, (shape, css) in looks.items():
         parts += [svg.mark(x + 4, y - 4, shape, css), svg.text(x + 14, y, name)]
-        x += 100
+        x += max(100, 7 * len(name) + 24)
     return "".join([*parts, svg.text(x, y, "* not seen in training")])
 
 

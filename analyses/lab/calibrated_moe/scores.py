@@ -14,6 +14,7 @@ resamples is used and not their percentiles.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.stats import norm, t
@@ -21,8 +22,6 @@ from scipy.stats import norm, t
 from moeaudit.calibration.predictions.cells import width_bins
 from moeaudit.errors import InputError
 from moeaudit.seeds import generator
-
-from .tasks import TestSet
 
 BINS = 15
 METRICS = ("gap", "abs_gap", "ece", "accuracy", "nll")
@@ -58,9 +57,12 @@ class Limit:
 
 
 class Sampler:
-    """Resampled clusters of one test set, the same for every model and stratum."""
+    """Resampled clusters of one test set, the same for every model and stratum.
 
-    def __init__(self, test: TestSet, draws: int = 1000) -> None:
+    `test` is a `TestSet` or anything with its cluster, block, stratum, weight, seen and shifted.
+    """
+
+    def __init__(self, test: Any, draws: int = 1000) -> None:
         n = len(test.block)
         if test.cluster.max() >= n or n < 2:
             raise InputError(
@@ -80,11 +82,13 @@ class Sampler:
         self.strata = [*weights, WORST_SEEN, WORST_SHIFTED]
 
     def score(self, log_probs: np.ndarray) -> Scores:
-        """All metrics of one model; log-probabilities (rows, classes) of the test rows."""
+        """All metrics of one classifier; log-probabilities (rows, classes) of the rows of a `TestSet`."""
         labels = self.test.labels.numpy()
-        confidence = np.exp(log_probs.max(1))
-        correct = log_probs.argmax(1) == labels
         nll = -log_probs[np.arange(len(labels)), labels]
+        return self.of(np.exp(log_probs.max(1)), log_probs.argmax(1) == labels, nll)
+
+    def of(self, confidence: np.ndarray, correct: np.ndarray, nll: np.ndarray) -> Scores:
+        """All metrics of one model from what it said of each row; `nll` in nats."""
         place = width_bins(np.clip(confidence, 0, 1), BINS)
         value, draws = [], []
         for weight in self._weights.values():

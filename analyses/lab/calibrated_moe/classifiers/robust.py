@@ -1,6 +1,7 @@
 """Losses that train a mixture for the worst case: tilted, filtered, and bounded by a KL radius.
 
-The first two are those of arXiv 2606.20544 as its code has them (`ginawong/calibrated_moe`). An
+The first two are those of arXiv 2606.20544 as its code has them (`ginawong/calibrated_moe`); the tilt itself stands
+in `moeaudit.lab.tilted`, where language models are trained with it as well. An
 adversary shifts weight towards samples with a large loss; the paper's name for it is adversarial
 reweighting of routing configurations, each sample being a configuration of its own. Neither contains a
 calibration error. The third is what the first would be with an adversary of declared strength, who moves
@@ -15,24 +16,12 @@ from torch import Tensor
 
 from moeaudit.calibration.shift.worst_case_tilt import worst_mean
 from moeaudit.errors import InputError
+from moeaudit.lab.tilted import tilted
 
 from .soft_moe import Mixed
 
 DISAGREEMENT = 0.01  # thresholds of the published code
 REGRET = 1e-6
-
-
-def tilted(losses: Float[Tensor, " samples"], strength: float) -> Float[Tensor, ""]:
-    """sum_i w_i l_i with w = softmax(strength * l); the mean at strength 0, the maximum at infinity.
-
-    The weights are NOT detached, as published: the gradient is sum_i w_i (1 + s (l_i - L)) grad l_i with
-    L the value, so a sample more than 1 / s below L is pushed to a larger loss. w maximises
-    sum_i q_i l_i + H(q) / s, an adversary in penalty form: how far it moves depends on the batch.
-    """
-    if not strength >= 0:
-        raise InputError(f"The strength of a tilt is 0 or more, not {strength}.")
-    weights = torch.softmax(strength * losses, dim=0)
-    return (weights * losses).sum()
 
 
 def relevant(

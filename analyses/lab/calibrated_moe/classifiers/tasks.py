@@ -1,4 +1,4 @@
-"""The two tasks of calibration_under_shift.py: what is learnt, what shifts, what belongs together.
+"""The two tasks of the classifier mixtures: what is learnt, what shifts, what belongs together.
 
 Every task has a fixed test set, so that seeds and documents can be resampled as crossed factors. A seed
 decides the rest: which samples are trained on and which are kept for recalibration, their
@@ -45,7 +45,7 @@ class TestSet:
 
 @dataclass(frozen=True)
 class Task:
-    """What to train, what to fit temperatures on, what to test on."""
+    """What to train, what to fit temperatures on, what to test on; `settings` are put in by the command."""
 
     name: str
     classes: int
@@ -63,7 +63,7 @@ N_TEST, N_VALID = 500, 250
 HARD_SHARE, HARD_NOISE, HARD_LABELS = 0.3, 0.6, 0.3
 
 
-def digits(quick: bool = False) -> Task:
+def digits(quick: bool = False) -> Task:  # noqa: ARG001
     """Handwritten digits (1,797 images of 8 x 8, scikit-learn), easy and hard.
 
     As in the published set-up a part of the inputs is hard: 30 % of the images get noise (standard
@@ -93,9 +93,8 @@ def digits(quick: bool = False) -> Task:
         train, valid = mixed[N_VALID:], mixed[:N_VALID]
         return _mix(images[train], labels[train], rng), _mix(images[valid], labels[valid], rng)
 
-    settings = RobustSettings(epochs=20 if quick else 50, batch=64, rate=3e-3)
     return Task(
-        "digits", 10, lambda: PixelTrunk(64, 128), 128, settings, draw,
+        "digits", 10, lambda: PixelTrunk(64, 128), 128, RobustSettings(), draw,
         _digit_test(images[held], labels[held]), "hard",
     )  # fmt: skip
 
@@ -183,13 +182,12 @@ def text(quick: bool = False) -> Task:
         x, y, cluster, np.unique(domains, return_inverse=True)[1], domains[cluster],
         np.isin(domains[cluster], seen).astype(float), seen, tuple(sorted(parts["shift"].domains)),
     )  # fmt: skip
-    settings = RobustSettings(epochs=2 if quick else 6, batch=256, rate=3e-3)
     return Task(
         "text",
         CLASSES,
         lambda: ContextTrunk(SYMBOLS, CONTEXT),
         128,
-        settings,
+        RobustSettings(),
         draw,
         test,
         "all shifted",

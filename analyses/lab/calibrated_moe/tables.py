@@ -1,4 +1,4 @@
-"""The tables on the page of calibration_under_shift.py."""
+"""The tables on the page of calibrated_moe."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from moeaudit.frames import Frame
 from moeaudit.report.pages.tables import Column, rows_of, table
 from moeaudit.report.words.numbers import estimate, fixed
 
-from .methods import GLOBAL, NONE, PUBLISHED, ROUTED
+from ..pages import change, said
+from .classifiers.methods import GLOBAL, NONE, PUBLISHED, ROUTED
 
 
 def score_table(scores: Frame, strata: list[str], caption: str) -> Markup:
@@ -101,3 +102,60 @@ def example_table(example: Frame) -> Markup:
         "and the confidence goes on holding. The last two rows break that premise.</p>"
     )
     return words + table(rows_of(example), columns, "Signed gap, confidence minus P(Y = 1)")
+
+
+def shift_table(shift: Frame) -> Markup:
+    """What the shift does to each arm."""
+    wide = {(r["training"], r["recalibration"], r["metric"]): r for r in rows_of(shift)}
+    rows = [
+        {"training": t, "recalibration": c} for t, c in dict.fromkeys((k[0], k[1]) for k in wide)
+    ]
+
+    def cell(metric: str) -> Any:
+        def write(row: Any) -> str:
+            r = wide[row["training"], row["recalibration"], metric]
+            return estimate(r["value"], r["low"], r["high"], True)
+
+        return write
+
+    columns = [
+        Column("arm", lambda r: r["training"], text=True),
+        Column("recalibration", lambda r: r["recalibration"], text=True),
+        Column("signed gap", cell("gap")),
+        Column("ECE", cell("ece")),
+        Column("accuracy", cell("accuracy")),
+        Column("loss (nats)", cell("nll")),
+    ]
+    return table(rows, columns, "Held-out domains less the training mix, at the same seed")
+
+
+def language_table(differences: Frame, strata: list[str]) -> Markup:
+    rows = differences[differences["stratum"].isin(strata) & (differences["metric"] != "abs_gap")]
+    columns = [
+        Column("arm", lambda r: r["training"], text=True),
+        Column("less", lambda r: r["against"], text=True),
+        Column("on", lambda r: r["stratum"], text=True),
+        Column("of", lambda r: r["metric"], text=True),
+        Column("as trained", lambda r: estimate(r["raw"], r["raw_low"], r["raw_high"])),
+        Column("both with T", lambda r: estimate(r["after"], r["after_low"], r["after_high"])),
+        Column("gain after T", lambda r: r["verdict"] or "", text=True),
+    ]
+    return table(rows_of(rows), columns, "Arms against the first, at the same seed and documents")
+
+
+def models_table(arms: Frame) -> Markup:
+    columns = [
+        Column("arm", lambda r: r["arm"], text=True),
+        Column("seeds", lambda r: r["seeds"]),
+        Column("loss of its card (nats)", lambda r: said(r, "nll")),
+        Column("temperature", lambda r: said(r, "temperature")),
+        Column("worst |gap| by routing", lambda r: said(r, "worst")),
+        Column("the same, routing turned", lambda r: said(r, "worst_null")),
+        Column("excess", lambda r: change(r, "worst_excess")),
+    ]
+    return table(
+        rows_of(arms),
+        columns,
+        "Temperatures, and how far routing alone can move the gap in domain after them: mixes of a layer's first "
+        "experts within 0.1 nats, a mean over layers; turned: experts of the tokens turned round against their errors",
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from moeaudit.calibration.recalibrate.temperature.temperature import fit_temperature
 from moeaudit.calibration.shift.worst_case_tilt import worst_mean
 
+from .kept import keep, place_of, weights_of
 from .robust_training import Answers, Objective, RobustSettings, objective, predict, seeded, train
 from .soft_moe import ClassifierMoE, Mixed, Routing, configurations
 from .tasks import Task
@@ -40,8 +42,8 @@ class Fitted:
     routing: np.ndarray  # (test rows, experts)
 
 
-def fit(task: Task, routing: Routing, kind: Objective, seed: int) -> Fitted:
-    """Train on one split, fit temperatures on the validation samples, answer the test rows.
+def fit(task: Task, routing: Routing, kind: Objective, seed: int, folder: Path) -> Fitted:
+    """Train on one split (or read it from `folder`), fit temperatures on validation, answer the test rows.
 
     Hard routing has a load-balance loss of 0.01, without which one expert takes all; soft routing has
     none, as published.
@@ -51,7 +53,13 @@ def fit(task: Task, routing: Routing, kind: Objective, seed: int) -> Fitted:
     model = seeded(
         lambda: ClassifierMoE(task.trunk(), task.width, task.classes, routing=routing), seed
     )
-    train(model, x, y, settings, seed)
+    place = place_of(folder, task, routing, settings, seed, (x, y))
+    weights = weights_of(place)
+    if weights is None:
+        train(model, x, y, settings, seed)
+        keep(place, model)
+    else:
+        model.load_state_dict(weights)
     valid, test = predict(model, valid_x), predict(model, task.test.inputs)
     labels = valid_y.numpy()
     overall = fit_temperature(valid.log_probs, labels)
