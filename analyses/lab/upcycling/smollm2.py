@@ -1,9 +1,11 @@
 """What training made of the copies in `smollm2-moe`: losses, and whether another expert does an active one's work.
 
     python -m analyses.lab.upcycling.smollm2 COPIES TRAINED --out FILE.json [--documents 1] [--tokens 24] [--held-out 4]
+        [--run RUN --look DOCUMENT.POSITION.LAYER.EXPERT ...]
 
 COPIES and TRAINED are folders of `python -m moeaudit.lab.upcycling smollm2-moe`, with `--steps 0` and without it. The
-copies compute what the dense model does, so theirs is its loss.
+copies compute what the dense model does, so theirs is its loss. `--look` shows single removals of RUN, an audit of
+TRAINED, in words, and what the other experts do in that one's place.
 """
 
 from __future__ import annotations
@@ -39,6 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--documents", type=int, default=1, help="of each domain (default 1)")
     parser.add_argument("--tokens", type=int, default=24, help="of each document (default 24)")
     parser.add_argument("--held-out", type=int, default=4, help="of each domain, for the loss")
+    parser.add_argument("--run", type=Path, help="an audit of TRAINED, for --look")
+    parser.add_argument("--look", nargs="*", default=[], help="document.position.layer.expert")
     given = parser.parse_args(argv)
     begun, found, losses = time.perf_counter(), {}, {}
     texts = ma.corpus("bundled", split="test")
@@ -49,6 +53,10 @@ def main(argv: list[str] | None = None) -> int:
             model, texts.sample(given.documents, seed=0, per_domain=True), given.tokens
         )
         found[name] = of_model(model, read)
+        if name == "copies":  # whose swaps are rounding in float32
+            exact = ma.ablate(ma.load(given.copies, dtype="float64"), read, ma.Swap("all"))
+            found[name]["swap_most_float64"] = float(exact.delta_nll.abs().max())
+    looked = [looked_at(model, given.run, *map(int, each.split("."))) for each in given.look]
     both = losses["copies"].merge(
         losses["trained"], on=["document", "domain"], suffixes=("_dense", "")
     )
@@ -67,6 +75,7 @@ def main(argv: list[str] | None = None) -> int:
                 )
                 + over_documents(both, ["domain"], ["nll_dense", "nll", "difference"]),
                 "models": found,
+                "looked_at": looked,
             }
         ),
     )
@@ -122,6 +131,49 @@ def of_model(model: ma.Model, read: Any) -> dict[str, Any]:
         if float(swapped.kl.max()) > 1e-4
         else "swaps are 0",
         "layers": layers,
+    }
+
+
+def looked_at(
+    model: ma.Model, run: Path, document: int, position: int, layer: int, expert: int
+) -> dict[str, Any]:
+    """One removal of a run in words, and the model's other experts in that one's place at its gate."""
+    tokens = pd.read_parquet(run / "tokens.parquet")
+    text = tokens[(tokens.document == document) & (tokens.position <= position)].sort_values(
+        "position"
+    )
+    at, words = text.iloc[-1], pd.read_parquet(run / "vocabulary.parquet").set_index("token").text
+    ids = torch.tensor([*text.token, at.target])
+    table = {
+        op: ma.ablate(model, [ids], make, layers=[layer], predictions=True)
+        for op, make in (("removed", ma.Zero()), ("put", ma.Swap("all")))
+    }
+    row = {
+        op: frame[(frame.position == position) & (frame.expert == expert)]
+        for op, frame in table.items()
+    }
+    told = lambda frame: [  # noqa: E731
+        {
+            "top": words[r.top],
+            "delta_nll": r.delta_nll,
+            "kl": r.kl,
+            "entered": getattr(r, "entered", None),
+        }
+        for r in frame.itertuples()
+    ]
+    return {
+        "document": document,
+        "position": position,
+        "domain": at.domain,
+        "layer": layer,
+        "expert": expert,
+        "gate": float(row["removed"].weight.iloc[0]),
+        "context": "".join(text.text.tail(16)),
+        "next": words[at.target],
+        "probability": float(np.exp(-at.nll)),
+        "top": words[at.top],
+        "removed": told(row["removed"]),
+        "put": [each for each in told(row["put"]) if each["entered"] != expert],
     }
 
 

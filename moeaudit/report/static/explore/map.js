@@ -46,7 +46,7 @@ class ExpertMap {
         return this.nodes[i];
       })));
     this.ticks = make("div", { class: "xp-row xp-ticks", "aria-hidden": "true" }, make("span", { class: "xp-layer" }, "expert"),
-      [...Array(this.most).keys()].map((e) => make("span", {}, e % 4 === 0 ? String(e) : "")));
+      [...Array(this.most).keys()].map((e) => make("span", {}, this.most <= 8 || e % 4 === 0 ? String(e) : "")));
     const grid = make("div", { role: "grid", class: "xp-grid", "aria-label": "Experts: one row a layer, one cell an expert" }, rows);
     roving(grid, ".xp-cell", stepByPlace);
     const cellOf = (event) => event.target.closest?.(".xp-cell");
