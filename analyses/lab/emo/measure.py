@@ -117,6 +117,7 @@ def modular(
 def row(pooled: pd.DataFrame, kept: pd.DataFrame, scores: pd.DataFrame) -> dict[str, float]:
     """One model in a row, as arms are compared."""
     values = {f"slope_{name}": value for name, value in slopes(kept).items()}
+    values["slope_router_mean_less_random"] = values["slope_router_mean"] - values["slope_random"]
     quarter = kept[np.isclose(kept["keep"], 0.25)]
     values |= {f"quarter_{r.series}": r.value for r in quarter.itertuples()}
     wide = pooled.pivot(index="size", columns="series", values="value")
