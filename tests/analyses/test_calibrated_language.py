@@ -59,7 +59,7 @@ def pool(tmp_path_factory) -> Untrained:
 def test_confidence_is_that_of_plain_forwards(pool):
     model = ma.load(pool.get("olmoe", 0))
     fitted_on, tested_on = language.texts(model, 2, 24)
-    tested = language.read(model, tested_on, routing=True)
+    tested = language.read(model, tested_on, routing=True, temperatures=language.GRID)
     sampler = language.sampler_of(tested)
     found = language.scored(model, fitted_on, tested, sampler)
     t = found.facts["temperature"]

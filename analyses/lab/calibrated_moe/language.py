@@ -16,7 +16,7 @@ import pandas as pd
 
 import moeaudit as ma
 from moeaudit.calibration.shift.worst_case_tilt import worst_mean
-from moeaudit.errors import InputError
+from moeaudit.errors import InputError, RunError
 from moeaudit.runs.calibration.reading import Reading, read
 from moeaudit.seeds import generator
 from moeaudit.text.choice import beginnings
@@ -28,6 +28,7 @@ from .scores import METRICS, Sampler, Scores, difference, limits, remaining
 
 TASK, FOCUS, MIX = "language", "all shifted", "in-domain mix"
 TURNS = 20  # of the null
+GRID = np.geomspace(1 / 16, 4, 37)  # a tilt wants less than a quarter
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,11 @@ class Scored:
 
 def scored(model: ma.Model, fitted_on: Any, tested: Reading, sampler: Sampler) -> Scored:
     """Scores as trained and after one temperature, and how far routing alone can move the gap in domain."""
-    temperature = read(model, fitted_on).grid.fit().overall
+    temperature = read(model, fitted_on, temperatures=GRID).grid.fit().overall
+    if not GRID[0] < temperature < GRID[-1]:
+        raise RunError(
+            f"{model.name} wants a temperature beyond the grid, {GRID[0]:g} to {GRID[-1]:g}."
+        )
     frame: Any = tested.tokens
     correct, found = frame["correct"].to_numpy(), {}
     for name, t in ((NONE, 1.0), (GLOBAL, temperature)):
@@ -130,7 +135,7 @@ def measured(
     for arm in arms:
         for seed in pool.seeds:
             model = ma.load(pool.get(arm, seed))
-            tested = read(model, tested_on, routing=True)
+            tested = read(model, tested_on, routing=True, temperatures=GRID)
             sampler = sampler or sampler_of(tested)
             found = scored(model, fitted_on, tested, sampler)
             for name, scores in found.scores.items():

@@ -51,12 +51,17 @@ class Reading:
 
 
 def read(
-    model: Model, texts: TokenizedCorpus, intervention: Any = None, *, routing: bool = False
+    model: Model,
+    texts: TokenizedCorpus,
+    intervention: Any = None,
+    *,
+    routing: bool = False,
+    temperatures: Float[np.ndarray, " temperatures"] = TEMPERATURES,
 ) -> Reading:
     """Run `model`, as it is or with an intervention applied, over tokenised documents.
 
     `intervention` is None, another loaded Model that reads the same tokens (pruned, tied, edited
-    on disk), or an operator that can be applied to every forward, such as `Without`.
+    on disk), or an operator that can be applied to every forward, such as `Without`. `temperatures` are the grid's.
     """
     reader, inside = _applied(model, intervention)
     frames, grids, seen = [], [], []
@@ -83,7 +88,7 @@ def read(
                     }
                 )
             )
-            grids.append(_grid(logits, target))
+            grids.append(_grid(logits, target, temperatures))
             if routing:
                 seen.append(_routing(reader, records, rows))
     tokens = pd.concat(frames, ignore_index=True)
@@ -114,18 +119,20 @@ def _applied(model: Model, intervention: Any) -> tuple[Model, AbstractContextMan
     return model, applied(intervention, model)
 
 
-def _grid(logits: torch.Tensor, target: torch.Tensor) -> TemperatureGrid:
+def _grid(
+    logits: torch.Tensor, target: torch.Tensor, temperatures: np.ndarray = TEMPERATURES
+) -> TemperatureGrid:
     """Loss and confidence at every temperature of the grid, float32."""
     parts: list[list[np.ndarray]] = []
     for start in range(0, len(target), _ROWS):
         z = logits[start : start + _ROWS].float()
         z = z - z.max(dim=-1, keepdim=True).values
         true = z.gather(1, target[start : start + _ROWS, None])[:, 0]
-        total = torch.stack([(z / t).exp().sum(dim=-1) for t in TEMPERATURES.tolist()], dim=1)
-        nll = total.log() - true[:, None] / torch.from_numpy(TEMPERATURES).to(z)
+        total = torch.stack([(z / t).exp().sum(dim=-1) for t in temperatures.tolist()], dim=1)
+        nll = total.log() - true[:, None] / torch.from_numpy(temperatures).to(z)
         parts.append([nll.cpu().numpy(), (1 / total).cpu().numpy()])
     nll, confidence = (np.concatenate(part) for part in zip(*parts))
-    return TemperatureGrid(TEMPERATURES, nll, confidence)
+    return TemperatureGrid(temperatures, nll, confidence)
 
 
 def _routing(model: Model, records: Any, rows: int) -> RoutingSeen:
