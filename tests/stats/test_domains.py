@@ -70,6 +70,12 @@ def _tables(documents=24, **how):
     return effects, metrics, {d: "abc"[d % 3] for d in range(documents)}
 
 
+def test_a_domain_whose_error_is_rounding_is_left_out():
+    y, se = np.append(Y, 1.1), np.append(SE, 3e-16)
+    found = heterogeneity(y, se, np.full(7, 12.0))
+    assert found == heterogeneity(Y, SE, np.full(6, 12.0))
+
+
 def test_estimates_of_a_domain_are_those_of_its_documents_alone():
     effects, metrics, domains = _tables(slope=0.2)
     table = by_domain(effects, metrics, domains)

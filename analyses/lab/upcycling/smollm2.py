@@ -56,7 +56,12 @@ def main(argv: list[str] | None = None) -> int:
         if name == "copies":  # whose swaps are rounding in float32
             exact = ma.ablate(ma.load(given.copies, dtype="float64"), read, ma.Swap("all"))
             found[name]["swap_most_float64"] = float(exact.delta_nll.abs().max())
-    looked = [looked_at(model, given.run, *map(int, each.split("."))) for each in given.look]
+    asked = [tuple(map(int, each.split("."))) for each in given.look]
+    looked = [looked_at(model, given.run, *each) for each in asked]
+    if looked:
+        model = ma.load(given.copies, dtype="float32")
+        for row, (document, position, *_) in zip(looked, asked):
+            row["dense"] = predicted(model, given.run, document, position)
     both = losses["copies"].merge(
         losses["trained"], on=["document", "domain"], suffixes=("_dense", "")
     )
@@ -134,15 +139,29 @@ def of_model(model: ma.Model, read: Any) -> dict[str, Any]:
     }
 
 
+def read_until(run: Path, document: int, position: int) -> tuple[Frame, Any]:
+    """The tokens of a run's document up to a position, and the text of token ids."""
+    tokens = pd.read_parquet(run / "tokens.parquet")
+    text = tokens[(tokens.document == document) & (tokens.position <= position)]
+    words = pd.read_parquet(run / "vocabulary.parquet").set_index("token").text
+    return text.sort_values("position"), words
+
+
+def predicted(model: ma.Model, run: Path, document: int, position: int) -> dict[str, Any]:
+    """What a model predicts there: the likeliest token, and the probability of the one that follows."""
+    text, words = read_until(run, document, position)
+    with torch.no_grad():
+        logits = model.hf(input_ids=torch.tensor([text.token.tolist()]), use_cache=False).logits
+    p = logits[0, -1].double().softmax(-1)
+    return {"top": words[int(p.argmax())], "probability": float(p[text.target.iloc[-1]])}
+
+
 def looked_at(
     model: ma.Model, run: Path, document: int, position: int, layer: int, expert: int
 ) -> dict[str, Any]:
     """One removal of a run in words, and the model's other experts in that one's place at its gate."""
-    tokens = pd.read_parquet(run / "tokens.parquet")
-    text = tokens[(tokens.document == document) & (tokens.position <= position)].sort_values(
-        "position"
-    )
-    at, words = text.iloc[-1], pd.read_parquet(run / "vocabulary.parquet").set_index("token").text
+    text, words = read_until(run, document, position)
+    at = text.iloc[-1]
     ids = torch.tensor([*text.token, at.target])
     table = {
         op: ma.ablate(model, [ids], make, layers=[layer], predictions=True)

@@ -58,9 +58,12 @@ def heterogeneity(
 ) -> Heterogeneity:
     """The domains' estimates with standard errors that are known with `dof` degrees of freedom.
 
-    Domains without an estimate (NaN) are left out; with fewer than 3 left there are no numbers.
+    Domains without an estimate (NaN) are left out, and those whose error is 0 up to rounding: ranks of a few
+    experts that no document changes have one, and would outweigh all others. With fewer than 3 left there are no
+    numbers.
     """
-    use = np.isfinite(estimate) & np.isfinite(se) & (se > 0)
+    least = 64 * np.finfo(np.float64).eps * np.maximum(1, np.abs(estimate))
+    use = np.isfinite(estimate) & np.isfinite(se) & (se > least)
     y, se, dof = estimate[use], se[use], dof[use]
     k = len(y)
     if k < LEAST_DOMAINS:
