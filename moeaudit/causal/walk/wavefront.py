@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from moeaudit.models import MoELayer
+from moeaudit.models.experts.in_turn import in_turn
 from moeaudit.models.forward import ExpertsSeen, answering, listening
 
 from ..attention.reroute import RowsDoNotHold, RowState, row_attention
@@ -250,7 +251,8 @@ class Wavefront:
             state.edited = (self.places if places is None else places)[part]
             try:
                 # As called, so that other hooks see rows too.
-                result = layer(*row_args, **row_kwargs)
+                with in_turn(moe):
+                    result = layer(*row_args, **row_kwargs)
             finally:
                 state.at = self.passing = self.leaving = None
             result = result[0] if isinstance(result, tuple) else result
@@ -268,10 +270,11 @@ class Wavefront:
 
 
 def _blocks(positions: int, rows: int, most: int) -> Iterator[tuple[slice, slice]]:
-    """Blocks of at most `most` rows: whole positions, or parts of one where not even one fits."""
+    """Blocks of at most `most` rows, of like size: whole positions, or parts of one where not even one fits."""
     if rows <= most:
         step = max(1, most // max(1, rows))
-        yield from ((slice(a, a + step), slice(0, rows)) for a in range(0, positions, step))
+        step = -(-positions // max(1, -(-positions // step)))
+        yield from ((slice(a, a + step), slice(0, rows)) for a in range(0, positions, max(1, step)))
         return
     for a in range(positions):
         yield from ((slice(a, a + 1), slice(b, b + most)) for b in range(0, rows, most))

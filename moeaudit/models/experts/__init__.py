@@ -1,1 +1,1 @@
-"""Experts besides a plain routed list: shared by every token, without a weight, or a document's own pool."""
+"""Experts: many rows at once on a CPU; shared by every token, without a weight, or a document's own pool."""

@@ -1,0 +1,139 @@
+"""Many rows through a layer's experts on a CPU, one expert after the other.
+
+transformers' grouped product lays out all (row, slot) pairs at once and goes over them seven times: numbers that
+have left the cache, in memory that is asked for anew at each call. One expert's rows at a time stay in the cache, in
+room that is used again. What is computed is the same, in the same order but for the sum over slots.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float, Int
+
+from ..anatomy import Kept
+from ..precision import rounding
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..anatomy import MoELayer
+
+NAME = "moeaudit_in_turn"
+OF = "grouped_mm"  # the function in whose place it stands
+LEAST = 48  # rows of an expert, on average, below which calls cost more than they save
+_LOOKED_AT = 64  # rows on which it is held against the function of a layer
+
+_FITS: Kept[bool] = (
+    Kept()
+)  # whether it computes what the layer's experts compute, once that is measured
+_ASKS: Kept[bool] = Kept()  # whether the experts ask transformers' registry how to compute
+
+
+@contextmanager
+def in_turn(layer: MoELayer | None) -> Iterator[None]:
+    """Inside, calls of this layer's experts with many rows take one expert after the other.
+
+    Only where they would run transformers' grouped product, in float32 on a CPU; a user's own choice of function,
+    a forward of their own and few rows are left as they are.
+    """
+    config: Any = None if layer is None else getattr(layer.experts, "config", None)
+    kept = "_experts_implementation_internal"
+    if layer is None or getattr(config, kept, None) != OF or not _asks(layer.experts):
+        yield
+        return
+    setattr(config, kept, NAME)
+    try:
+        yield
+    finally:
+        setattr(config, kept, OF)
+
+
+def _asks(experts: nn.Module) -> bool:
+    """Whether the class's forward is the one that looks its function up in transformers' own registry."""
+    known = _ASKS.of(experts)
+    if known is None:
+        from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS as REGISTRY
+
+        forward: Any = type(experts).forward
+        asked = inspect.getclosurevars(forward).nonlocals if inspect.isfunction(forward) else {}
+        known = asked.get("experts_interface") is REGISTRY
+        if known and NAME not in REGISTRY:
+            REGISTRY.register(NAME, experts_in_turn)
+        _ASKS.keep(experts, known)
+    return known
+
+
+def experts_in_turn(
+    experts: Any,
+    hidden: Float[torch.Tensor, "rows d_model"],
+    index: Int[torch.Tensor, "rows slots"],
+    weight: Float[torch.Tensor, "rows slots"],
+) -> Float[torch.Tensor, "rows d_model"]:
+    """The weighted sum of each row's experts: transformers' grouped product for few rows, `one_by_one` for many."""
+    from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
+
+    grouped = ALL_EXPERTS_FUNCTIONS[OF]
+    down = experts.down_proj
+    plain = hidden.device.type == "cpu" and hidden.dtype == down.dtype == torch.float32
+    if (
+        not plain
+        or index.numel() < LEAST * experts.num_experts
+        or torch.is_grad_enabled()
+        or experts._is_expert_parallel  # noqa: SLF001
+    ):
+        return grouped(experts, hidden, index, weight)
+    if _FITS.of(experts) is None:
+        some = tuple(x[:_LOOKED_AT] for x in (hidden, index, weight))
+        wanted = grouped(experts, *some)
+        off, size = (wanted - one_by_one(experts, *some)).abs().max(), wanted.abs().max()
+        _FITS.keep(experts, bool(off <= rounding(wanted).output * size))
+    return (one_by_one if _FITS.of(experts) else grouped)(experts, hidden, index, weight)
+
+
+def one_by_one(
+    experts: Any,
+    hidden: Float[torch.Tensor, "rows d_model"],
+    index: Int[torch.Tensor, "rows slots"],
+    weight: Float[torch.Tensor, "rows slots"],
+) -> Float[torch.Tensor, "rows d_model"]:
+    """As `experts_in_turn`, one expert after the other. Slots of no expert (index = how many there are) add nothing."""
+    expert, order = index.reshape(-1).sort(stable=True)
+    counts = torch.bincount(expert, minlength=experts.num_experts).tolist()
+    rows = (order // index.shape[1]).split(counts)
+    weights = weight.reshape(-1, 1).index_select(0, order).split(counts)
+    first = experts.gate_up_proj if experts.has_gate else experts.up_proj
+    up, down = _matrices(experts, first), _matrices(experts, experts.down_proj)
+    act = experts._apply_gate if experts.has_gate else experts.act_fn  # noqa: SLF001
+    bias: Any = (None, None)
+    if experts.has_bias:
+        bias = (
+            experts.gate_up_proj_bias if experts.has_gate else experts.up_proj_bias,
+            experts.down_proj_bias,
+        )
+    widths = (*up[0].shape, down[0].shape[1])
+    given, inner, last = (hidden.new_empty(max(counts), width) for width in widths)
+    out = torch.zeros_like(hidden)
+    for e in range(experts.num_experts):
+        n = counts[e]
+        if n == 0:
+            continue
+        x = torch.index_select(hidden, 0, rows[e], out=given[:n])
+        x = torch.mm(x, up[e], out=inner[:n])
+        x = act(x if bias[0] is None else x.add_(bias[0][e]))
+        x = torch.mm(x, down[e], out=last[:n])
+        if bias[1] is not None:
+            x = x.add_(bias[1][e])
+        if experts.has_post_expert_norm:
+            x = experts.post_expert_norm(x)
+        out.index_add_(0, rows[e], x.mul_(weights[e]))
+    return out
+
+
+def _matrices(experts: Any, weight: torch.Tensor) -> tuple[Float[torch.Tensor, "from to"], ...]:
+    """Each expert's matrix as rows are multiplied by it."""
+    return (weight if experts.is_transposed else weight.transpose(1, 2)).unbind()
