@@ -61,16 +61,16 @@ def attend_rows(
     # Fused kernels keep scores and sums of half precision in float32 as well.
     clean, given = _precise(clean), value.dtype
     q, k, v = full(q) * scaling, full(k), full(v)
-    out = []
+    # Heads come last in what is returned, and stand first while rows attend.
+    out = v.new_empty(count, rows, steps, kv_heads, groups, v.shape[-1])
+    heads_first = out.permute(3, 4, 0, 1, 2, 5)
     for a in range(0, count, step):
-        part, cut = slice(a, a + step), []
+        part = slice(a, a + step)
         for b in range(0, rows, some):
             here = (slice(None), slice(None), part, slice(b, b + some))
             mine = (clean, at[part], edited[part], q[here], k[here], v[here])
-            cut.append(block(*mine, kwargs))
-        out.append(torch.cat(cut, 3) if len(cut) > 1 else cut[0])
-    heads_last = torch.cat(out, 2).reshape(kv_heads * groups, count * rows * steps, -1)
-    return heads_last.transpose(0, 1)[None].contiguous().to(given)
+            heads_first[here] = block(*mine, kwargs)
+    return out.view(1, count * rows * steps, kv_heads * groups, -1).to(given)
 
 
 def _precise(clean: CleanKeys) -> CleanKeys:
@@ -107,7 +107,7 @@ def _lone(
     mine = probability.gather(-1, place)
     others = probability.scatter_(-1, place, 0.0)
     mixed = torch.matmul(others.reshape(kv_heads, -1, last), clean.value[:, :last])
-    return mixed.view(kv_heads, groups, p, rows, -1).addcmul_(mine, v)
+    return mixed.view(kv_heads, groups, p, rows, -1).addcmul_(mine, v)[:, :, :, :, None]
 
 
 def _suffix(
@@ -140,7 +140,7 @@ def _suffix(
     probability = _softmax(scores, v, kwargs)
     flat = probability[..., :last].reshape(kv_heads, -1, last)
     mixed = torch.matmul(flat, clean.value[:, :last]).view(*q.shape[:-1], -1)
-    return mixed.add_(torch.matmul(probability[..., last:], v)).flatten(3, 4)
+    return mixed.add_(torch.matmul(probability[..., last:], v))
 
 
 def _capped(scores: torch.Tensor, kwargs: dict[str, Any]) -> torch.Tensor:
@@ -155,11 +155,11 @@ def _mask(mask: torch.Tensor, kv_heads: int, groups: int) -> torch.Tensor:
 
 
 def _softmax(scores: torch.Tensor, value: torch.Tensor, kwargs: dict[str, Any]) -> torch.Tensor:
-    """Probabilities of the keys; a sink takes its share of them and gives nothing."""
+    """Probabilities of the keys, in place of `scores`; a sink takes its share of them and gives nothing."""
     keys, sinks = scores.shape[-1], kwargs.get("s_aux")
     if sinks is not None:
         rest = scores.shape[2:-1]
         sink = sinks.reshape(*scores.shape[:2], *[1] * (len(rest) + 1))
         sink = sink.expand(*scores.shape[:2], *rest, 1)
         scores = torch.cat([scores, sink.to(scores.dtype)], -1)
-    return torch.softmax(scores, -1).to(value.dtype)[..., :keys]
+    return torch.softmax(scores, -1, out=scores).to(value.dtype)[..., :keys]

@@ -167,8 +167,15 @@ def drift(
     careful: bool = True,
 ) -> Float[torch.Tensor, " positions"]:
     """Difference in NLL between the clean forward and rows carried without an edit, nats."""
-    effect = compare(clean, carried[:, None].clone(), target, careful=careful)
-    return effect.delta_nll[:, 0].abs()
+    clean = clean.float()
+    p = torch.softmax(clean, -1)
+    step, parts = max(1, AT_ONCE // clean.shape[-1]), []
+    for a in range(0, len(clean), step):
+        part = slice(a, a + step)
+        delta = carried[part, None].float() - clean[part, None]
+        shift, at_target, _ = _grown(clean[part], p[part], delta, target[part], careful)
+        parts.append((shift - at_target)[:, 0].abs())
+    return torch.cat(parts)
 
 
 def compare(
@@ -217,6 +224,18 @@ def _compare(
     before = clean[:, None]
     # (positions, rows, vocab). Half precision is widened as it is read, without a copy of its own.
     delta = edited - before if is_half(edited.dtype) else edited.float().sub_(before)
+    shift, at_target, left = _grown(clean, p, delta, target, careful)
+    return shift - at_target, (shift - left).clamp_min(0.0), flip, after
+
+
+def _grown(
+    clean: torch.Tensor,
+    p: torch.Tensor,
+    delta: torch.Tensor,  # (positions, rows, vocab), the change of logits; it is used up
+    target: torch.Tensor,
+    careful: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What the normaliser grows by, the change at the target, and the mean change, less a constant each."""
     # A model may forbid a token with a logit of -inf.
     if careful and not bool(torch.isfinite(clean).all()):
         delta.masked_fill_((clean == -torch.inf)[:, None] & delta.isnan(), 0.0)
@@ -231,7 +250,7 @@ def _compare(
         # p may be 0 in float32 where its logarithm is not.
         exact = torch.logsumexp(clean.log_softmax(-1)[:, None] + delta, -1)
         shift = torch.where(torch.isfinite(shift), shift, exact)
-    return shift - at_target, (shift - left).clamp_min(0.0), flip, after
+    return shift, at_target, left
 
 
 def _weighted(

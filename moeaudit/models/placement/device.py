@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from moeaudit.errors import ModelError
@@ -78,7 +79,7 @@ def input_device(hf: nn.Module) -> torch.device:
     embedding = hf.get_input_embeddings()  # type: ignore[operator]
     for hook in loading_hooks(embedding):
         return torch.device(hook.execution_device)
-    tensors = (*embedding.parameters(), *hf.parameters(), *hf.buffers())
+    tensors = chain(embedding.parameters(), hf.parameters(), hf.buffers())
     return next((t.device for t in tensors if not t.is_meta), torch.device("cpu"))
 
 

@@ -35,7 +35,9 @@ def row_outcomes(
     -inf among the clean logits and an effect too large for the fast formula, in blocks of rows (`by_rows.py`).
     What of this there is, is asked of the device once.
     """
-    asked = torch.stack([~torch.isfinite(clean).all(), empty.any()]).tolist()
+    # A sum is finite only where all of it is; one that overflows sends rows the careful way, which is exact too.
+    added = clean.sum(-1, dtype=torch.promote_types(clean.dtype, torch.float32))
+    asked = torch.stack([~torch.isfinite(added).all(), empty.any()]).tolist()
     given = (plan, clean, rows, empty if asked[1] else None, ids, positions, tuple_tail)
     if asked[0]:
         return by_rows(*given, careful=True)
