@@ -15,6 +15,7 @@ from moeaudit.frames.waiting import counting
 from moeaudit.models import Model
 from moeaudit.models.forward import evaluating
 from moeaudit.models.placement.driven import can_be_driven, driven
+from moeaudit.models.precision.heap import LARGE, hand_back
 from moeaudit.text import Chunk, TokenizedCorpus
 from moeaudit.text.for_model import tokens_for
 
@@ -121,6 +122,10 @@ def _measured(
                 chunk.document, chunk.domain, chunk.start, ids, pieces.of(ids), logits, domains
             )
             out.append((tokens, *routing_frame(chunk.document, chunk.start, len(ids) - 1, layers)))
+            large = logits.device.type == "cpu" and logits.numel() >= LARGE
+            del logits
+            if large:
+                hand_back()
         return out
 
 

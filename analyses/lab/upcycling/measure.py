@@ -53,8 +53,8 @@ def stand_in(model: Any, documents: int, tokens: int) -> dict[str, float]:
 
 def swapped_and_removed(loaded: ma.Model, read: Any) -> tuple[Any, Any, np.ndarray]:
     """Removals, swaps with every other expert, and which of the swaps are with one that was not active."""
-    removed = ma.ablate(loaded, read, ma.Zero())
-    swapped = ma.ablate(loaded, read, ma.Swap("all"))
+    removed: Any = ma.ablate(loaded, read, ma.Zero())
+    swapped: Any = ma.ablate(loaded, read, ma.Swap("all"))
     place = ["document", "position", "layer"]
     active = removed.groupby(place).expert.agg(set)
     at = active.reindex(pd.MultiIndex.from_frame(pd.DataFrame(swapped[place])))

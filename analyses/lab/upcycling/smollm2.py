@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         )
         found[name] = of_model(model, read)
         if name == "copies":  # whose swaps are rounding in float32
-            exact = ma.ablate(ma.load(given.copies, dtype="float64"), read, ma.Swap("all"))
+            exact: Any = ma.ablate(ma.load(given.copies, dtype="float64"), read, ma.Swap("all"))
             found[name]["swap_most_float64"] = float(exact.delta_nll.abs().max())
     asked = [tuple(map(int, each.split("."))) for each in given.look]
     looked = [looked_at(model, given.run, *each) for each in asked]
@@ -142,7 +142,7 @@ def of_model(model: ma.Model, read: Any) -> dict[str, Any]:
 def read_until(run: Path, document: int, position: int) -> tuple[Frame, Any]:
     """The tokens of a run's document up to a position, and the text of token ids."""
     tokens = pd.read_parquet(run / "tokens.parquet")
-    text = tokens[(tokens.document == document) & (tokens.position <= position)]
+    text: Any = tokens[(tokens.document == document) & (tokens.position <= position)]
     words = pd.read_parquet(run / "vocabulary.parquet").set_index("token").text
     return text.sort_values("position"), words
 
@@ -163,14 +163,11 @@ def looked_at(
     text, words = read_until(run, document, position)
     at = text.iloc[-1]
     ids = torch.tensor([*text.token, at.target])
-    table = {
-        op: ma.ablate(model, [ids], make, layers=[layer], predictions=True)
-        for op, make in (("removed", ma.Zero()), ("put", ma.Swap("all")))
-    }
-    row = {
-        op: frame[(frame.position == position) & (frame.expert == expert)]
-        for op, frame in table.items()
-    }
+    operators = {"removed": ma.Zero(), "put": ma.Swap("all")}
+    row: dict[str, Any] = {}
+    for name, operator in operators.items():
+        frame: Any = ma.ablate(model, [ids], operator, layers=[layer], predictions=True)
+        row[name] = frame[(frame.position == position) & (frame.expert == expert)]
     told = lambda frame: [  # noqa: E731
         {
             "top": words[r.top],

@@ -114,14 +114,15 @@ def verify(
         engine_kl=[outcome.kl for outcome in outcomes],
         engine_flip=[outcome.flip for outcome in outcomes],
     )
-    off = [_largest_difference(rows, name) for name in ("delta_nll", "kl")]
+    harm, moved = (_largest_difference(rows, name) for name in ("delta_nll", "kl"))
     allowed = tolerance_of(model)
-    if max(off) > allowed:
+    if max(harm, moved) > allowed:
         allowed = max(allowed, _measured(model, texts, rows))
     return Verification(
         engine,
         len(rows),
-        *off,
+        harm,
+        moved,
         int(np.sum(rows["flip"].to_numpy(bool) != rows["engine_flip"].to_numpy(bool))),
         rows,
         None,
