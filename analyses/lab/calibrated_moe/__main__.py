@@ -136,6 +136,7 @@ def models(recipe: Recipe, given: Any, frames: dict[str, pd.DataFrame], result: 
     losses = pool.models[["arm", "seed", "nll"]]
     frames["models"] = facts.merge(losses, on=["arm", "seed"], how="left", validate="1:1")
     frames["arms"] = over_seeds(frames["models"], ["arm"], ["nll", *FACTS])
+    result["notes"] = language.notes(facts)
     test = sampler.test
     result["tasks"][language.TASK] = {
         "seeds": asked.seeds, "arms": list(asked.names), "against": asked.against,

@@ -16,7 +16,7 @@ import pandas as pd
 
 import moeaudit as ma
 from moeaudit.calibration.shift.worst_case_tilt import worst_mean
-from moeaudit.errors import InputError, RunError
+from moeaudit.errors import InputError
 from moeaudit.runs.calibration.reading import Reading, read
 from moeaudit.seeds import generator
 from moeaudit.text.choice import beginnings
@@ -24,7 +24,7 @@ from moeaudit.text.for_model import tokens_for
 
 from .classifiers.methods import CONFIGURATION_RADIUS, GLOBAL, NONE
 from .rows import row_of, verdict
-from .scores import METRICS, Sampler, Scores, difference, limits, remaining
+from .scores import METRICS, Limit, Sampler, Scores, difference, limits, remaining
 
 TASK, FOCUS, MIX = "language", "all shifted", "in-domain mix"
 TURNS = 20  # of the null
@@ -79,10 +79,6 @@ class Scored:
 def scored(model: ma.Model, fitted_on: Any, tested: Reading, sampler: Sampler) -> Scored:
     """Scores as trained and after one temperature, and how far routing alone can move the gap in domain."""
     temperature = read(model, fitted_on, temperatures=GRID).grid.fit().overall
-    if not GRID[0] < temperature < GRID[-1]:
-        raise RunError(
-            f"{model.name} wants a temperature beyond the grid, {GRID[0]:g} to {GRID[-1]:g}."
-        )
     frame: Any = tested.tokens
     correct, found = frame["correct"].to_numpy(), {}
     for name, t in ((NONE, 1.0), (GLOBAL, temperature)):
@@ -125,6 +121,16 @@ def _layer(expert: np.ndarray, gap: np.ndarray) -> float:
     return max(worst_mean(share, sign * mean, CONFIGURATION_RADIUS).value for sign in (1, -1))
 
 
+def notes(models: pd.DataFrame) -> list[str]:
+    """Which models want a temperature beyond the grid, and have its end instead: they know next to nothing."""
+    ends = ~models["temperature"].between(GRID[0] * 1.0001, GRID[-1] / 1.0001)
+    return [
+        f"{r.arm}, seed {r.seed}: its temperature would lie beyond {GRID[0]:g} to {GRID[-1]:g}; "
+        f"{r.temperature:.3g} was taken."
+        for r in models[ends].itertuples()
+    ]
+
+
 def measured(
     pool: Any, arms: tuple[str, ...], documents: int, tokens: int
 ) -> tuple[dict[tuple[str, str], Scores], Sampler, pd.DataFrame]:
@@ -149,11 +155,13 @@ def measured(
 def score_rows(
     scores: dict[tuple[str, str], Scores], strata: list[str]
 ) -> Iterator[dict[str, Any]]:
-    """As the classifiers' rows, with the arm as training; differences between strata are `shift` rows."""
+    """As the classifiers' rows, with the arm as training."""
     for (arm, recalibration), s in scores.items():
         for i, stratum in enumerate(strata):
             for metric in METRICS:
                 limit = limits(s.value[metric][:, i], s.draws[metric][:, i])
+                if metric != "gap":  # none of the others can be negative
+                    limit = Limit(limit.value, max(limit.low, 0.0), limit.high)
                 yield row_of(
                     limit, task=TASK, routing="sparse", training=arm, recalibration=recalibration,
                     stratum=stratum, metric=metric,

@@ -46,7 +46,10 @@ def sentences(tables: Tables, result: dict[str, Any]) -> list[str]:
 
 def write_page(path: Path, result: dict[str, Any], tables: Tables) -> Path:
     """One self-contained page without scripts; its figures are written beside it as SVG."""
-    sheet = sheet_of("Calibrated MoE under shift", result)
+    said, first = result["sentences"], 1 + result["quick"]
+    sheet = sheet_of("Calibrated MoE under shift", {**result, "sentences": said[:first]})
+    if said[first:]:
+        sheet.points(said[first:])
     adversary = result["recipe"]["adversary"]
     sheet.paragraph(HOW.format(f"{adversary['strength']:g}", f"{adversary['radius']:g}"))
     for name, task in result["tasks"].items():
@@ -56,7 +59,7 @@ def write_page(path: Path, result: dict[str, Any], tables: Tables) -> Path:
             _classifiers(sheet, path, name, task, tables)
     sheet.table(example_table(tables["example"]))
     sheet.heading("Limits")
-    sheet.points(LIMITS)
+    sheet.points([*LIMITS, *result.get("notes", [])])
     return sheet.write(path)
 
 

@@ -11,6 +11,7 @@ from moeaudit.report.words.numbers import estimate
 
 from ..pages import Tables, of
 from .classifiers.methods import GLOBAL, NONE
+from .scores import IN_DOMAIN
 
 WHAT = {
     "digits": "30 % of the images are hard (noise, and 30 % of their labels drawn at random), "
@@ -76,14 +77,17 @@ def language_sentences(tables: Tables, task: dict[str, Any]) -> list[str]:
     for arm in task["arms"]:
         if "tilted" not in arm:
             continue
-        ece, loss = (
-            of(differences, training=arm, stratum=task["focus"], metric=metric)
-            for metric in ("ece", "nll")
-        )
+        ece, mix, right, loss = (
+            of(differences, training=arm, stratum=stratum, metric=metric)
+            for stratum, metric in (
+                (task["focus"], "ece"), (IN_DOMAIN, "ece"), (IN_DOMAIN, "accuracy"), (IN_DOMAIN, "nll"),
+            )
+        )  # fmt: skip
         said.append(
-            f"{arm} against {base}, on held-out domains: ECE {_limits(ece, 'raw', True)} as trained and "
-            f"{_limits(ece, 'after', True)} with one temperature each, loss {_limits(loss, 'raw', True)} nats a token "
-            f"as trained and {_limits(loss, 'after', True)} with the temperatures."
+            f"{arm} against {base}: on held-out domains ECE {_limits(ece, 'raw', True)} as trained and "
+            f"{_limits(ece, 'after', True)} with one temperature each; on the training mix ECE "
+            f"{_limits(mix, 'raw', True)} as trained, accuracy {_limits(right, 'after', True)}, and loss "
+            f"{_limits(loss, 'after', True)} nats a token with the temperatures."
         )
     return said
 
