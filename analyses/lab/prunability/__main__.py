@@ -27,8 +27,8 @@ from moeaudit.pruning.forecast.known import record_of
 from moeaudit.runs.working.provenance import code_revision, package_versions
 from moeaudit.store.files import write_json
 
-from ..shared import options, pool_of, settled, started, typed, written
-from .judged import judged
+from ..shared import clean, options, pool_of, settled, started, typed, written
+from .judged import fragile, judged
 from .models import KEEP, Asked, measured
 from .page import sentence, write_page
 
@@ -71,6 +71,7 @@ def run(given: Any) -> None:
         "left_out": LEFT_OUT,
         "documents": {"signs": 8 * asked.signs, "losses": 8 * asked.losses},
         "tokens": {"signs": asked.signs_tokens, "losses": asked.losses_tokens},
+        "without": fragile(table, TARGETS),
     }
     tables = {
         "models": table.drop(columns="reasons"),
@@ -88,6 +89,7 @@ def record(given: Any, pool: Any, result: dict[str, Any], bundled: Any) -> dict[
     return record_of(
         (given.out / "models.csv").read_bytes(),
         **{name: result[name] for name in ("command", "quick", "criterion", "documents", "tokens")},
+        without=clean(result["without"]),
         text={split: ma.corpus("bundled", split=split).hash for split in ("calibration", "test")},
         recipes={
             arm: {str(seed): pool.recipe(arm, seed).hash for seed in pool.seeds}

@@ -47,6 +47,13 @@ class Known:
     def criterion(self) -> str | None:
         return self.about.get("criterion")
 
+    def rests_on(self, target: str) -> dict[str, Any] | None:
+        """The one recipe without which nothing is shown to be gained on the mean: `recipe`, `gain`, `gain_low`,
+        `gain_high`. None where there is no such recipe, or nobody looked."""
+        found = self.about.get("without", {}).get(target)
+        known = found is not None and found["gain_low"] is not None
+        return found if known and not found["gain_low"] > 0 else None
+
     def amount(self, of: str, otherwise: int) -> int:
         """`documents` or `tokens` that the signs of the table were read on; `otherwise` where it does not say."""
         return int(self.about.get(of, {}).get("signs", otherwise))

@@ -21,7 +21,9 @@ def headline(found: Any) -> str:
     )
     if not row["gain_low"] > 0:
         return f"{said}, and {NO_MORE} of other models"
-    return f"{said}, an extrapolation" if row["outside"] else said
+    if row["rests_on"]:
+        said += f"; that it knows more than the mean of other models rests on one of them, {row['rests_on']}"
+    return f"{said}; an extrapolation" if row["outside"] else said
 
 
 def sentences(found: Any) -> list[str]:
@@ -67,6 +69,13 @@ def _trust(found: Any, row: Any) -> str:
         return f"{said} That is worse than the mean: take the mean."
     if not row["gain_low"] > 0:
         return f"{said} This interval holds 0: as far as the table shows, {NO_MORE}."
+    if row["rests_on"]:
+        rest = found.known.rests_on(f"lost_{round(100 * (1 - row['keep']))}")
+        return (
+            f"{said} It knows more than the mean, but that rests on one recipe: without {row['rests_on']} the error is "
+            f"smaller by {percent(rest['gain'])} ({percent(rest['gain_low'])} to {percent(rest['gain_high'])}), which "
+            f"holds 0, and {NO_MORE}."
+        )
     return f"{said} It knows more than the mean."
 
 
