@@ -182,7 +182,7 @@ def test_the_mean_stands_beside_the_forecast_and_a_planted_sign_is_trusted(signs
     least = {"recipe": "recipe 3", "gain": 0.1, "gain_low": -0.2, "gain_high": 0.4}
     about = record_of(b"", without={"lost_50": least})
     rests = of_signs(mine, Known(known, "made", about))
-    assert rests.table["rests_on"].tolist() == [None, "recipe 3"]
+    assert rests.table["rests_on"].tolist() == ["", "recipe 3"]
     assert not rests.table["trusted"][1] and rests.table["trusted"][0]
     assert "without recipe 3 the error is smaller by 10% (\N{MINUS SIGN}20% to 40%)" in repr(rests)
     assert rests.headline.endswith("rests on one of them, recipe 3")

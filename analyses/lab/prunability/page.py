@@ -64,8 +64,8 @@ def write_page(path: Path, result: dict[str, Any], tables: dict[str, pd.DataFram
             + ".",
             "The recipe is the unit: its seeds are left out together, errors are averaged over recipes, limits are the "
             "jackknife over recipes. A factor of 2 says that forecasts were typically twice or half of what was lost.",
-            "Recipes are no sample: four differ in the scope of the balance alone and three in how experts are tied, so "
-            "one that is left out often has near ones among the others.",
+            "Recipes are no sample: four differ in the scope of the balance alone and three in how experts are tied, "
+            "so one that is left out often has near ones among the others.",
             "Ten signs and a handful of recipes: which single sign looks best among ten is partly luck. The row of all "
             "signs was fixed beforehand; the others are for the reader.",
             f"The bundled models were trained for longer: {int(inside['inside'].sum())} of {len(inside)} of their "

@@ -33,7 +33,7 @@ class Forecast:
     model it was learnt from), `factor` (by how much forecasts of recipes left out were off), `baseline` (the same of
     the mean), `gain`, `gain_low`, `gain_high` (1 - error / the mean's error, 95 % over recipes), `covered` (share of
     the models left out within their limits), `rests_on` (the one recipe of the table without which no gain is shown,
-    None without one) and `trusted`: whether the gain is above 0 and rests on no single recipe, and nothing is outside.
+    else empty) and `trusted`: whether the gain is above 0 and rests on no single recipe, and nothing is outside.
 
     `ranges`: one row a sign: `value` of this model, `low` and `high` of the table's models, `used`, `outside`.
     """
@@ -144,8 +144,8 @@ def of_signs(found: Signs, table: Any, level: float = LEVEL, parameters: Any = N
             k: told[k] for k in ("factor", "baseline", "gain", "gain_low", "gain_high", "covered")
         }
         rests = learnt.rests_on(target)
-        row["rests_on"] = rests["recipe"] if rests and told["gain_low"] > 0 else None
-        trusted = told["gain_low"] > 0 and not outside and row["rests_on"] is None
+        row["rests_on"] = rests["recipe"] if rests and told["gain_low"] > 0 else ""
+        trusted = told["gain_low"] > 0 and not outside and not row["rests_on"]
         rows.append({**row, "trusted": bool(trusted)})
     size = None if parameters is None else int(parameters)
     notes = _notes(found, learnt, holes)
