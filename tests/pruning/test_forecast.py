@@ -185,7 +185,7 @@ def test_the_mean_stands_beside_the_forecast_and_a_planted_sign_is_trusted(signs
     assert rests.table["rests_on"].tolist() == ["", "recipe 3"]
     assert not rests.table["trusted"][1] and rests.table["trusted"][0]
     assert "without recipe 3 the error is smaller by 10% (\N{MINUS SIGN}20% to 40%)" in repr(rests)
-    assert rests.headline.endswith("rests on one of them, recipe 3")
+    assert rests.headline.endswith("rests on one recipe, recipe 3")
     noise = of_signs(mine, forecasts.table(effect=0.0, seed=1))
     assert not noise.table["trusted"].any() and noise.headline.endswith("of other models")
 

@@ -22,7 +22,7 @@ def headline(found: Any) -> str:
     if not row["gain_low"] > 0:
         return f"{said}, and {NO_MORE} of other models"
     if row["rests_on"]:
-        said += f"; that it knows more than the mean of other models rests on one of them, {row['rests_on']}"
+        said += f"; that it knows more than the mean of other models rests on one recipe, {row['rests_on']}"
     return f"{said}; an extrapolation" if row["outside"] else said
 
 
