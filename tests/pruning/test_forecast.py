@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from made import tiny_moe
+from made import forecasts, tiny_moe
 from made.architectures import BY_NAME
 
 import moeaudit as ma
+from moeaudit.cli.terminal.document import plain
 from moeaudit.errors import InputError
-from moeaudit.pruning.forecast import SIGNS, forecast, signs_of
+from moeaudit.pruning.forecast import SIGNS, Known, forecast, signs_of
 from moeaudit.pruning.forecast.fit import fitted, left_out, means, ridge, spread, trust, weights
 from moeaudit.pruning.forecast.forecast import of_signs
+from moeaudit.pruning.forecast.known import record_of
 from moeaudit.pruning.forecast.signs import gini
 
 DOCS = [tiny_moe.ids(9 + n % 3, seed=n) for n in range(8)]
@@ -146,12 +150,57 @@ def test_a_forecast_says_what_lies_outside_and_how_far_it_can_be_trusted(model, 
         known[name] = rng.normal(size=len(known))
     known["lost_50"] = 2 * known["lost_25"]
     known["harm"] += 50.0  # no model of the table is like this one
-    found = of_signs(signs, known, "reap")
+    found = of_signs(signs, known)
     assert list(found.table["keep"]) == [0.75, 0.5]
     assert (found.table["low"] < found.table["lost"]).all()
     assert "harm" in found.table["outside"][0] and not found.table["trusted"].any()
-    assert "extrapolation" in repr(found) and "not told apart" in repr(found)
-    flat = of_signs(signs, known.assign(lost_25=0.01, lost_50=0.02), "reap")
-    assert repr(flat).count("lost the same") == 2 and "nan" not in repr(flat)
+    assert "extrapolation" in repr(found) and "knows no more than the mean" in repr(found)
+    flat = of_signs(signs, known.assign(lost_25=0.01, lost_50=0.02))
+    said = " ".join(flat.sentences())
+    assert said.count("lost the same") == 2 and "nan" not in repr(flat)
+    assert flat.headline.startswith("Nothing is forecast for")
     with pytest.raises(InputError, match="lacks lost_50"):
         forecast(model, DOCS, table=known.drop(columns="lost_50"))
+    with pytest.raises(InputError, match="given a str as its model; load it first"):
+        forecast("tiny-olmoe", DOCS, table=known)
+
+
+def test_the_mean_stands_beside_the_forecast_and_a_planted_sign_is_trusted(signs):
+    known = forecasts.table(effect=1.5, seed=1, recipes=16)
+    value = float(known["harm"].median())
+    mine = replace(
+        signs, values={**{n: float(known[n].median()) for n in SIGNS}, "harm": value + 0.5}
+    )
+    found = of_signs(mine, known, parameters=7_000_000_000)
+    row = found.table.iloc[1]
+    assert row["trusted"] and not row["outside"] and row["gain_low"] > 0
+    assert row["lost"] > row["mean"] and row["mean_low"] < row["mean"] < row["mean_high"]
+    logs = np.log(known["lost_50"]).groupby(known["recipe"]).mean()
+    assert row["mean"] == pytest.approx(np.exp(logs.mean()))  # what needs no census
+    assert "It knows more than the mean" in repr(found) and "knows no more" not in repr(found)
+    assert "1.25 million parameters, this one 7 billion" in repr(found)
+    least = {"recipe": "recipe 3", "gain": 0.1, "gain_low": -0.2, "gain_high": 0.4}
+    about = record_of(b"", without={"lost_50": least})
+    rests = of_signs(mine, Known(known, "made", about))
+    assert rests.table["rests_on"].tolist() == ["", "recipe 3"]
+    assert not rests.table["trusted"][1] and rests.table["trusted"][0]
+    assert "without recipe 3 the error is smaller by 10% (\N{MINUS SIGN}20% to 40%)" in repr(rests)
+    assert rests.headline.endswith("rests on one recipe, recipe 3")
+    noise = of_signs(mine, forecasts.table(effect=0.0, seed=1))
+    assert not noise.table["trusted"].any() and noise.headline.endswith("of other models")
+
+
+def test_what_was_not_used_and_other_amounts_of_text_are_said(signs):
+    made = forecasts.table()
+    without = made.assign(substitution=[np.nan, *made["substitution"][1:]])
+    values = dict.fromkeys(SIGNS, 0.1) | {"entropy": None}
+    mine = replace(signs, values=values, reasons={"entropy": "no reason"}, notes=("one repeated",))
+    about = record_of(b"", documents={"signs": 16}, tokens={"signs": 48}, quick=True)
+    found = of_signs(mine, Known(without, "made", about))
+    said = " ".join(found.notes)
+    assert "entropy was not used: no reason." in said and "one repeated" in said
+    assert "substitution was not used: 1 of the table's 30 models have none." in said
+    assert "on 8 documents" in said and "on 16 with up to 752" in said and "means nothing" in said
+    assert set(found.ranges.loc[~found.ranges["used"], "sign"]) == {"entropy", "substitution"}
+    assert (found.table["signs"] == len(SIGNS) - 2).all()
+    assert json.dumps(plain(found.to_dict()), allow_nan=False)

@@ -7,8 +7,9 @@ the signs (`moeaudit.pruning.forecast.SIGNS`) on the first tokens of a few calib
 and a half of the experts by REAP, its scores from the same documents, and measures the loss on test documents. Each
 recipe is then forecast from the others, with all signs, each alone, the configuration alone and the mean of the
 others; last the three bundled models, whose training was another. What was measured is kept model by model under
---out, so that the same command goes on where it stopped. Writes models.csv, ways.csv, forecasts.csv, bundled.csv,
-result.json, index.html; models.csv is what `moeaudit.pruning.forecast.forecast` learns from.
+--out, so that the same command goes on where it stopped. Writes models.csv, models.json (what made it), ways.csv,
+forecasts.csv, bundled.csv, result.json, index.html; models.csv is what `moeaudit prune --forecast` and
+`moeaudit.pruning.forecast.forecast` learn from, and the one of the package was written by this.
 """
 
 from __future__ import annotations
@@ -22,9 +23,12 @@ import moeaudit as ma
 import moeaudit.lab as lab
 from moeaudit.pruning.forecast import SIGNS, Signs
 from moeaudit.pruning.forecast.forecast import of_signs
+from moeaudit.pruning.forecast.known import record_of
+from moeaudit.runs.working.provenance import code_revision, package_versions
+from moeaudit.store.files import write_json
 
-from ..shared import options, pool_of, settled, started, typed, written
-from .judged import judged
+from ..shared import clean, options, pool_of, settled, started, typed, written
+from .judged import fragile, judged
 from .models import KEEP, Asked, measured
 from .page import sentence, write_page
 
@@ -52,9 +56,12 @@ def run(given: Any) -> None:
     )
     models = [(arm, seed, str(pool.get(arm, seed))) for arm in arms for seed in pool.seeds]
     table = measured(models, asked, given.out / "measured", lambda words: print(words, flush=True))
+    sizes: Any = pool.models[["arm", "seed", "unique"]]
+    sizes = sizes.rename(columns={"arm": "recipe", "unique": "parameters"})
+    table = table.merge(sizes, on=["recipe", "seed"], how="left", validate="one_to_one")
     scores, told = judged(table, TARGETS)
     own = [(name, 0, name) for name in ma.bundled_models()]
-    bundled = forecast_of(measured(own, asked, given.out / "measured", print), table, given)
+    bundled = forecast_of(measured(own, asked, given.out / "measured", print), table)
     command = typed("prunability", given)
     result = {
         "system": "Prunability",
@@ -66,6 +73,7 @@ def run(given: Any) -> None:
         "left_out": LEFT_OUT,
         "documents": {"signs": 8 * asked.signs, "losses": 8 * asked.losses},
         "tokens": {"signs": asked.signs_tokens, "losses": asked.losses_tokens},
+        "without": fragile(table, TARGETS),
     }
     tables = {
         "models": table.drop(columns="reasons"),
@@ -75,9 +83,31 @@ def run(given: Any) -> None:
     }
     result["sentence"] = sentence(tables, result)
     written(given, result, tables, write_page)
+    write_json(given.out / "models.json", record(given, pool, result, bundled))
 
 
-def forecast_of(own: Any, table: pd.DataFrame, given: Any) -> pd.DataFrame:
+def record(given: Any, pool: Any, result: dict[str, Any], bundled: Any) -> dict[str, Any]:
+    """What stands beside models.csv: what made it, and how models trained otherwise were forecast."""
+    return record_of(
+        (given.out / "models.csv").read_bytes(),
+        **{name: result[name] for name in ("command", "quick", "criterion", "documents", "tokens")},
+        without=clean(result["without"]),
+        text={split: ma.corpus("bundled", split=split).hash for split in ("calibration", "test")},
+        recipes={
+            arm: {str(seed): pool.recipe(arm, seed).hash for seed in pool.seeds}
+            for arm in pool.arms
+        },
+        elsewhere={
+            "models": int(bundled["model"].nunique()),
+            "losses": len(bundled),
+            "inside": int(bundled["inside"].sum()),
+        },
+        packages=package_versions(),
+        code=code_revision(),
+    )
+
+
+def forecast_of(own: Any, table: pd.DataFrame) -> pd.DataFrame:
     """The bundled models as the lab's models forecast them, beside what they lost."""
     rows = []
     for _, row in own.iterrows():
@@ -85,7 +115,7 @@ def forecast_of(own: Any, table: pd.DataFrame, given: Any) -> pd.DataFrame:
         signs = Signs(
             row["recipe"], values, {}, row["clean_nll"], 0, 0, row["experts"], row["top_k"]
         )
-        found: Any = of_signs(signs, table, given.criterion).table
+        found: Any = of_signs(signs, table).table
         for _, cell in found.iterrows():
             target = KEEP[cell["keep"]]
             rows.append(

@@ -9,7 +9,7 @@ import typer
 
 from moeaudit.errors import InputError
 
-from ..asked import Seed, Text
+from ..asked import Context, Seed, Text
 from ..options import (
     Device,
     DeviceMap,
@@ -26,13 +26,16 @@ from ..options import (
 )
 from ..terminal.document import Json, document
 from ..terminal.examples import examples
+from .forecast import asked_for, census, forecast_alone, learnt_from, show, unread
 
 if TYPE_CHECKING:
     from moeaudit.models import Model
     from moeaudit.pruning.asked import Asked
+    from moeaudit.pruning.forecast import Forecast, Known
     from moeaudit.text import Corpus
     from moeaudit.text.choice import Material
 
+DOCUMENTS, TOKENS = 48, 128  # to measure what pruning costs
 EXAMPLE = "--criteria reap --keep 0.5 --export FOLDER"
 
 
@@ -40,9 +43,11 @@ EXAMPLE = "--criteria reap --keep 0.5 --export FOLDER"
     "moeaudit prune tiny-olmoe --out pruned",
     "moeaudit prune tiny-olmoe --criteria reap,utilisation --keep 0.75,0.5 --draws 10",
     "moeaudit prune tiny-olmoe --criteria reap --keep 0.75 --export small",
+    "moeaudit prune tiny-olmoe --forecast",
     "moeaudit prune tiny-olmoe --json > pruning.json",
 )
 def prune(
+    context: Context,
     model: ModelName,
     text: Text = None,
     criteria: Annotated[
@@ -64,10 +69,19 @@ def prune(
     layers: Annotated[
         str, typer.Option(help="all, or thirds of the depth: early,middle,late.")
     ] = "all",
-    documents: Annotated[int, typer.Option(help="Documents to evaluate.")] = 48,
+    documents: Annotated[
+        int | None,
+        typer.Option(
+            help=f"Documents to evaluate.  [default: {DOCUMENTS}; for a forecast those of its table]"
+        ),
+    ] = None,
     tokens: Annotated[
-        int, typer.Option(help="Tokens read of each document, from its beginning; 0 for all.")
-    ] = 128,
+        int | None,
+        typer.Option(
+            help=f"Tokens read of each document, from its beginning; 0 for all.  [default: {TOKENS}; for a forecast "
+            "those of its table]"
+        ),
+    ] = None,
     draws: Annotated[int, typer.Option(help="Random models beside the criteria; 0 for none.")] = 20,
     seed: Seed = 0,
     out: Annotated[
@@ -80,6 +94,21 @@ def prune(
             help="Write the model pruned by the one criterion and share given here to this new folder."
         ),
     ] = None,
+    forecast: Annotated[
+        bool,
+        typer.Option(
+            "--forecast",
+            help="Forecast the loss without a quarter and a half of the experts from a census of a few documents: "
+            "instead of pruning, or before it where an option says how to prune.",
+        ),
+    ] = False,
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Models that a forecast learns from, a CSV file.  [default: the lab's, which come with the package]",
+        ),
+    ] = None,
     device: Device = None,
     dtype: Dtype = None,
     experts: Experts = None,
@@ -90,15 +119,18 @@ def prune(
     json: Json = False,
 ) -> None:
     """Drop experts of MODEL by each criterion and at random, and measure loss and KL on documents
-    that the criteria were not computed on."""
+    that the criteria were not computed on; or forecast what that will cost."""
     from moeaudit.pruning.asked import asked_of
     from moeaudit.seeds import check_seed
     from moeaudit.text.choice import LEAST, as_corpus, distinct
 
+    typed = documents, tokens
+    documents = DOCUMENTS if documents is None else documents
+    tokens = TOKENS if tokens is None else tokens
     given = {
         name: str(value) if isinstance(value, Path) else value for name, value in locals().items()
         if name in ("model", "text", "criteria", "keep", "scope", "layers", "documents", "tokens", "draws", "seed",
-                    "device", "dtype", "experts", "out", "export")
+                    "device", "dtype", "experts", "out", "export", "forecast", "table")
     }  # fmt: skip
     asked = asked_of(
         None if criteria is None else _words(criteria, "--criteria", "reap,ean"),
@@ -122,7 +154,9 @@ def prune(
             "--export writes all weights, and --offload stream keeps them in their files. Leave one of them out."
         )
     corpus = None if text is None else as_corpus(text)
-    if corpus is not None and (count := len(distinct(corpus)[0])) < 2 * LEAST:
+    alone = forecast and not asked_for(context)
+    learnt = learnt_from(forecast, table, corpus, typed[0], alone=alone)
+    if not alone and corpus is not None and (count := len(distinct(corpus)[0])) < 2 * LEAST:
         raise InputError(
             f"--text {text} holds {count} distinct documents; pruning needs {2 * LEAST} or more, {LEAST} to compute "
             f"the criteria on and {LEAST} others to evaluate. Give more (one file, or one line of a .jsonl file, each)."
@@ -131,7 +165,12 @@ def prune(
     def loaded_model() -> Model:
         return load_model(model, device, dtype, experts, **placed)
 
-    _prune(loaded_model, corpus, asked, documents, tokens, out, export, given, force, json)
+    if alone:
+        assert learnt is not None
+        forecast_alone(loaded_model, corpus, learnt, typed, asked.seed, json)
+        return
+    told = None if learnt is None else (learnt, *typed)
+    _prune(loaded_model, corpus, asked, documents, tokens, out, export, given, force, json, told)
 
 
 def _prune(
@@ -145,6 +184,7 @@ def _prune(
     given: dict[str, Any],
     force: bool,
     json: bool,
+    ahead: tuple[Known, int | None, int | None] | None = None,
 ) -> None:
     from moeaudit.front import prune_curve
     from moeaudit.pruning.choose import number_kept
@@ -176,6 +216,12 @@ def _prune(
             max_length=loaded.max_length,
             seed=asked.seed,
         )
+        told: Forecast | None = None
+        if ahead is not None:
+            told = census(loaded, unread(corpus, found), *ahead, asked.seed, progress)
+    if told is not None and not json:
+        show(told, say, console())
+    with ConsoleProgress(console(stderr=True)) as progress:
         curve = prune_curve(
             loaded,
             found.effect,
@@ -191,7 +237,7 @@ def _prune(
     # What was left out on either side the curve says itself.
     own = [note for note in found.notes if not note.startswith(("Metrics:", "Effects:"))]
     notes = [*own, *curve.notes]
-    page = None if out is None else write_folder(curve, out, given, replace=force)
+    page = None if out is None else write_folder(curve, out, given, replace=force, forecast=told)
     written = None
     if export is not None:
         named = [name for name in asked.names if name != "random"] or ["random"]
@@ -207,6 +253,7 @@ def _prune(
             level=curve.level,
             margin=curve.margin,
             curve=curve.overview(),
+            forecast=None if told is None else told.to_dict(),
             notes=notes,
             report=page,
             folder=out,

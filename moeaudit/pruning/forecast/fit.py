@@ -124,11 +124,7 @@ def arrays(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(signs, log of the loss, recipe) of a table. Raises InputError as `left_out` says."""
     recipe = table["recipe"].to_numpy(str)
-    if (found := len(np.unique(recipe))) < LEAST_RECIPES:
-        raise InputError(
-            f"A forecast is learnt from models of {found} recipes; {LEAST_RECIPES} or more are needed, since each is "
-            "left out in turn and the interval is over recipes."
-        )
+    require_recipes(len(np.unique(recipe)))
     if lost := int(table[target].isna().sum()):
         raise InputError(
             f"{target} has no number for {lost} of the models. A forecast is learnt from what models lost: leave those "
@@ -142,6 +138,16 @@ def arrays(
         )
     x = table[list(signs)].to_numpy(np.float64)
     return x, np.log(np.maximum(table[target].to_numpy(np.float64), FLOOR)), recipe
+
+
+def require_recipes(found: int) -> None:
+    """Raise InputError for too few recipes to leave one out and still have an interval."""
+    if found < LEAST_RECIPES:
+        models = "1 recipe" if found == 1 else f"{found} recipes"
+        raise InputError(
+            f"A forecast is learnt from models of {models}; {LEAST_RECIPES} or more are needed, since each is "
+            "left out in turn and the interval is over recipes. Seeds of one recipe count as one."
+        )
 
 
 def spread(x: np.ndarray, y: np.ndarray, recipe: np.ndarray, level: float) -> float:

@@ -11,6 +11,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from moeaudit.causal.census import ablate
+from moeaudit.causal.operators import Operator
 from moeaudit.causal.operators.reroute import Reroute
 from moeaudit.causal.operators.several.coalitions import Coalitions
 from moeaudit.errors import InputError
@@ -72,21 +73,29 @@ def signs_of(
             f"The forecast was given {texts.n_documents} documents; {LEAST} or more are needed, since the rank "
             "agreement of the harm compares two halves of them."
         )
+    require_several(model)
     ks = sorted({layer.top_k for layer in model.anatomy.layers})
-    if ks[0] < 2:
+    tell = steps_of(progress)
+    tell.stage("routing", len(texts.chunks), "texts")
+    trace = capture(model, texts, progress=tell.advance)
+
+    def rows_of(name: str, operator: Operator) -> Any:
+        rows = sum(operator.rows(layer) for layer in model.anatomy.layers) * texts.n_targets
+        tell.stage(name, rows, "rows")
+        return pd.DataFrame(ablate(model, texts, operator, progress=tell.advance))
+
+    sets = rows_of("removals", Coalitions(tuple(dict.fromkeys((1, 2, *ks)))))
+    moved = rows_of("removals, rerouted", Reroute())
+    return _signs(model, texts, trace, sets, moved)
+
+
+def require_several(model: Model) -> None:
+    """Raise InputError for a model with layers of one active expert a token."""
+    if min(layer.top_k for layer in model.anatomy.layers) < 2:
         raise InputError(
             f"{model.name} has layers with one active expert a token, so that nothing can be said of experts taken "
             "together. The forecast needs top-2 or more."
         )
-    tell = steps_of(progress)
-    tell.stage("routing", len(texts.chunks), "texts")
-    trace = capture(model, texts, progress=tell.advance)
-    sizes = tuple(dict.fromkeys((1, 2, *ks)))
-    tell.stage("removals", len(texts.chunks), "texts")
-    sets: Any = pd.DataFrame(ablate(model, texts, Coalitions(sizes), progress=tell.advance))
-    tell.stage("removals, rerouted", len(texts.chunks), "texts")
-    moved: Any = pd.DataFrame(ablate(model, texts, Reroute(), progress=tell.advance))
-    return _signs(model, texts, trace, sets, moved)
 
 
 def _signs(model: Model, texts: TokenizedCorpus, trace: Any, sets: Any, moved: Any) -> Signs:

@@ -11,10 +11,12 @@ from moeaudit.pruning.export.place import made_whole, require_new
 from moeaudit.runs.working.provenance import session
 from moeaudit.store.files import write_json, write_table, write_text
 
+from .forecast import beside_measured
 from .page import write_pruning
 from .words import headline, sentences
 
 if TYPE_CHECKING:
+    from moeaudit.pruning.forecast import Forecast
     from moeaudit.pruning.result import PruneCurve
 
 PAGE, RECORD = "pruning.html", "pruning.json"
@@ -37,12 +39,17 @@ def require_place(folder: Path, what: str = "", *, replace: bool = False) -> Non
 
 
 def write_folder(
-    curve: PruneCurve, folder: Path, asked: Mapping[str, Any], *, replace: bool = False
+    curve: PruneCurve,
+    folder: Path,
+    asked: Mapping[str, Any],
+    *,
+    replace: bool = False,
+    forecast: Forecast | None = None,
 ) -> Path:
     """Write every table as Parquet and CSV, the page and the record into a new folder; the page's path.
 
-    `asked` is the command as it was given; with `replace` an earlier output of this is written over. Raises RunError
-    where the disk takes no more.
+    `asked` is the command as it was given; with `replace` an earlier output of this is written over. A forecast that
+    was made before stands beside what was measured. Raises RunError where the disk takes no more.
     """
     require_place(folder, replace=replace)
     tables = {
@@ -53,6 +60,8 @@ def write_folder(
         "scores": curve.scores,
         "gone": curve.gone(),
     }
+    if forecast is not None:
+        tables |= {"forecast": beside_measured(forecast, curve), "signs": forecast.ranges}
     record = {
         "model": curve.model,
         "answer": headline(curve),
@@ -66,13 +75,16 @@ def write_folder(
         "margin": curve.margin,
         "provenance": {"model": curve.provenance, **session()},
     }
+    if forecast is not None:
+        told = forecast.to_dict()
+        record["forecast"] = {k: v for k, v in told.items() if k not in ("loss", "signs")}
     full = folder.is_dir() and any(folder.iterdir())
     whole = folder.with_name(f".writing-new-{folder.name}") if full else folder
     with made_whole(whole) as making:
         for name, table in tables.items():
             write_table(making / f"{name}.parquet", table)
             write_text(making / f"{name}.csv", table.to_csv(index=False))
-        write_pruning(curve, making / PAGE, asked)
+        write_pruning(curve, making / PAGE, asked, forecast)
         write_json(making / RECORD, record)
     if full:
         for path in sorted(

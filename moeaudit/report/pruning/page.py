@@ -16,24 +16,33 @@ from ..pages.tables import folded
 from ..pages.template import templates, with_tables
 from ..words.numbers import count, fixed, percent
 from .figure import costs_figure
+from .forecast import forecast_section
 from .tables import between_tables, costs_table, gone_tables, limits_table
 from .words import headline, sentences
 
 if TYPE_CHECKING:
+    from moeaudit.pruning.forecast import Forecast
     from moeaudit.pruning.result import PruneCurve
 
 
-def write_pruning(curve: PruneCurve, path: Path, asked: Mapping[str, Any] | None = None) -> Path:
+def write_pruning(
+    curve: PruneCurve,
+    path: Path,
+    asked: Mapping[str, Any] | None = None,
+    forecast: Forecast | None = None,
+) -> Path:
     """Write the page atomically. Raises RunError if `path` is taken by anything but a page of ours.
 
-    `asked` is what the curve was asked, for the provenance.
+    `asked` is what the curve was asked, for the provenance; a forecast made before has a section of its own.
     """
     check_report_path(path)
-    write_text(path, render_pruning(curve, asked))
+    write_text(path, render_pruning(curve, asked, forecast))
     return path
 
 
-def render_pruning(curve: PruneCurve, asked: Mapping[str, Any] | None = None) -> str:
+def render_pruning(
+    curve: PruneCurve, asked: Mapping[str, Any] | None = None, forecast: Forecast | None = None
+) -> str:
     """The page as text. Names of models, domains and rankings are escaped."""
     page = (
         templates()
@@ -49,6 +58,7 @@ def render_pruning(curve: PruneCurve, asked: Mapping[str, Any] | None = None) ->
             costs=costs_table(curve),
             gone=gone_tables(curve),
             between=between_tables(curve),
+            forecast=None if forecast is None else forecast_section(forecast, curve),
             provenance=_provenance(curve, asked or {}),
             percent=percent(curve.level, 0),
             margin=f"{curve.margin:g}",
