@@ -124,7 +124,7 @@ def _legend(x: float, y: float, looks: Mapping[str, tuple[str, str]]) -> str:
     parts = []
     for name, (shape, css) in looks.items():
         parts += [svg.mark(x + 4, y - 4, shape, css), svg.text(x + 14, y, name)]
-        x += max(100, 7 * len(name) + 24)
+        x += max(80.0, 6.2 * len(name) + 24)
     return "".join([*parts, svg.text(x, y, "* not seen in training")])
 
 
