@@ -57,9 +57,11 @@ def write_page(path: Path, result: dict[str, Any], tables: dict[str, pd.DataFram
     """Answer, the ways of forecasting, every model's forecast, the bundled models, the signs."""
     sheet = sheet_of("Will a model survive pruning?", result)
     inside: Any = tables["bundled"]
+    sizes: Any = tables["models"]["parameters"] / 1e6
     sheet.points(
         [
-            f"{result['models']} models of {result['recipes']} recipes (1 to 3 M parameters). Left out: "
+            f"{result['models']} models of {result['recipes']} recipes ({sizes.min():.1f} to {sizes.max():.1f} million "
+            "parameters). Left out: "
             + "; ".join(f"{name} ({why})" for name, why in result["left_out"].items())
             + ".",
             "The recipe is the unit: its seeds are left out together, errors are averaged over recipes, limits are the "
