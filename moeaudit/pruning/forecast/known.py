@@ -51,8 +51,9 @@ class Known:
         """The one recipe without which nothing is shown to be gained on the mean: `recipe`, `gain`, `gain_low`,
         `gain_high`. None where there is no such recipe, or nobody looked."""
         found = self.about.get("without", {}).get(target)
-        known = found is not None and found["gain_low"] is not None
-        return found if known and not found["gain_low"] > 0 else None
+        if found is None or found["gain_low"] is None or found["gain_low"] > 0:
+            return None
+        return found
 
     def amount(self, of: str, otherwise: int) -> int:
         """`documents` or `tokens` that the signs of the table were read on; `otherwise` where it does not say."""
