@@ -210,9 +210,10 @@ def markdown(results: list[Result], rounds: int, cells: int) -> str:
             aim = f"At {tokens} tokens {wanted:,} times nnsight is aimed at"
             verdict += f"{aim}; the slowest model here reaches {lowest:,.0f}.\n"
     verdict += "\n" if verdict else ""
+    lengths = " ".join(map(str, dict.fromkeys(result.tokens for result in results)))
     return (
         "# Benchmarks\n\n"
-        f"Written by `python benchmarks/speed.py --rounds {rounds} --cells {cells}`. "
+        f"Written by `python benchmarks/speed.py --rounds {rounds} --cells {cells} --tokens {lengths}`. "
         "One census removes every active expert of every token at every "
         "layer of one document, exactly; a raw hook, nnsight and a TransformerBridge take one full forward per "
         f"removal and were timed on {cells} random cells per round, where all found the census's effects (*off*).\n\n"
