@@ -144,6 +144,7 @@ def verify_all(
                 "tolerance": float(found.tolerance),
                 "agrees": bool(found.agrees),
                 "skipped": found.skipped,
+                **({} if found.usual is None else {"explained": found.explained}),
             }
         )
         progress.advance(spec.verify_rows)

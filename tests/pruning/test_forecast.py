@@ -16,7 +16,16 @@ import moeaudit as ma
 from moeaudit.cli.terminal.document import plain
 from moeaudit.errors import InputError
 from moeaudit.pruning.forecast import SIGNS, Known, forecast, signs_of
-from moeaudit.pruning.forecast.fit import fitted, left_out, means, ridge, spread, trust, weights
+from moeaudit.pruning.forecast.fit import (
+    fitted,
+    fragile,
+    left_out,
+    means,
+    ridge,
+    spread,
+    trust,
+    weights,
+)
 from moeaudit.pruning.forecast.forecast import of_signs
 from moeaudit.pruning.forecast.known import record_of
 from moeaudit.pruning.forecast.signs import gini
@@ -188,6 +197,23 @@ def test_the_mean_stands_beside_the_forecast_and_a_planted_sign_is_trusted(signs
     assert rests.headline.endswith("rests on one recipe, recipe 3")
     noise = of_signs(mine, forecasts.table(effect=0.0, seed=1))
     assert not noise.table["trusted"].any() and noise.headline.endswith("of other models")
+
+
+def test_a_gain_that_one_recipe_makes_is_found_without_a_record(signs):
+    known = forecasts.table(effect=0.0, seed=3, recipes=12)
+    first = known["recipe"] == "recipe 0"
+    near = known["recipe"] == "recipe 1"
+    known.loc[first | near, "harm"] += (
+        12.0  # two that lose a hundred times as much, told by one sign
+    )
+    known.loc[first | near, ["lost_25", "lost_50"]] *= 100.0
+    told = fragile(known, "lost_50", ["harm"])
+    assert told["recipe"] in ("recipe 0", "recipe 1") and not told["gain_low"] > 0
+    few = known[known["recipe"].isin([f"recipe {i}" for i in range(5)])]
+    assert fragile(few, "lost_50", ["harm"])["gain_low"] is None
+    planted = Known(forecasts.table(effect=1.5, seed=1, recipes=12), "made", {})
+    assert planted.rests_on("lost_50", ["harm"]) is None
+    assert Known(known, "made", {}).rests_on("lost_50", ["harm"]) == told
 
 
 def test_what_was_not_used_and_other_amounts_of_text_are_said(signs):

@@ -22,13 +22,14 @@ import pandas as pd
 import moeaudit as ma
 import moeaudit.lab as lab
 from moeaudit.pruning.forecast import SIGNS, Signs
+from moeaudit.pruning.forecast.fit import fragile
 from moeaudit.pruning.forecast.forecast import of_signs
 from moeaudit.pruning.forecast.known import record_of
 from moeaudit.runs.working.provenance import code_revision, package_versions
 from moeaudit.store.files import write_json
 
 from ..shared import clean, options, pool_of, settled, started, typed, written
-from .judged import fragile, judged
+from .judged import WHOLE, judged, ways
 from .models import KEEP, Asked, measured
 from .page import sentence, write_page
 
@@ -73,7 +74,7 @@ def run(given: Any) -> None:
         "left_out": LEFT_OUT,
         "documents": {"signs": 8 * asked.signs, "losses": 8 * asked.losses},
         "tokens": {"signs": asked.signs_tokens, "losses": asked.losses_tokens},
-        "without": fragile(table, TARGETS),
+        "without": {target: fragile(table, target, ways(table)[WHOLE]) for target in TARGETS},
     }
     tables = {
         "models": table.drop(columns="reasons"),

@@ -26,23 +26,6 @@ def ways(table: Any) -> dict[str, list[str]]:
     }
 
 
-def fragile(table: Any, targets: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """By target, the recipe without which all signs are worth the least, and what they are worth there: a gain that one
-    recipe makes is none of the signs' own."""
-    signs = ways(table)[WHOLE]
-    out = {}
-    for target in targets:
-        found = []
-        for name in sorted(set(table["recipe"])):
-            rest = table[table["recipe"] != name]
-            told = trust(left_out(rest, target, signs), left_out(rest, target, []))
-            found.append(
-                {"recipe": name, **{k: told[k] for k in ("gain", "gain_low", "gain_high")}}
-            )
-        out[target] = min(found, key=lambda each: each["gain_low"])
-    return out
-
-
 def judged(table: Any, targets: dict[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(one row a target and way of forecasting, one row a target and model: what was forecast and what was lost)."""
     scores, told = [], []

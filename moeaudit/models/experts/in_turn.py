@@ -84,7 +84,7 @@ def experts_in_turn(
         not plain
         or index.numel() < LEAST * experts.num_experts
         or torch.is_grad_enabled()
-        or experts._is_expert_parallel  # noqa: SLF001
+        or getattr(experts, "_is_expert_parallel", False)  # from transformers 5.7 or so on
     ):
         return grouped(experts, hidden, index, weight)
     if _FITS.of(experts) is None:
@@ -128,7 +128,7 @@ def one_by_one(
         x = torch.mm(x, down[e], out=last[:n])
         if bias[1] is not None:
             x = x.add_(bias[1][e])
-        if experts.has_post_expert_norm:
+        if getattr(experts, "has_post_expert_norm", False):
             x = experts.post_expert_norm(x)
         out.index_add_(0, rows[e], x.mul_(weights[e]))
     return out

@@ -94,14 +94,14 @@ def _error(residual: np.ndarray, recipe: np.ndarray) -> float:
     return float(np.sqrt(means(residual**2, recipe).mean()))
 
 
-def left_out(table: Any, target: str, signs: Sequence[str], level: float = 0.8) -> Frame:
+def left_out(table: Any, target: str, signs: Sequence[str], level: float | None = 0.8) -> Frame:
     """Every model predicted from the models of the other recipes alone.
 
     Args:
         table: one row a model: `recipe`, the signs, and `target`, nats lost by pruning.
         target: the column to predict.
         signs: columns to predict from; none gives the mean of the other recipes, which needs no census.
-        level: of the intervals.
+        level: of the intervals; None for none, which takes half the time.
 
     Returns:
         recipe, lost, predicted, low, high (nats) a model. Limits are the prediction times and over the
@@ -111,11 +111,12 @@ def left_out(table: Any, target: str, signs: Sequence[str], level: float = 0.8) 
     Raises InputError for fewer than 5 recipes, and for a sign without a number.
     """
     x, y, recipe = arrays(table, target, signs)
-    predicted, reach = np.empty(len(y)), np.empty(len(y))
+    predicted, reach = np.empty(len(y)), np.full(len(y), np.nan)
     for name in np.unique(recipe):
         mine = recipe == name
         predicted[mine] = fitted(x[~mine], y[~mine], recipe[~mine])(x[mine])
-        reach[mine] = spread(x[~mine], y[~mine], recipe[~mine], level)
+        if level is not None:
+            reach[mine] = spread(x[~mine], y[~mine], recipe[~mine], level)
     return _told(recipe, y, predicted, reach)
 
 
@@ -213,3 +214,19 @@ def trust(told: Frame, baseline: Frame, level: float = 0.95) -> dict[str, float]
         "covered": float(means(inside.astype(np.float64), recipe).mean()),
         "recipes": n,
     }
+
+
+def fragile(table: Any, target: str, signs: Sequence[str]) -> dict[str, Any]:
+    """The recipe without which `signs` are worth the least, and what they are worth there.
+
+    Returns `recipe`, `gain`, `gain_low`, `gain_high` (all null where a table without one recipe is too small to be
+    judged). A gain that one recipe makes is none of the signs' own.
+    """
+    if table["recipe"].nunique() <= LEAST_RECIPES:
+        return {"recipe": "any of them", "gain": None, "gain_low": None, "gain_high": None}
+    found = []
+    for name in sorted(set(table["recipe"])):
+        rest = table[table["recipe"] != name]
+        told = trust(left_out(rest, target, signs, None), left_out(rest, target, [], None))
+        found.append({"recipe": name, **{k: told[k] for k in ("gain", "gain_low", "gain_high")}})
+    return min(found, key=lambda each: each["gain_low"])

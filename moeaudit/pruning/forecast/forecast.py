@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,9 @@ class Forecast:
     parameters: int | None = None
     level: float = LEVEL
     notes: tuple[str, ...] = ()
+    rests: Mapping[float, Any] = field(
+        default_factory=dict
+    )  # by `keep`: the gain without the recipe of `rests_on`
 
     @property
     def model(self) -> str:
@@ -125,7 +129,7 @@ def of_signs(found: Signs, table: Any, level: float = LEVEL, parameters: Any = N
     ranges = _ranges(found, frame, usable)
     outside = ranges.loc[ranges["outside"], "sign"].tolist()
     mine = np.array([[float(found.values[name] or 0.0) for name in usable]])
-    rows = []
+    rows, rests = [], {}
     for target, keep in TARGETS.items():
         x, y, recipe = arrays(frame, target, usable)
         row: dict[str, Any] = {"keep": keep}
@@ -143,13 +147,15 @@ def of_signs(found: Signs, table: Any, level: float = LEVEL, parameters: Any = N
         row |= {
             k: told[k] for k in ("factor", "baseline", "gain", "gain_low", "gain_high", "covered")
         }
-        rests = learnt.rests_on(target)
-        row["rests_on"] = rests["recipe"] if rests and told["gain_low"] > 0 else ""
+        rest = learnt.rests_on(target, usable) if told["gain_low"] > 0 else None
+        row["rests_on"] = "" if rest is None else rest["recipe"]
+        if rest is not None:
+            rests[keep] = rest
         trusted = told["gain_low"] > 0 and not outside and not row["rests_on"]
         rows.append({**row, "trusted": bool(trusted)})
     size = None if parameters is None else int(parameters)
     notes = _notes(found, learnt, holes)
-    return Forecast(found, pd.DataFrame(rows), ranges, learnt, size, level, notes)
+    return Forecast(found, pd.DataFrame(rows), ranges, learnt, size, level, notes, rests)
 
 
 def _ranges(found: Signs, frame: Any, usable: list[str]) -> Frame:

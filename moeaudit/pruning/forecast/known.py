@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from moeaudit.errors import InputError
 from moeaudit.frames import Frame
 from moeaudit.version import __version__
 
-from .fit import require_recipes
+from .fit import fragile, require_recipes
 from .signs import SIGNS
 
 FORMAT = 1  # of what stands beside a table
@@ -47,13 +47,13 @@ class Known:
     def criterion(self) -> str | None:
         return self.about.get("criterion")
 
-    def rests_on(self, target: str) -> dict[str, Any] | None:
-        """The one recipe without which nothing is shown to be gained on the mean: `recipe`, `gain`, `gain_low`,
-        `gain_high`. None where there is no such recipe, or nobody looked."""
+    def rests_on(self, target: str, signs: Sequence[str]) -> dict[str, Any] | None:
+        """The one recipe without which `signs` are not shown to gain on the mean: `recipe`, `gain`, `gain_low`,
+        `gain_high`; None where there is no such recipe. As the record says of all signs, else by `fragile`."""
         found = self.about.get("without", {}).get(target)
-        if found is None or found["gain_low"] is None or found["gain_low"] > 0:
-            return None
-        return found
+        if found is None or len(signs) < len(SIGNS):
+            found = fragile(self.frame, target, signs)
+        return found if found["gain_low"] is None or not found["gain_low"] > 0 else None
 
     def amount(self, of: str, otherwise: int) -> int:
         """`documents` or `tokens` that the signs of the table were read on; `otherwise` where it does not say."""
@@ -139,7 +139,7 @@ def _checked(frame: Any, named: str) -> Frame:
             f"the signs {', '.join(SIGNS)}, one row a model, as the models.csv of {MAKER} has them."
         )
     frame = frame.copy()
-    for name in (*TARGETS, *SIGNS):
+    for name in (*TARGETS, *SIGNS, *(["parameters"] if "parameters" in frame else [])):
         numbers: Any = pd.to_numeric(frame[name], errors="coerce")
         wrong = (numbers.isna() & frame[name].notna()) | np.isinf(numbers)
         if wrong.any():

@@ -70,7 +70,9 @@ def _trust(found: Any, row: Any) -> str:
     if not row["gain_low"] > 0:
         return f"{said} This interval holds 0: as far as the table shows, {NO_MORE}."
     if row["rests_on"]:
-        rest = found.known.rests_on(f"lost_{round(100 * (1 - row['keep']))}")
+        rest = found.rests[row["keep"]]
+        if rest["gain"] is None:
+            return f"{said} Whether that rests on one recipe cannot be looked at: the table has too few."
         return (
             f"{said} It knows more than the mean, but that rests on one recipe: without {row['rests_on']} the error is "
             f"smaller by {percent(rest['gain'])} ({percent(rest['gain_low'])} to {percent(rest['gain_high'])}), which "

@@ -44,6 +44,7 @@ def checks(run: StoredRun, said: OperatorWords) -> list[dict[str, str]]:
             out.append({"css": "skipped", "text": f"Not checked by {name}: {v['skipped']}"})
             continue
         passed, tolerance = v["agrees"], v["tolerance"]
+        explains = v.get("explained", f"{run.spec.dtype} rounding explains")
         out.append(
             {
                 "css": "passed" if passed else "failed",
@@ -54,9 +55,9 @@ def checks(run: StoredRun, said: OperatorWords) -> list[dict[str, str]]:
                     f"{plural(v['flips_differ'], 'top prediction')} differ"
                     f"{'s' if v['flips_differ'] == 1 else ''}. "
                     + (
-                        f"Within {tolerance:g}, which {run.spec.dtype} rounding explains."
+                        f"Within {tolerance:.3g}, which {explains}."
                         if passed
-                        else f"This is more than the {tolerance:g} that {run.spec.dtype} rounding explains: do not "
+                        else f"This is more than the {tolerance:.3g} that {explains}: do not "
                         "use these numbers."
                     )
                 ),

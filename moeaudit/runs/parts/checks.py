@@ -192,7 +192,7 @@ def checked(parts: Iterable[list[dict[str, Any]]]) -> list[dict[str, Any]]:
             for name in ("max_abs_delta_nll", "max_abs_kl")
         }
         out.append(
-            entries[0]
+            max(entries, key=lambda each: each["tolerance"])
             | worst
             | {
                 "n": sum(each["n"] for each in entries),

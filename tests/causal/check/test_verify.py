@@ -224,6 +224,8 @@ def test_rounding_of_the_texts_is_measured_where_a_difference_is_more_than_usual
     hf.lm_head.register_forward_hook(lambda _m, _a, out: out + noise if len(out) == 2 else out)
     loud = verify(altered, model, **question)
     assert TOLERANCE < 3e-5 < loud.tolerance < 1e-4 and loud.agrees
+    assert loud.usual == TOLERANCE and quiet.usual is None
+    assert "at most ten times the usual 1e-05" in repr(loud) and "usual" not in repr(quiet)
     assert verify(effects, model, **question).tolerance == TOLERANCE  # not asked where all is well
     wrong = verify(effects.assign(delta_nll=effects.delta_nll + 2e-4), model, **question)
     assert wrong.tolerance < 1e-4 and not wrong.agrees

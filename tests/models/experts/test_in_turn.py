@@ -105,3 +105,23 @@ def test_a_forward_of_ones_own_runs(monkeypatch):
     given = rows_for(layer)
     with in_turn(layer):
         assert (layer.experts(*given) == 7).all()
+
+
+@torch.no_grad()
+def test_marks_that_older_transformers_lacks_are_not_asked_for(monkeypatch):
+    """5.6 sets no `has_post_expert_norm` and no `_is_expert_parallel` on experts."""
+    monkeypatch.setattr(module, "LEAST", 1)
+    model = ma.load(architectures.BY_NAME["olmoe"].build())
+    layer = model.anatomy.layers[0]
+    given = rows_for(layer)
+    wanted = layer.experts(*given)
+    module.experts_in_turn(layer.experts, *given)  # held against transformers' own once
+    for name in ("has_post_expert_norm", "_is_expert_parallel"):
+        for owner in (layer.experts, *type(layer.experts).__mro__):
+            if name in vars(owner):
+                monkeypatch.delattr(owner, name)
+        assert not hasattr(layer.experts, name)
+    off = (one_by_one(layer.experts, *given) - wanted).abs().max()
+    assert off <= rounding(wanted).output * wanted.abs().max()
+    found = module.experts_in_turn(layer.experts, *given)
+    assert (found - wanted).abs().max() <= rounding(wanted).output * wanted.abs().max()
