@@ -129,7 +129,7 @@ def models(recipe: Recipe, given: Any, frames: dict[str, pd.DataFrame], result: 
     pool = pool_of(given, asked.names)
     scores, sampler, facts = language.measured(pool, asked.names, given.documents, given.tokens)
     strata = sampler.strata
-    more = pd.DataFrame(language.score_rows(scores, strata))
+    more = pd.DataFrame(score_rows(language.TASK, language.by_routing(scores), strata))
     frames["scores"] = pd.concat([frames["scores"], more], ignore_index=True)
     frames["language"] = pd.DataFrame(language.difference_rows(scores, asked.against, strata))
     frames["shift"] = pd.DataFrame(language.shift_rows(scores, strata))

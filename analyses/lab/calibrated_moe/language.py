@@ -23,8 +23,8 @@ from moeaudit.text.choice import beginnings
 from moeaudit.text.for_model import tokens_for
 
 from .classifiers.methods import CONFIGURATION_RADIUS, GLOBAL, NONE
-from .rows import row_of, verdict
-from .scores import METRICS, Limit, Sampler, Scores, difference, limits, remaining
+from .rows import Key, row_of, verdict
+from .scores import METRICS, Sampler, Scores, difference, limits, remaining
 
 TASK, FOCUS, MIX = "language", "all shifted", "in-domain mix"
 TURNS = 20  # of the null
@@ -152,20 +152,9 @@ def measured(
     return {k: Scores.stack(v) for k, v in parts.items()}, sampler, pd.DataFrame(rows)
 
 
-def score_rows(
-    scores: dict[tuple[str, str], Scores], strata: list[str]
-) -> Iterator[dict[str, Any]]:
-    """As the classifiers' rows, with the arm as training."""
-    for (arm, recalibration), s in scores.items():
-        for i, stratum in enumerate(strata):
-            for metric in METRICS:
-                limit = limits(s.value[metric][:, i], s.draws[metric][:, i])
-                if metric != "gap":  # none of the others can be negative
-                    limit = Limit(limit.value, max(limit.low, 0.0), limit.high)
-                yield row_of(
-                    limit, task=TASK, routing="sparse", training=arm, recalibration=recalibration,
-                    stratum=stratum, metric=metric,
-                )  # fmt: skip
+def by_routing(scores: dict[tuple[str, str], Scores]) -> dict[Key, Scores]:
+    """Keyed as the classifiers' are: every language model here is sparse, its arm the training."""
+    return {("sparse", arm, recalibration): s for (arm, recalibration), s in scores.items()}
 
 
 def difference_rows(
