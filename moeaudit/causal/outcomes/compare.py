@@ -240,11 +240,11 @@ def _grown(
     if careful and not bool(torch.isfinite(clean).all()):
         delta.masked_fill_((clean == -torch.inf)[:, None] & delta.isnan(), 0.0)
     # A constant shift of all logits changes nothing; without its mean, expm1 stays small.
-    delta = delta.sub_(_weighted(delta, p)[..., None])
+    delta = delta.sub_(weighted(delta, p)[..., None])
     at_target = delta.gather(-1, target[:, None, None].expand(-1, delta.shape[1], 1)).squeeze(-1)
-    left = _weighted(delta, p)  # what rounding left of the mean
+    left = weighted(delta, p)  # what rounding left of the mean
     grown = delta.expm1() if careful else delta.expm1_()
-    shift = _weighted(grown, p).log1p()
+    shift = weighted(grown, p).log1p()
     # Where e^delta overflows, no digits are at stake.
     if careful and not bool(torch.isfinite(shift).all()):
         # p may be 0 in float32 where its logarithm is not.
@@ -253,15 +253,18 @@ def _grown(
     return shift, at_target, left
 
 
-def _weighted(
-    x: Float[torch.Tensor, "positions rows vocab"], p: Float[torch.Tensor, "positions vocab"]
+def weighted(
+    x: Float[torch.Tensor, "positions rows vocab"],
+    p: Float[torch.Tensor, "positions vocab"],
+    space: torch.Tensor | None = None,
 ) -> Float[torch.Tensor, "positions rows"]:
-    """Sums of x over the vocabulary with weights p.
+    """Sums of x over the vocabulary with weights p; a CPU writes the products into `space`, if that is given.
 
-    A batch of products of one row each is added up word by word on a CPU, so that 49,152 words leave four digits.
+    A CPU's batched product with one vector each adds up word by word, which over 49,152 words leaves four digits,
+    and on some takes several times as long. `sum` adds in pairs.
     """
-    if x.shape[1] == 1:
-        return (x[:, 0] * p).sum(-1, keepdim=True)
+    if x.device.type == "cpu":
+        return torch.mul(x, p[:, None], out=space).sum(-1)
     return torch.bmm(x, p[..., None]).squeeze(-1)
 
 

@@ -16,11 +16,10 @@ from torch import nn
 
 from moeaudit.models.precision import full, is_half
 
-from .compare import probabilities
+from .compare import probabilities, weighted
 
 # Rows of a block on a CPU, so that it is neither too narrow nor too wide for products.
 ROWS_AT_ONCE = 256
-_MANY = 16  # rows of a place from which on a CPU multiplies them by one vector at a time
 
 
 @dataclass(frozen=True)
@@ -217,42 +216,16 @@ def _largest(
 def _add(found: Sums, x: torch.Tensor, part: slice, words: slice, space: _Space) -> None:
     """This block's share of each sum; `x` is used up."""
     more, p = found.more, found.clean.p[part, words]
-    _weigh(found.left[part], x, p)
-    crossed = "crossed" in more
-    grown = _expm1(x, space, keep=crossed)
-    _weigh(found.grown[part], grown, p)
+    beside = space.like(x) if space.on_cpu else None
+    found.left[part] += weighted(x, p, beside)
+    grown = x.expm1() if "crossed" in more else x.expm1_()
+    found.grown[part] += weighted(grown, p, beside)
     for name in (name for name in _WEIGHTS if name in more):
-        _weigh(more[name][part], grown, _WEIGHTS[name](p))
-    if crossed:
-        _weigh(more["crossed"][part], x.mul_(grown), p)
+        more[name][part] += weighted(grown, _WEIGHTS[name](p), beside)
+    if "crossed" in more:
+        more["crossed"][part] += weighted(x.mul_(grown), p, beside)
     if "squared" in more:
-        _weigh(more["squared"][part], grown.mul_(grown), p * p)
-
-
-def _weigh(
-    into: Float[torch.Tensor, "places rows"],
-    x: Float[torch.Tensor, "places rows words"],
-    weights: Float[torch.Tensor, "places words"],
-) -> None:
-    """Add the weighted sums of `x` over words. A CPU multiplies by one vector faster than by a batch of them."""
-    if x.device.type == "cpu" and x.shape[1] >= _MANY:
-        for i in range(len(x)):
-            torch.addmv(into[i], x[i], weights[i], out=into[i])
-    else:
-        into += torch.bmm(x, weights[..., None])[..., 0]
-
-
-def _expm1(x: torch.Tensor, space: _Space, *, keep: bool) -> torch.Tensor:
-    """e^x - 1 with all its digits; in place of `x`, or of the space, unless `keep`.
-
-    MKL has tanh and exp at a fifth of the time that torch takes for expm1, and e^x - 1 = t + t e^x with
-    t = tanh(x / 2), as precise for small x as for large.
-    """
-    if not space.by_tanh:
-        return x.expm1() if keep else x.expm1_()
-    half = torch.mul(x, 0.5, out=space.like(x)).tanh_()
-    grown = x.exp() if keep else x.exp_()
-    return torch.addcmul(half, half, grown, out=half)
+        more["squared"][part] += weighted(grown.mul_(grown), p * p, beside)
 
 
 class _Space:
@@ -260,7 +233,6 @@ class _Space:
 
     def __init__(self, numbers: int, like: torch.Tensor) -> None:
         self.on_cpu = like.device.type == "cpu"
-        self.by_tanh = self.on_cpu and torch.backends.mkl.is_available()
         self.block, self.beside = (like.new_empty(numbers) for _ in range(2))
 
     def like(self, x: torch.Tensor) -> torch.Tensor:
