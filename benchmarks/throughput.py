@@ -6,8 +6,8 @@
 Efficiency is (FLOPs that the census needs) / its time over (FLOPs of plain forwards of a batch) / their
 time. FLOPs are counted from the matrices (`flops.py`); pass-through rows, births and whatever else the
 census does besides count as loss, and *at most* is what the first two alone would leave. Both take
-turns on the same documents, so that other work on the machine slows both alike; the median of the
-rounds' ratios is the result.
+turns on documents of one length, the forward on about 2,048 tokens of them at once, the census on up to four in one
+call, so that other work on the machine slows both alike; the median of the rounds' ratios is the result.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ import moeaudit as ma  # noqa: E402
 from benchmarks.flops import Flops  # noqa: E402
 from moeaudit.store.files import write_text  # noqa: E402
 
+BATCH = 2048  # tokens of a plain forward
+TEXTS = 4  # of a census, unless fewer make a batch
 MODELS = ("tiny-olmoe", "tiny-qwen2-moe", "tiny-deepseek-v2", "mid-olmoe")
 # Between the bundled models and OLMoE-1B-7B: a quarter of its width and depth, a vocabulary of 16k.
 MID: dict[str, Any] = dict(
@@ -99,22 +101,22 @@ def clock(work: Callable[[], object]) -> float:
 
 
 def measure(model: ma.Model, tokens: int, rounds: int) -> Result:
-    """Efficiency on a document of random ids; the plain forward gets a batch of about 2,048 tokens."""
+    """Efficiency on documents of random ids; seconds are those of one document."""
     rng = np.random.default_rng(0)
-    ids = torch.from_numpy(rng.integers(0, model.vocab_size, tokens))
-    batch = ids.expand(max(1, 2048 // tokens), -1)
+    batch = torch.from_numpy(rng.integers(0, model.vocab_size, (max(1, BATCH // tokens), tokens)))
+    texts = list(batch[:TEXTS])
 
     @torch.no_grad()
     def forward() -> None:
         model.hf(input_ids=batch, use_cache=False)
 
     need = Flops.of(model, tokens)
-    effects = ma.ablate(model, [ids])  # finds the engine, warms up
+    effects = ma.ablate(model, texts)  # finds the engine, warms up
     forward()
     census, plain, ratios = [], [], []
     for _ in range(rounds):
         before = clock(forward)
-        took = clock(lambda: ma.ablate(model, [ids]))
+        took = clock(lambda: ma.ablate(model, texts)) / len(texts)
         each = (before + clock(forward)) / 2 / len(batch)
         census.append(took)
         plain.append(each)
@@ -122,7 +124,7 @@ def measure(model: ma.Model, tokens: int, rounds: int) -> Result:
     return Result(
         model.name,
         tokens,
-        len(effects),
+        len(effects) // len(texts),
         statistics.median(census),
         statistics.median(plain),
         tuple(ratios),

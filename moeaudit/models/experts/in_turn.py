@@ -1,8 +1,9 @@
-"""Many rows through a layer's experts on a CPU, one expert after the other.
+"""Rows through a layer's experts on a CPU: all at once through small experts, one large expert after the other.
 
-transformers' grouped product lays out all (row, slot) pairs at once and goes over them seven times: numbers that
-have left the cache, in memory that is asked for anew at each call. One expert's rows at a time stay in the cache, in
-room that is used again. What is computed is the same, in the same order but for the sum over slots.
+transformers' grouped product lays out all (row, slot) pairs and goes over them seven times, in memory that is asked
+for anew at each call. Small experts, whose products are short, leave out three of these passes here; large ones
+take their rows one expert at a time, whose numbers stay in the cache, in room that is used again. What is computed is
+the same, in the same order but for the sum over slots.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
+from torch.nn import functional
 
 from ..anatomy import Kept
 from ..precision import rounding
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 
 NAME = "moeaudit_in_turn"
 OF = "grouped_mm"  # the function in whose place it stands
-LEAST = 48  # rows of an expert, on average, below which calls cost more than they save
+LEAST = 48  # rows of a large expert, on average, below which calls cost more than they save
+SMALL = 1 << 18  # bytes of an expert's matrices up to which experts go together
 _LOOKED_AT = 64  # rows on which it is held against the function of a layer
 
 _FITS: Kept[bool] = (
@@ -74,25 +77,62 @@ def experts_in_turn(
     index: Int[torch.Tensor, "rows slots"],
     weight: Float[torch.Tensor, "rows slots"],
 ) -> Float[torch.Tensor, "rows d_model"]:
-    """The weighted sum of each row's experts: transformers' grouped product for few rows, `one_by_one` for many."""
+    """The weighted sum of each row's experts, `together` or `one_by_one`, whichever suits their size.
+
+    transformers' grouped product where neither does: few rows of large experts, gradients, half precision, a GPU.
+    """
     from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
-    grouped = ALL_EXPERTS_FUNCTIONS[OF]
-    down = experts.down_proj
-    plain = hidden.device.type == "cpu" and hidden.dtype == down.dtype == torch.float32
+    grouped, down = ALL_EXPERTS_FUNCTIONS[OF], experts.down_proj
+    small = _small(experts)
     if (
-        not plain
-        or index.numel() < LEAST * experts.num_experts
+        not (hidden.device.type == "cpu" and hidden.dtype == down.dtype == torch.float32)
+        or not (small or index.numel() >= LEAST * experts.num_experts)
         or torch.is_grad_enabled()
         or getattr(experts, "_is_expert_parallel", False)  # from transformers 5.7 or so on
     ):
         return grouped(experts, hidden, index, weight)
+    mine = together if small else one_by_one
     if _FITS.of(experts) is None:
         some = tuple(x[:_LOOKED_AT] for x in (hidden, index, weight))
         wanted = grouped(experts, *some)
-        off, size = (wanted - one_by_one(experts, *some)).abs().max(), wanted.abs().max()
+        off, size = (wanted - mine(experts, *some)).abs().max(), wanted.abs().max()
         _FITS.keep(experts, bool(off <= rounding(wanted).output * size))
-    return (one_by_one if _FITS.of(experts) else grouped)(experts, hidden, index, weight)
+    return (mine if _FITS.of(experts) else grouped)(experts, hidden, index, weight)
+
+
+def _small(experts: Any) -> bool:
+    """Whether experts go `together`: small ones without a bias, where torch has a grouped product by name."""
+    if experts.has_bias or not hasattr(functional, "grouped_mm"):
+        return False
+    numbers = sum(each[0].numel() for each in _stacked(experts))
+    return 4 * numbers <= SMALL
+
+
+def together(
+    experts: Any,
+    hidden: Float[torch.Tensor, "rows d_model"],
+    index: Int[torch.Tensor, "rows slots"],
+    weight: Float[torch.Tensor, "rows slots"],
+) -> Float[torch.Tensor, "rows d_model"]:
+    """As `experts_in_turn`, all experts in one grouped product, weighted and summed over slots in one pass."""
+    first, down = _stacked(experts)
+    expert, order = index.reshape(-1).sort(stable=True)
+    counts = torch.bincount(expert, minlength=experts.num_experts)
+    if len(counts) > experts.num_experts:  # slots of no expert
+        return one_by_one(experts, hidden, index, weight)
+    ends = counts.cumsum(0, dtype=torch.int32)
+    x = hidden.index_select(0, order.div(index.shape[1], rounding_mode="floor"))
+    x = functional.grouped_mm(x, first, offs=ends)
+    x = experts._apply_gate(x) if experts.has_gate else experts.act_fn(x)  # noqa: SLF001
+    x = functional.grouped_mm(x, down, offs=ends)
+    if getattr(experts, "has_post_expert_norm", False):
+        x = experts.post_expert_norm(x)
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order))
+    return functional.embedding_bag(
+        place.view(index.shape), x, mode="sum", per_sample_weights=weight
+    )
 
 
 def one_by_one(
@@ -106,8 +146,7 @@ def one_by_one(
     counts = torch.bincount(expert, minlength=experts.num_experts).tolist()
     rows = (order // index.shape[1]).split(counts)
     weights = weight.reshape(-1, 1).index_select(0, order).split(counts)
-    first = experts.gate_up_proj if experts.has_gate else experts.up_proj
-    up, down = _matrices(experts, first), _matrices(experts, experts.down_proj)
+    up, down = (each.unbind() for each in _stacked(experts))
     act = experts._apply_gate if experts.has_gate else experts.act_fn  # noqa: SLF001
     bias: Any = (None, None)
     if experts.has_bias:
@@ -134,6 +173,7 @@ def one_by_one(
     return out
 
 
-def _matrices(experts: Any, weight: torch.Tensor) -> tuple[Float[torch.Tensor, "from to"], ...]:
-    """Each expert's matrix as rows are multiplied by it."""
-    return (weight if experts.is_transposed else weight.transpose(1, 2)).unbind()
+def _stacked(experts: Any) -> tuple[Float[torch.Tensor, "experts from to"], ...]:
+    """The first and the last matrices of all experts as rows are multiplied by them."""
+    both = experts.gate_up_proj if experts.has_gate else experts.up_proj, experts.down_proj
+    return both if experts.is_transposed else tuple(each.transpose(1, 2) for each in both)

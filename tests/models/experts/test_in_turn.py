@@ -1,16 +1,17 @@
-"""Many rows through experts one after the other: the same numbers, only where they would be grouped, put back after."""
+"""Rows through experts together or in turn: the same numbers, only where they would be grouped, put back after."""
 
 import pytest
 import torch
 
 import moeaudit as ma
 from moeaudit.models.experts import in_turn as module
-from moeaudit.models.experts.in_turn import NAME, in_turn, one_by_one
+from moeaudit.models.experts.in_turn import NAME, in_turn, one_by_one, together
 from moeaudit.models.forward import experts_as
 from moeaudit.models.precision import rounding
 from tests.made import architectures
 
 ROWS = 96
+WAYS = (one_by_one, together)
 
 
 def rows_for(layer, rows=ROWS, seed=0):
@@ -38,29 +39,47 @@ def test_it_is_what_each_architecture_computes():
             given = rows_for(layer)
             with experts_as(model.hf, "eager"):
                 wanted = layer.experts(*given)
-            off = (one_by_one(layer.experts, *given) - wanted).abs().max()
-            assert off <= rounding(wanted).output * wanted.abs().max(), architecture.name
+            for way in WAYS[: 1 if layer.experts.has_bias else 2]:
+                off = (way(layer.experts, *given) - wanted).abs().max()
+                assert off <= rounding(wanted).output * wanted.abs().max(), architecture.name
             kinds.add((layer.experts.is_transposed, layer.experts.has_bias))
     assert (True, True) in kinds and (False, False) in kinds
 
 
 @torch.no_grad()
-def test_a_slot_without_an_expert_adds_nothing():
+def test_experts_with_a_bias_or_of_some_size_go_in_turn(monkeypatch):
+    olmoe, oss = (
+        ma.load(architectures.BY_NAME[name].build()).anatomy.layers[0].experts
+        for name in ("olmoe", "gpt_oss")
+    )
+    assert module._small(olmoe) and not module._small(oss)
+    both = [olmoe.gate_up_proj, olmoe.down_proj]
+    monkeypatch.setattr(module, "SMALL", 4 * sum(each[0].numel() for each in both) - 1)
+    assert not module._small(olmoe)
+    monkeypatch.undo()
+    monkeypatch.delattr(torch.nn.functional, "grouped_mm")  # torch before 2.10
+    assert not module._small(olmoe)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@torch.no_grad()
+def test_a_slot_without_an_expert_adds_nothing(way):
     model = ma.load(architectures.BY_NAME["olmoe"].build())
     layer = model.anatomy.layers[0]
     hidden, index, weight = rows_for(layer)
     nobody, none = index.clone(), weight.clone()
     nobody[::2, 1], none[::2, 1] = layer.num_experts, 0.0
     wanted = one_by_one(layer.experts, hidden, index, none)
-    assert torch.equal(one_by_one(layer.experts, hidden, nobody, weight), wanted)
+    assert torch.equal(way(layer.experts, hidden, nobody, weight), wanted)
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("implementation", ["grouped_mm", "eager", "batched_mm"])
-def test_only_a_grouped_product_gives_way_and_all_is_put_back(implementation, monkeypatch):
+def test_only_a_grouped_product_gives_way_and_all_is_put_back(implementation, way, monkeypatch):
     monkeypatch.setattr(module, "LEAST", 1)
+    monkeypatch.setattr(module, "SMALL", 1 << 18 if way is together else 0)
     ran = []
-    real = module.one_by_one
-    monkeypatch.setattr(module, "one_by_one", lambda *given: ran.append(1) or real(*given))
+    monkeypatch.setattr(module, way.__name__, lambda *given: ran.append(1) or way(*given))
     built = architectures.BY_NAME["olmoe"].build()
     model = ma.load(built, experts_implementation=implementation)
     before = built.config._experts_implementation
@@ -68,6 +87,7 @@ def test_only_a_grouped_product_gives_way_and_all_is_put_back(implementation, mo
     effects = ma.ablate(model, [ids])
     assert bool(ran) == (implementation == "grouped_mm")
     assert built.config._experts_implementation == before != NAME
+    monkeypatch.setattr(module, "SMALL", 0)
     monkeypatch.setattr(module, "LEAST", 10**9)
     grouped = ma.ablate(model, [ids])
     for column in ("delta_nll", "kl"):
@@ -84,11 +104,13 @@ def test_it_is_put_back_where_the_layer_fails():
     assert layer.experts.config._experts_implementation == "grouped_mm"
 
 
+@pytest.mark.parametrize("way", WAYS)
 @torch.no_grad()
-def test_experts_that_compute_something_else_are_left_alone(monkeypatch):
+def test_experts_that_compute_something_else_are_left_alone(way, monkeypatch):
     """Held against the layer's own function once; a difference beyond rounding, and it is never used there."""
     monkeypatch.setattr(module, "LEAST", 1)
-    monkeypatch.setattr(module, "one_by_one", lambda experts, hidden, *_: hidden * 0 + 1)
+    monkeypatch.setattr(module, "SMALL", 1 << 18 if way is together else 0)
+    monkeypatch.setattr(module, way.__name__, lambda experts, hidden, *_: hidden * 0 + 1)
     model = ma.load(architectures.BY_NAME["olmoe"].build())
     layer = model.anatomy.layers[0]
     given = rows_for(layer)
@@ -107,10 +129,12 @@ def test_a_forward_of_ones_own_runs(monkeypatch):
         assert (layer.experts(*given) == 7).all()
 
 
+@pytest.mark.parametrize("way", WAYS)
 @torch.no_grad()
-def test_marks_that_older_transformers_lacks_are_not_asked_for(monkeypatch):
+def test_marks_that_older_transformers_lacks_are_not_asked_for(way, monkeypatch):
     """5.6 sets no `has_post_expert_norm` and no `_is_expert_parallel` on experts."""
     monkeypatch.setattr(module, "LEAST", 1)
+    monkeypatch.setattr(module, "SMALL", 1 << 18 if way is together else 0)
     model = ma.load(architectures.BY_NAME["olmoe"].build())
     layer = model.anatomy.layers[0]
     given = rows_for(layer)
@@ -121,7 +145,7 @@ def test_marks_that_older_transformers_lacks_are_not_asked_for(monkeypatch):
             if name in vars(owner):
                 monkeypatch.delattr(owner, name)
         assert not hasattr(layer.experts, name)
-    off = (one_by_one(layer.experts, *given) - wanted).abs().max()
+    off = (way(layer.experts, *given) - wanted).abs().max()
     assert off <= rounding(wanted).output * wanted.abs().max()
     found = module.experts_in_turn(layer.experts, *given)
     assert (found - wanted).abs().max() <= rounding(wanted).output * wanted.abs().max()
