@@ -1,7 +1,7 @@
 """How much of a plain forward's speed the census keeps, on the same machine at the same time.
 
     python benchmarks/throughput.py                       # the bundled models and a mid-size one
-    python benchmarks/throughput.py --out docs/measured/throughput.json
+    python benchmarks/throughput.py --parts --out docs/measured/throughput.json    # and where its time goes
 
 Efficiency is (FLOPs that the census needs) / its time over (FLOPs of plain forwards of a batch) / their
 time. FLOPs are counted from the matrices (`flops.py`); pass-through rows, births and whatever else the
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import statistics
 import sys
 import time
@@ -30,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also as a script
 
 import moeaudit as ma  # noqa: E402
 from benchmarks.flops import Flops  # noqa: E402
+from benchmarks.parts import parts  # noqa: E402
 from moeaudit.store.files import write_text  # noqa: E402
 
 BATCH = 2048  # tokens of a plain forward
@@ -100,10 +102,15 @@ def clock(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def documents(model: ma.Model, tokens: int) -> torch.Tensor:
+    """A batch of about 2,048 tokens, `"documents tokens"`."""
+    shape = (max(1, BATCH // tokens), tokens)
+    return torch.from_numpy(np.random.default_rng(0).integers(0, model.vocab_size, shape))
+
+
 def measure(model: ma.Model, tokens: int, rounds: int) -> Result:
     """Efficiency on documents of random ids; seconds are those of one document."""
-    rng = np.random.default_rng(0)
-    batch = torch.from_numpy(rng.integers(0, model.vocab_size, (max(1, BATCH // tokens), tokens)))
+    batch = documents(model, tokens)
     texts = list(batch[:TEXTS])
 
     @torch.no_grad()
@@ -144,23 +151,37 @@ def main(arguments: list[str] | None = None) -> list[Result]:
     parser.add_argument("--tokens", nargs="+", type=int, default=[64, 128, 256, 512])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, help="also write the figures as JSON")
+    parser.add_argument("--parts", action="store_true", help="also say where a census's time goes")
     options = parser.parse_args(arguments)
     load_before = os.getloadavg()[0]
     threads, cores = torch.get_num_threads(), os.cpu_count()
     print(f"{threads} thread(s) on {cores} cores, load {load_before:.1f} at the start\n")
     print(HEADER, flush=True)
-    results = []
+    results, told = [], {}
     for name in options.models:
         model = load(name)
         for tokens in options.tokens:
             results.append(measure(model, tokens, options.rounds))
             print(results[-1].line, flush=True)
+            if options.parts:
+                texts = list(documents(model, tokens)[:TEXTS])
+                told[name, tokens] = parts(model, texts, options.rounds)
+    for (name, tokens), found in told.items():
+        print(f"{name}, {tokens} tokens, ms:", ", ".join(f"{k} {v:.1f}" for k, v in found.items()))
     if options.out is not None:
         found: dict[str, dict[str, Any]] = {}
         for each in results:
             found.setdefault(each.model, {})[str(each.tokens)] = each.record
+        for (name, tokens), by_part in told.items():
+            found[name][str(tokens)]["parts_ms"] = by_part
         record = {
-            "command": f"python benchmarks/throughput.py --out {options.out}",
+            "command": shlex.join(
+                [
+                    "python",
+                    "benchmarks/throughput.py",
+                    *(sys.argv[1:] if arguments is None else arguments),
+                ]
+            ),
             "threads": threads,
             "cores": cores,
             "load": round(load_before, 1),

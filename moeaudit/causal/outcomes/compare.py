@@ -258,14 +258,17 @@ def weighted(
     p: Float[torch.Tensor, "positions vocab"],
     space: torch.Tensor | None = None,
 ) -> Float[torch.Tensor, "positions rows"]:
-    """Sums of x over the vocabulary with weights p; a CPU writes the products into `space`, if that is given.
+    """Sums of x over the vocabulary with weights p; products go into `space`, of the shape of x, if that is given.
 
     A CPU's batched product with one vector each adds up word by word, which over 49,152 words leaves four digits,
-    and on some takes several times as long. `sum` adds in pairs.
+    and takes longer on some; one row alone is multiplied in fewer digits on a GPU that is told to. `sum` adds in pairs.
     """
-    if x.device.type == "cpu":
-        return torch.mul(x, p[:, None], out=space).sum(-1)
-    return torch.bmm(x, p[..., None]).squeeze(-1)
+    if x.device.type != "cpu" and x.shape[1] > 1:
+        return torch.bmm(x, p[..., None]).squeeze(-1)
+    at_once = max(1, AT_ONCE // max(1, len(x) * x.shape[2]))
+    if space is None and x.shape[1] > at_once:  # no second table of a block that is large already
+        return torch.cat([weighted(part, p) for part in x.split(at_once, 1)], 1)
+    return torch.mul(x, p[:, None], out=space).sum(-1)
 
 
 def _flips(edited: torch.Tensor, top: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """Rows through a layer's experts on a CPU: all at once through small experts, one large expert after the other.
 
 transformers' grouped product lays out all (row, slot) pairs and goes over them seven times, in memory that is asked
-for anew at each call. Small experts, whose products are short, leave out three of these passes here; large ones
+for anew at each call. Small experts, whose products are short, weigh, order and sum them in one pass here; large ones
 take their rows one expert at a time, whose numbers stay in the cache, in room that is used again. What is computed is
 the same, in the same order but for the sum over slots.
 """
@@ -29,20 +29,21 @@ NAME = "moeaudit_in_turn"
 OF = "grouped_mm"  # the function in whose place it stands
 LEAST = 48  # rows of a large expert, on average, below which calls cost more than they save
 SMALL = 1 << 18  # bytes of an expert's matrices up to which experts go together
-_LOOKED_AT = 64  # rows on which it is held against the function of a layer
+_LOOKED_AT = 64  # random rows on which it is held against the function of a layer
 
-_FITS: Kept[bool] = (
-    Kept()
-)  # whether it computes what the layer's experts compute, once that is measured
+# Before torch 2.11 a CPU's grouped product refuses weights that lie where a file was mapped.
+_BY_NAME = hasattr(functional, "grouped_mm") and torch.__version__ >= "2.11"
+# Whether it computes what the layer's experts compute, once that is measured.
+_FITS: Kept[bool] = Kept()
 _ASKS: Kept[bool] = Kept()  # whether the experts ask transformers' registry how to compute
 
 
 @contextmanager
 def in_turn(layer: MoELayer | None) -> Iterator[None]:
-    """Inside, calls of this layer's experts with many rows take one expert after the other.
+    """Inside, calls of this layer's experts run `experts_in_turn`.
 
-    Only where they would run transformers' grouped product, in float32 on a CPU; a user's own choice of function,
-    a forward of their own and few rows are left as they are.
+    Only where they would run transformers' grouped product, in float32 on a CPU; a user's own choice of function
+    and a forward of their own are left as they are.
     """
     config: Any = None if layer is None else getattr(layer.experts, "config", None)
     kept = "_experts_implementation_internal"
@@ -84,29 +85,39 @@ def experts_in_turn(
     from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
     grouped, down = ALL_EXPERTS_FUNCTIONS[OF], experts.down_proj
-    small = _small(experts)
     if (
         not (hidden.device.type == "cpu" and hidden.dtype == down.dtype == torch.float32)
-        or not (small or index.numel() >= LEAST * experts.num_experts)
+        or index.numel() == 0
         or torch.is_grad_enabled()
         or getattr(experts, "_is_expert_parallel", False)  # from transformers 5.7 or so on
     ):
         return grouped(experts, hidden, index, weight)
-    mine = together if small else one_by_one
+    small = _small(experts)
+    if not small and index.numel() < LEAST * experts.num_experts:
+        return grouped(experts, hidden, index, weight)
     if _FITS.of(experts) is None:
-        some = tuple(x[:_LOOKED_AT] for x in (hidden, index, weight))
-        wanted = grouped(experts, *some)
-        off, size = (wanted - mine(experts, *some)).abs().max(), wanted.abs().max()
-        _FITS.keep(experts, bool(off <= rounding(wanted).output * size))
+        _FITS.keep(experts, _fits(experts, grouped, hidden.shape[1], index.shape[1]))
+    mine = together if small else one_by_one
     return (mine if _FITS.of(experts) else grouped)(experts, hidden, index, weight)
 
 
+def _fits(experts: Any, grouped: Any, width: int, slots: int) -> bool:
+    """Whether both ways give what transformers' function gives, on rows of our own, whatever comes first."""
+    seeded = torch.Generator().manual_seed(0)
+    hidden = torch.randn(_LOOKED_AT, width, generator=seeded)
+    index = torch.randint(experts.num_experts, (_LOOKED_AT, slots), generator=seeded)
+    given = hidden, index, 0.5 + torch.rand(index.shape, generator=seeded)
+    wanted = grouped(experts, *given)
+    allowed = rounding(wanted).output * wanted.abs().max()
+    ways = (together, one_by_one) if _small(experts) else (one_by_one,)
+    return all(bool((way(experts, *given) - wanted).abs().max() <= allowed) for way in ways)
+
+
 def _small(experts: Any) -> bool:
-    """Whether experts go `together`: small ones without a bias, where torch has a grouped product by name."""
-    if experts.has_bias or not hasattr(functional, "grouped_mm"):
+    """Whether experts go `together`: small ones without a bias."""
+    if experts.has_bias or not _BY_NAME:
         return False
-    numbers = sum(each[0].numel() for each in _stacked(experts))
-    return 4 * numbers <= SMALL
+    return 4 * sum(each[0].numel() for each in _stacked(experts)) <= SMALL
 
 
 def together(
@@ -129,9 +140,9 @@ def together(
     if getattr(experts, "has_post_expert_norm", False):
         x = experts.post_expert_norm(x)
     place = torch.empty_like(order)
-    place[order] = torch.arange(len(order))
+    place[order] = torch.arange(len(order), device=order.device)
     return functional.embedding_bag(
-        place.view(index.shape), x, mode="sum", per_sample_weights=weight
+        place.view(index.shape), x, mode="sum", per_sample_weights=weight.to(x.dtype)
     )
 
 
@@ -173,7 +184,13 @@ def one_by_one(
     return out
 
 
-def _stacked(experts: Any) -> tuple[Float[torch.Tensor, "experts from to"], ...]:
+def _stacked(
+    experts: Any,
+) -> tuple[
+    Float[torch.Tensor, "experts d_model inner"], Float[torch.Tensor, "experts width d_model"]
+]:
     """The first and the last matrices of all experts as rows are multiplied by them."""
-    both = experts.gate_up_proj if experts.has_gate else experts.up_proj, experts.down_proj
-    return both if experts.is_transposed else tuple(each.transpose(1, 2) for each in both)
+    first = experts.gate_up_proj if experts.has_gate else experts.up_proj
+    if experts.is_transposed:
+        return first, experts.down_proj
+    return first.transpose(1, 2), experts.down_proj.transpose(1, 2)

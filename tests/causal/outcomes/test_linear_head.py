@@ -76,6 +76,19 @@ def test_against_float64(vocab, size, bias):
         assert expected[2].any() and not expected[2].all()
 
 
+@pytest.mark.parametrize("each", [1, 2, 20])
+def test_against_float64_over_a_large_vocabulary(each):
+    """Added up word by word, 49,152 equal shares in float32 are off by 1e-5."""
+    head = made(49_152, width=1)
+    head.weight.fill_(0.7)
+    head.weight[0] = 0.0
+    alone, edited = torch.zeros(3, 1), 1 + torch.arange(3.0 * each).reshape(3, each, 1) / 7
+    nll, kl, *_ = whole(head, alone, edited, torch.arange(3))
+    got = fused(head, alone, edited, torch.arange(3), at_once=1 << 23)
+    torch.testing.assert_close(got.delta_nll.double(), nll, atol=5e-6, rtol=0)
+    torch.testing.assert_close(got.kl.double(), kl, atol=5e-6, rtol=0)
+
+
 def test_small_effects_keep_their_digits():
     """Two logits near 10 differ by 1e-5 with two digits left; their difference itself has all of them."""
     head, (alone, edited) = made(500, seed=2), rows(4, 6, size=1e-5)
