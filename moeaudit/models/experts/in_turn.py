@@ -29,6 +29,7 @@ NAME = "moeaudit_in_turn"
 OF = "grouped_mm"  # the function in whose place it stands
 LEAST = 48  # rows of a large expert, on average, below which calls cost more than they save
 SMALL = 1 << 18  # bytes of an expert's matrices up to which experts go together
+MANY = 8192  # (row, slot) pairs up to which they do: more of them leave the cache
 _LOOKED_AT = 64  # random rows on which it is held against the function of a layer
 
 # Before torch 2.11 a CPU's grouped product refuses weights that lie where a file was mapped.
@@ -78,7 +79,7 @@ def experts_in_turn(
     index: Int[torch.Tensor, "rows slots"],
     weight: Float[torch.Tensor, "rows slots"],
 ) -> Float[torch.Tensor, "rows d_model"]:
-    """The weighted sum of each row's experts, `together` or `one_by_one`, whichever suits their size.
+    """The weighted sum of each row's experts, `together` or `one_by_one`, whichever suits their size and the rows.
 
     transformers' grouped product where neither does: few rows of large experts, gradients, half precision, a GPU.
     """
@@ -97,7 +98,7 @@ def experts_in_turn(
         return grouped(experts, hidden, index, weight)
     if _FITS.of(experts) is None:
         _FITS.keep(experts, _fits(experts, grouped, hidden.shape[1], index.shape[1]))
-    mine = together if small else one_by_one
+    mine = together if small and index.numel() <= MANY else one_by_one
     return (mine if _FITS.of(experts) else grouped)(experts, hidden, index, weight)
 
 

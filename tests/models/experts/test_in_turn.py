@@ -79,6 +79,11 @@ def test_small_experts_take_any_number_of_rows_together(rows, monkeypatch):
     found = module.experts_in_turn(layer.experts, *given)
     assert bool(ran) == (rows > 0) and found.shape == wanted.shape == (rows, given[0].shape[1])
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+    monkeypatch.setattr(module, "MANY", 2)  # more pairs than that go in turn
+    ran.clear()
+    found = module.experts_in_turn(layer.experts, *given)
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+    assert not ran
 
 
 class Made(torch.nn.Module):
