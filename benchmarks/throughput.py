@@ -165,7 +165,7 @@ def main(arguments: list[str] | None = None) -> list[Result]:
             print(results[-1].line, flush=True)
             if options.parts:
                 texts = list(documents(model, tokens)[:TEXTS])
-                told[name, tokens] = parts(model, texts, options.rounds)
+                told[name, tokens] = parts(model, texts, min(2, options.rounds))
     for (name, tokens), found in told.items():
         print(f"{name}, {tokens} tokens, ms:", ", ".join(f"{k} {v:.1f}" for k, v in found.items()))
     if options.out is not None:
