@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 import torch
 from made import tiny_moe
+from made.aligned import aligned
 
 import moeaudit as ma
 from moeaudit.lab import tie, tied_groups, zero
@@ -32,7 +33,7 @@ def test_a_tied_checkpoint_with_zero_experts_is_the_model_in_memory(architecture
     size = (tmp_path / "model.safetensors").stat().st_size
     assert abs(size - hf.num_parameters() * 4) < 20_000  # shared tensors stand there once
 
-    there = ma.load(tmp_path)
+    there = aligned(ma.load(tmp_path))
     assert tied_groups(there) == groups == ((1, 2), (3, 4))
     assert there.provenance["weights_sha256"] == here.provenance["weights_sha256"]
     assert there.provenance["parameters"] == hf.num_parameters()
@@ -50,7 +51,7 @@ def test_a_tied_checkpoint_with_zero_experts_is_the_model_in_memory(architecture
     assert len(nobody) and (nobody["delta_nll"] == 0).all()
 
     there.hf.save_pretrained(tmp_path / "again")
-    again = ma.load(tmp_path / "again")
+    again = aligned(ma.load(tmp_path / "again"))
     assert tied_groups(again) == groups
     assert torch.equal(again.hf(read).logits, hf(read).logits)
     streamed = ma.load(tmp_path, offload="stream")
