@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 
 from moeaudit.models import MoELayer
 from moeaudit.models.contract import slot_contributions
-from moeaudit.models.experts.in_turn import in_turn
+from moeaudit.models.experts.many_rows import many_rows
 from moeaudit.models.forward import ExpertsSeen, answering
 
 from ..operators.routing import Edits, Routing, edited_answer, rank_order
@@ -84,7 +84,7 @@ def routed_change(
     step = max(1, limit // most)
 
     def moved(part: slice, of: slice) -> torch.Tensor:
-        with in_turn(moe):
+        with many_rows(moe):
             outputs = slot_contributions(moe.experts, hidden[part], units[part, of], ones[part, of])
         return torch.bmm(amount[part, :, of], outputs.to(ones.dtype))  # (part, rows, d_model)
 

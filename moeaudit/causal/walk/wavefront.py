@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from moeaudit.models import MoELayer
-from moeaudit.models.experts.in_turn import in_turn
+from moeaudit.models.experts.many_rows import many_rows
 from moeaudit.models.forward import ExpertsSeen, answering, listening
 
 from ..attention.reroute import RowsDoNotHold, RowState, row_attention
@@ -251,7 +251,7 @@ class Wavefront:
             state.edited = (self.places if places is None else places)[part]
             try:
                 # As called, so that other hooks see rows too.
-                with in_turn(moe):
+                with many_rows(moe):
                     result = layer(*row_args, **row_kwargs)
             finally:
                 state.at = self.passing = self.leaving = None

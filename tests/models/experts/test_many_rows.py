@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import moeaudit as ma
-from moeaudit.models.experts import in_turn as module
-from moeaudit.models.experts.in_turn import NAME, in_turn, one_by_one, together
+from moeaudit.models.experts import many_rows as module
+from moeaudit.models.experts.many_rows import NAME, many_rows, one_by_one, together
 from moeaudit.models.forward import experts_as
 from moeaudit.models.precision import rounding
 from tests.made import architectures
@@ -73,15 +73,15 @@ def test_small_experts_take_any_number_of_rows_together(rows, monkeypatch):
     layer = ma.load(architectures.BY_NAME["olmoe"].build()).anatomy.layers[0]
     given = rows_for(layer, rows)
     wanted = layer.experts(*given)
-    module.experts_in_turn(layer.experts, *rows_for(layer))  # held against transformers' own once
+    module.experts_of_rows(layer.experts, *rows_for(layer))  # held against transformers' own once
     ran = []
     monkeypatch.setattr(module, "together", lambda *given: ran.append(1) or together(*given))
-    found = module.experts_in_turn(layer.experts, *given)
+    found = module.experts_of_rows(layer.experts, *given)
     assert bool(ran) == (rows > 0) and found.shape == wanted.shape == (rows, given[0].shape[1])
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
     monkeypatch.setattr(module, "MANY", 2)  # more pairs than that go in turn
     ran.clear()
-    found = module.experts_in_turn(layer.experts, *given)
+    found = module.experts_of_rows(layer.experts, *given)
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
     assert not ran
 
@@ -153,9 +153,9 @@ def test_what_comes_first_does_not_decide_whether_it_fits(monkeypatch):
     monkeypatch.setattr(module, "LEAST", 0)
     monkeypatch.setattr(module, name, lambda *given: 2 * real(*given))
     hidden, index, weight = rows_for(layer, 2)
-    module.experts_in_turn(layer.experts, hidden, index, 0 * weight)
+    module.experts_of_rows(layer.experts, hidden, index, 0 * weight)
     wanted = layer.experts(hidden, index, weight)
-    assert torch.equal(module.experts_in_turn(layer.experts, hidden, index, weight), wanted)
+    assert torch.equal(module.experts_of_rows(layer.experts, hidden, index, weight), wanted)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -195,7 +195,7 @@ def test_only_a_grouped_product_gives_way_and_all_is_put_back(implementation, wa
 def test_it_is_put_back_where_the_layer_fails():
     model = ma.load(architectures.BY_NAME["olmoe"].build())
     layer = model.anatomy.layers[0]
-    with pytest.raises(ZeroDivisionError), in_turn(layer):
+    with pytest.raises(ZeroDivisionError), many_rows(layer):
         assert layer.experts.config._experts_implementation == NAME
         raise ZeroDivisionError
     assert layer.experts.config._experts_implementation == "grouped_mm"
@@ -212,7 +212,7 @@ def test_experts_that_compute_something_else_are_left_alone(way, monkeypatch):
     layer = model.anatomy.layers[0]
     given = rows_for(layer)
     wanted = layer.experts(*given)
-    with in_turn(layer):
+    with many_rows(layer):
         assert torch.equal(layer.experts(*given), wanted)
 
 
@@ -222,7 +222,7 @@ def test_a_forward_of_ones_own_runs(monkeypatch):
     layer = model.anatomy.layers[0]
     monkeypatch.setattr(type(layer.experts), "forward", lambda experts, hidden, *_: hidden * 0 + 7)
     given = rows_for(layer)
-    with in_turn(layer):
+    with many_rows(layer):
         assert (layer.experts(*given) == 7).all()
 
 
@@ -236,7 +236,7 @@ def test_marks_that_older_transformers_lacks_are_not_asked_for(way, monkeypatch)
     layer = model.anatomy.layers[0]
     given = rows_for(layer)
     wanted = layer.experts(*given)
-    module.experts_in_turn(layer.experts, *given)  # held against transformers' own once
+    module.experts_of_rows(layer.experts, *given)  # held against transformers' own once
     for name in ("has_post_expert_norm", "_is_expert_parallel"):
         for owner in (layer.experts, *type(layer.experts).__mro__):
             if name in vars(owner):
@@ -244,5 +244,5 @@ def test_marks_that_older_transformers_lacks_are_not_asked_for(way, monkeypatch)
         assert not hasattr(layer.experts, name)
     off = (way(layer.experts, *given) - wanted).abs().max()
     assert off <= rounding(wanted).output * wanted.abs().max()
-    found = module.experts_in_turn(layer.experts, *given)
+    found = module.experts_of_rows(layer.experts, *given)
     assert (found - wanted).abs().max() <= rounding(wanted).output * wanted.abs().max()

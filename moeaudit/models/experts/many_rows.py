@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ..anatomy import MoELayer
 
-NAME = "moeaudit_in_turn"
+NAME = "moeaudit_many_rows"
 OF = "grouped_mm"  # the function in whose place it stands
 LEAST = 48  # rows of a large expert, on average, below which calls cost more than they save
 SMALL = 1 << 18  # bytes of an expert's matrices up to which experts go together
@@ -40,8 +40,8 @@ _ASKS: Kept[bool] = Kept()  # whether the experts ask transformers' registry how
 
 
 @contextmanager
-def in_turn(layer: MoELayer | None) -> Iterator[None]:
-    """Inside, calls of this layer's experts run `experts_in_turn`.
+def many_rows(layer: MoELayer | None) -> Iterator[None]:
+    """Inside, calls of this layer's experts run `experts_of_rows`.
 
     Only where they would run transformers' grouped product, in float32 on a CPU; a user's own choice of function
     and a forward of their own are left as they are.
@@ -68,12 +68,12 @@ def _asks(experts: nn.Module) -> bool:
         asked = inspect.getclosurevars(forward).nonlocals if inspect.isfunction(forward) else {}
         known = asked.get("experts_interface") is REGISTRY
         if known and NAME not in REGISTRY:
-            REGISTRY.register(NAME, experts_in_turn)
+            REGISTRY.register(NAME, experts_of_rows)
         _ASKS.keep(experts, known)
     return known
 
 
-def experts_in_turn(
+def experts_of_rows(
     experts: Any,
     hidden: Float[torch.Tensor, "rows d_model"],
     index: Int[torch.Tensor, "rows slots"],
@@ -127,7 +127,7 @@ def together(
     index: Int[torch.Tensor, "rows slots"],
     weight: Float[torch.Tensor, "rows slots"],
 ) -> Float[torch.Tensor, "rows d_model"]:
-    """As `experts_in_turn`, all experts in one grouped product, weighted and summed over slots in one pass."""
+    """As `experts_of_rows`, all experts in one grouped product, weighted and summed over slots in one pass."""
     first, down = _stacked(experts)
     expert, order = index.reshape(-1).sort(stable=True)
     counts = torch.bincount(expert, minlength=experts.num_experts)
@@ -153,7 +153,7 @@ def one_by_one(
     index: Int[torch.Tensor, "rows slots"],
     weight: Float[torch.Tensor, "rows slots"],
 ) -> Float[torch.Tensor, "rows d_model"]:
-    """As `experts_in_turn`, one expert after the other. Slots of no expert (index = how many there are) add nothing."""
+    """As `experts_of_rows`, one expert after the other. Slots of no expert (index = how many there are) add nothing."""
     expert, order = index.reshape(-1).sort(stable=True)
     counts = torch.bincount(expert, minlength=experts.num_experts).tolist()
     rows = (order // index.shape[1]).split(counts)
